@@ -1,0 +1,350 @@
+//! Bytes to frames and back, whatever boundaries the reads had.
+//!
+//! ```text
+//!   0      1         3             7                  7+size   8+size
+//!   +------+---------+-------------+------------------+--------+
+//!   | type | channel |    size     |     payload      |  0xCE  |
+//!   +------+---------+-------------+------------------+--------+
+//!    octet    short       long          size octets      octet
+//! ```
+//!
+//! (spec 4.2.3.) A method or header frame is handed out whole; the payload of a body frame is handed
+//! out in the pieces it arrived in, so a large body is never joined.
+
+use crate::methods::Method;
+
+/// Octets around a payload: type, channel, size and the end octet.
+pub const OVERHEAD: usize = 8;
+/// The octet behind every payload.
+pub const END: u8 = 0xCE;
+/// The smallest frame_max that may be negotiated (spec 1.1, frame-min-size, as RabbitMQ reads it).
+pub const FRAME_MIN: u32 = 8192;
+
+const METHOD: u8 = 1;
+const HEADER: u8 = 2;
+const BODY: u8 = 3;
+const HEARTBEAT: u8 = 8;
+const HEAD: usize = 7;
+
+/// A frame, or for a body frame one piece of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "channel and payload are the fields of the frame")]
+pub enum Frame<'a> {
+    Method { channel: u16, payload: &'a [u8] },
+    Header { channel: u16, payload: &'a [u8] },
+    /// A piece of a body frame's payload; `last` when the frame ends with it.
+    Body { channel: u16, piece: &'a [u8], last: bool },
+    Heartbeat { channel: u16 },
+}
+
+/// Bytes that are no frame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The payload's announced size is over the negotiated maximum.
+    #[error("type {kind}, frame too large: payload of {size} octets, at most {max}")]
+    TooLarge {
+        /// The frame's type octet.
+        kind: u8,
+        /// The announced size of the payload.
+        size: u32,
+        /// The largest payload allowed.
+        max: u32,
+    },
+    /// Another octet where 0xCE must stand.
+    #[error("type {kind}, invalid frame end marker {found}")]
+    EndMarker {
+        /// The frame's type octet.
+        kind: u8,
+        /// The octet found.
+        found: u8,
+    },
+    /// A frame type that does not exist.
+    #[error("unknown frame type {0}")]
+    UnknownType(u8),
+}
+
+/// Splits a stream of bytes into frames; what a read left incomplete is kept (a body's bytes are
+/// not).
+#[derive(Debug)]
+pub struct Parser {
+    payload_max: u32,
+    /// The start of a frame that the bytes so far have not completed.
+    carry: Vec<u8>,
+    /// The carried frame was handed out and goes at the next call.
+    carry_done: bool,
+    body: Option<Body>,
+}
+
+/// A body frame whose head was read: its channel and the payload still to come.
+#[derive(Debug, Clone, Copy)]
+struct Body {
+    channel: u16,
+    left: usize,
+    /// All pieces are handed out, the end octet is not checked yet.
+    end_due: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    kind: u8,
+    channel: u16,
+    size: u32,
+}
+
+impl Head {
+    fn read(bytes: &[u8; HEAD]) -> Self {
+        let [kind, c0, c1, s0, s1, s2, s3] = *bytes;
+        Self {
+            kind,
+            channel: u16::from_be_bytes([c0, c1]),
+            size: u32::from_be_bytes([s0, s1, s2, s3]),
+        }
+    }
+}
+
+impl Parser {
+    /// A parser for frames of at most `frame_max` octets; 0 means no limit.
+    #[must_use]
+    pub fn new(frame_max: u32) -> Self {
+        let mut parser =
+            Self { payload_max: 0, carry: Vec::new(), carry_done: false, body: None };
+        parser.set_frame_max(frame_max);
+        parser
+    }
+
+    /// Applies the negotiated limit to the frames that follow. RabbitMQ compares the payload, not
+    /// the whole frame, with frame_max; so a peer may be 8 octets over.
+    pub fn set_frame_max(&mut self, frame_max: u32) {
+        self.payload_max = if frame_max == 0 { u32::MAX } else { frame_max };
+    }
+
+    /// Bytes held for a frame that is not complete.
+    #[must_use]
+    pub fn carried(&self) -> usize {
+        self.carry.len()
+    }
+
+    /// The next frame of `input` from `at` on, which moves behind what was read. `None` when the
+    /// bytes ran out; then everything up to the end of `input` has been taken.
+    ///
+    /// # Errors
+    /// The stream is no longer in step after an error; the connection must be closed.
+    #[inline]
+    pub fn next<'a>(
+        &'a mut self,
+        input: &'a [u8],
+        at: &mut usize,
+    ) -> Result<Option<Frame<'a>>, FrameError> {
+        if self.carry_done {
+            self.carry.clear();
+            self.carry_done = false;
+        }
+        if self.body.is_some() {
+            if let Some(frame) = self.body_piece(input, at)? {
+                return Ok(Some(frame));
+            }
+            if self.body.is_some() {
+                return Ok(None);
+            }
+        }
+        if !self.carry.is_empty() {
+            return self.carried_frame(input, at);
+        }
+        self.frame(input, at)
+    }
+
+    /// A frame that begins in `input`.
+    #[inline]
+    fn frame<'a>(
+        &'a mut self,
+        input: &'a [u8],
+        at: &mut usize,
+    ) -> Result<Option<Frame<'a>>, FrameError> {
+        let rest = input.get(*at..).unwrap_or_default();
+        let Some(head) = rest.first_chunk::<HEAD>().map(Head::read) else {
+            self.carry.extend_from_slice(rest);
+            *at = input.len();
+            return Ok(None);
+        };
+        self.check(head)?;
+        let size = head.size as usize;
+        if let Some(whole) = rest.get(HEAD..HEAD + size + 1) {
+            *at += OVERHEAD + size;
+            return whole_frame(head, whole).map(Some);
+        }
+        if head.kind == BODY {
+            *at += HEAD;
+            self.body = Some(Body { channel: head.channel, left: size, end_due: false });
+            return self.body_piece(input, at);
+        }
+        self.carry.extend_from_slice(rest);
+        *at = input.len();
+        Ok(None)
+    }
+
+    /// A frame whose first bytes were carried over from an earlier read.
+    fn carried_frame<'a>(
+        &'a mut self,
+        input: &'a [u8],
+        at: &mut usize,
+    ) -> Result<Option<Frame<'a>>, FrameError> {
+        self.fill_carry(HEAD, input, at);
+        let Some(head) = self.carry.first_chunk::<HEAD>().map(Head::read) else {
+            return Ok(None);
+        };
+        self.check(head)?;
+        let size = head.size as usize;
+        if head.kind == BODY {
+            self.carry.clear();
+            self.body = Some(Body { channel: head.channel, left: size, end_due: false });
+            let piece = self.body_piece(input, at)?;
+            return if piece.is_none() && self.body.is_none() {
+                // An empty body frame: nothing to hand out, on to the next frame.
+                self.frame(input, at)
+            } else {
+                Ok(piece)
+            };
+        }
+        self.fill_carry(OVERHEAD + size, input, at);
+        match self.carry.get(HEAD..OVERHEAD + size) {
+            Some(whole) => {
+                self.carry_done = true;
+                whole_frame(head, whole).map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn fill_carry(&mut self, len: usize, input: &[u8], at: &mut usize) {
+        let rest = input.get(*at..).unwrap_or_default();
+        let missing = len.saturating_sub(self.carry.len()).min(rest.len());
+        self.carry.extend_from_slice(&rest[..missing]);
+        *at += missing;
+    }
+
+    fn check(&self, head: Head) -> Result<(), FrameError> {
+        if !matches!(head.kind, METHOD | HEADER | BODY | HEARTBEAT) {
+            return Err(FrameError::UnknownType(head.kind));
+        }
+        if head.size > self.payload_max {
+            let (kind, size, max) = (head.kind, head.size, self.payload_max);
+            return Err(FrameError::TooLarge { kind, size, max });
+        }
+        Ok(())
+    }
+
+    /// The next piece of the body frame that has begun. The last piece is handed out with the end
+    /// octet checked if it is there, else it is checked by the next call.
+    fn body_piece<'a>(
+        &mut self,
+        input: &'a [u8],
+        at: &mut usize,
+    ) -> Result<Option<Frame<'a>>, FrameError> {
+        let Some(mut body) = self.body else { return Ok(None) };
+        let rest = input.get(*at..).unwrap_or_default();
+        if body.end_due || body.left == 0 {
+            let Some(&end) = rest.first() else { return Ok(None) };
+            check_end(BODY, end)?;
+            *at += 1;
+            self.body = None;
+            return Ok(None);
+        }
+        let piece = &rest[..body.left.min(rest.len())];
+        if piece.is_empty() {
+            return Ok(None);
+        }
+        *at += piece.len();
+        body.left -= piece.len();
+        let last = body.left == 0;
+        body.end_due = last;
+        self.body = Some(body);
+        Ok(Some(Frame::Body { channel: body.channel, piece, last }))
+    }
+}
+
+/// `whole` is the payload and its end octet.
+#[inline]
+fn whole_frame<'a>(head: Head, whole: &'a [u8]) -> Result<Frame<'a>, FrameError> {
+    let Some((&end, payload)) = whole.split_last() else {
+        return Err(FrameError::EndMarker { kind: head.kind, found: 0 });
+    };
+    check_end(head.kind, end)?;
+    let channel = head.channel;
+    Ok(match head.kind {
+        METHOD => Frame::Method { channel, payload },
+        HEADER => Frame::Header { channel, payload },
+        BODY => Frame::Body { channel, piece: payload, last: true },
+        _ => Frame::Heartbeat { channel },
+    })
+}
+
+#[inline]
+fn check_end(kind: u8, found: u8) -> Result<(), FrameError> {
+    if found == END { Ok(()) } else { Err(FrameError::EndMarker { kind, found }) }
+}
+
+/// Appends a method frame.
+#[inline]
+pub fn write_method(out: &mut Vec<u8>, channel: u16, method: &Method<'_>) {
+    let start = begin(out, METHOD, channel);
+    method.write(out);
+    finish(out, start);
+}
+
+/// Appends a content header frame of class `basic`; `properties` is the flag word and the fields.
+#[inline]
+pub fn write_header(out: &mut Vec<u8>, channel: u16, body_size: u64, properties: &[u8]) {
+    let start = begin(out, HEADER, channel);
+    let mut fixed = [0; 12];
+    fixed[1] = 60;
+    fixed[4..].copy_from_slice(&body_size.to_be_bytes());
+    out.extend_from_slice(&fixed);
+    out.extend_from_slice(properties);
+    finish(out, start);
+}
+
+/// Appends a body in as many frames as `frame_max` (0: no limit) asks for.
+#[inline]
+pub fn write_body(out: &mut Vec<u8>, channel: u16, body: &[u8], frame_max: u32) {
+    for payload in body.chunks(payload_max(frame_max)) {
+        let start = begin(out, BODY, channel);
+        out.extend_from_slice(payload);
+        finish(out, start);
+    }
+}
+
+/// The largest payload in a frame of at most `frame_max` octets (0: no limit).
+#[must_use]
+pub fn payload_max(frame_max: u32) -> usize {
+    match frame_max {
+        0 => u32::MAX as usize,
+        max => (max as usize).saturating_sub(OVERHEAD).max(1),
+    }
+}
+
+/// The seven octets in front of a body payload of `size`; the payload and [`END`] follow.
+#[must_use]
+pub fn body_head(channel: u16, size: u32) -> [u8; HEAD] {
+    let [c0, c1] = channel.to_be_bytes();
+    let [s0, s1, s2, s3] = size.to_be_bytes();
+    [BODY, c0, c1, s0, s1, s2, s3]
+}
+
+/// Appends a heartbeat frame.
+pub fn write_heartbeat(out: &mut Vec<u8>) {
+    out.extend_from_slice(&[HEARTBEAT, 0, 0, 0, 0, 0, 0, END]);
+}
+
+#[inline]
+fn begin(out: &mut Vec<u8>, kind: u8, channel: u16) -> usize {
+    let [c0, c1] = channel.to_be_bytes();
+    out.extend_from_slice(&[kind, c0, c1, 0, 0, 0, 0]);
+    out.len()
+}
+
+#[inline]
+fn finish(out: &mut Vec<u8>, start: usize) {
+    let size = (out.len() - start) as u32;
+    out[start - 4..start].copy_from_slice(&size.to_be_bytes());
+    out.push(END);
+}

@@ -1,0 +1,107 @@
+//! The properties of a content header (spec 4.2.6.1), kept encoded: flags, then the present fields.
+
+use crate::octets::{Reader, WireError, Writer};
+use crate::table::Table;
+
+/// The properties of a message as they stand on the wire: the flag word and the fields it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Properties<'a>(&'a [u8]);
+
+/// The properties of class `basic`, decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[expect(missing_docs, reason = "the fields are the properties of the specification")]
+pub struct Basic<'a> {
+    pub content_type: Option<&'a str>,
+    pub content_encoding: Option<&'a str>,
+    pub headers: Option<Table<'a>>,
+    pub delivery_mode: Option<u8>,
+    pub priority: Option<u8>,
+    pub correlation_id: Option<&'a str>,
+    pub reply_to: Option<&'a str>,
+    pub expiration: Option<&'a str>,
+    pub message_id: Option<&'a str>,
+    pub timestamp: Option<u64>,
+    pub kind: Option<&'a str>,
+    pub user_id: Option<&'a str>,
+    pub app_id: Option<&'a str>,
+    pub cluster_id: Option<&'a str>,
+}
+
+impl<'a> Properties<'a> {
+    /// No property present.
+    pub const EMPTY: Properties<'static> = Properties(&[0, 0]);
+
+    /// Checks the flag word and every field it announces.
+    ///
+    /// # Errors
+    /// What is wrong with the first malformed field; [`WireError::Trailing`] for bytes behind the
+    /// last one.
+    #[inline]
+    pub fn parse(encoded: &'a [u8]) -> Result<(Self, Basic<'a>), WireError> {
+        let basic = Basic::read(encoded)?;
+        Ok((Self(encoded), basic))
+    }
+
+    /// Takes bytes that [`Properties::parse`] has accepted before, without checking them again.
+    #[must_use]
+    pub fn checked_before(encoded: &'a [u8]) -> Self {
+        Self(encoded)
+    }
+
+    /// The flag word and the fields as they stand on the wire.
+    #[must_use]
+    pub fn encoded(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The fields decoded; those that do not parse are absent.
+    #[must_use]
+    pub fn basic(&self) -> Basic<'a> {
+        Basic::read(self.0).unwrap_or_default()
+    }
+}
+
+macro_rules! properties {
+    ($($bit:literal $name:ident $kind:ident)*) => {
+        impl<'a> Basic<'a> {
+            #[inline]
+            fn read(encoded: &'a [u8]) -> Result<Self, WireError> {
+                let mut reader = Reader::new(encoded);
+                let flags = reader.short()?;
+                let mut basic = Basic::default();
+                $(if flags & (1 << $bit) != 0 { basic.$name = Some(reader.$kind()?); })*
+                // Bit 0 would announce a second flag word, which class basic does not need.
+                if flags & 0b11 != 0 || !reader.is_empty() {
+                    return Err(WireError::Trailing);
+                }
+                Ok(basic)
+            }
+
+            /// Appends the flag word and the present fields.
+            pub fn write(&self, out: &mut Vec<u8>) {
+                let mut flags = 0u16;
+                $(if self.$name.is_some() { flags |= 1 << $bit; })*
+                let mut writer = Writer::new(out);
+                writer.short(flags);
+                $(if let Some(value) = self.$name { writer.$kind(value); })*
+            }
+        }
+    };
+}
+
+properties! {
+    15 content_type shortstr
+    14 content_encoding shortstr
+    13 headers table
+    12 delivery_mode octet
+    11 priority octet
+    10 correlation_id shortstr
+    9 reply_to shortstr
+    8 expiration shortstr
+    7 message_id shortstr
+    6 timestamp longlong
+    5 kind shortstr
+    4 user_id shortstr
+    3 app_id shortstr
+    2 cluster_id shortstr
+}

@@ -1,0 +1,257 @@
+//! Field tables (spec 4.2.5.5, with RabbitMQ's type octets), checked once and kept encoded.
+
+use crate::octets::{Reader, WireError, Writer};
+
+/// How deep tables and arrays may nest.
+pub const DEPTH_MAX: usize = 64;
+
+/// A field table in its encoded form, known to be well formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Table<'a>(&'a [u8]);
+
+/// One value of a table or an array.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[expect(missing_docs, reason = "the variants are the types of the wire, by their RabbitMQ names")]
+pub enum Value<'a> {
+    Bool(bool),
+    Byte(i8),
+    UnsignedByte(u8),
+    Short(i16),
+    UnsignedShort(u16),
+    Int(i32),
+    UnsignedInt(u32),
+    Long(i64),
+    Float(f32),
+    Double(f64),
+    /// Scale and unscaled value.
+    Decimal(u8, u32),
+    /// Seconds since 1970.
+    Timestamp(u64),
+    LongString(&'a [u8]),
+    Binary(&'a [u8]),
+    Array(Array<'a>),
+    Table(Table<'a>),
+    Void,
+}
+
+/// An array in its encoded form, known to be well formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Array<'a>(&'a [u8]);
+
+impl<'a> Table<'a> {
+    /// The table without entries.
+    pub const EMPTY: Table<'static> = Table(&[]);
+
+    /// Checks the content of a table (without its length) down to the last nested value.
+    ///
+    /// # Errors
+    /// What is wrong with the first malformed entry.
+    pub fn parse(content: &'a [u8]) -> Result<Self, WireError> {
+        check_table(content, DEPTH_MAX)?;
+        Ok(Self(content))
+    }
+
+    /// The content as it stands on the wire, without its length.
+    #[must_use]
+    pub fn encoded(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Whether there are no entries.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The entries in the order of the wire.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> + use<'a> {
+        let mut reader = Reader::new(self.0);
+        std::iter::from_fn(move || {
+            if reader.is_empty() {
+                return None;
+            }
+            let key = reader.shortstr().ok()?;
+            Some((key, value(&mut reader).ok()?))
+        })
+    }
+
+    /// The first entry named `key`.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<Value<'a>> {
+        self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+}
+
+impl<'a> Array<'a> {
+    /// The values in the order of the wire.
+    pub fn iter(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
+        let mut reader = Reader::new(self.0);
+        std::iter::from_fn(move || {
+            if reader.is_empty() { None } else { value(&mut reader).ok() }
+        })
+    }
+}
+
+impl<'a> Value<'a> {
+    /// The value as an integer, whatever the width it was sent in.
+    #[must_use]
+    pub fn as_integer(&self) -> Option<i64> {
+        Some(match *self {
+            Value::Byte(n) => n.into(),
+            Value::UnsignedByte(n) => n.into(),
+            Value::Short(n) => n.into(),
+            Value::UnsignedShort(n) => n.into(),
+            Value::Int(n) => n.into(),
+            Value::UnsignedInt(n) => n.into(),
+            Value::Long(n) => n,
+            _ => return None,
+        })
+    }
+
+    /// The value as text, if it is a long string of UTF-8.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&'a str> {
+        match *self {
+            Value::LongString(bytes) => std::str::from_utf8(bytes).ok(),
+            _ => None,
+        }
+    }
+
+    /// RabbitMQ's name for the type, as its error texts print it.
+    #[must_use]
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Value::Bool(_) => "bool",
+            Value::Byte(_) => "byte",
+            Value::UnsignedByte(_) => "unsignedbyte",
+            Value::Short(_) => "short",
+            Value::UnsignedShort(_) => "unsignedshort",
+            Value::Int(_) => "signedint",
+            Value::UnsignedInt(_) => "unsignedint",
+            Value::Long(_) => "long",
+            Value::Float(_) => "float",
+            Value::Double(_) => "double",
+            Value::Decimal(..) => "decimal",
+            Value::Timestamp(_) => "timestamp",
+            Value::LongString(_) => "longstr",
+            Value::Binary(_) => "binary",
+            Value::Array(_) => "array",
+            Value::Table(_) => "table",
+            Value::Void => "void",
+        }
+    }
+}
+
+fn check_table(content: &[u8], depth: usize) -> Result<(), WireError> {
+    let mut reader = Reader::new(content);
+    while !reader.is_empty() {
+        reader.shortstr()?;
+        check_value(&mut reader, depth)?;
+    }
+    Ok(())
+}
+
+fn check_array(content: &[u8], depth: usize) -> Result<(), WireError> {
+    let mut reader = Reader::new(content);
+    while !reader.is_empty() {
+        check_value(&mut reader, depth)?;
+    }
+    Ok(())
+}
+
+fn check_value(reader: &mut Reader<'_>, depth: usize) -> Result<(), WireError> {
+    let nested = depth.checked_sub(1).ok_or(WireError::TooDeep);
+    match value(reader)? {
+        Value::Table(inner) => check_table(inner.0, nested?),
+        Value::Array(inner) => check_array(inner.0, nested?),
+        _ => Ok(()),
+    }
+}
+
+/// Reads one value; what a nested table or array holds is not looked at.
+fn value<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, WireError> {
+    Ok(match reader.octet()? {
+        b't' => Value::Bool(reader.octet()? != 0),
+        b'b' => Value::Byte(reader.octet()?.cast_signed()),
+        b'B' => Value::UnsignedByte(reader.octet()?),
+        b's' => Value::Short(reader.short()?.cast_signed()),
+        b'u' => Value::UnsignedShort(reader.short()?),
+        b'I' => Value::Int(reader.long()?.cast_signed()),
+        b'i' => Value::UnsignedInt(reader.long()?),
+        // RabbitMQ reads both as a signed 64-bit integer and writes `l`.
+        b'l' | b'L' => Value::Long(reader.longlong()?.cast_signed()),
+        b'f' => Value::Float(f32::from_bits(reader.long()?)),
+        b'd' => Value::Double(f64::from_bits(reader.longlong()?)),
+        b'D' => Value::Decimal(reader.octet()?, reader.long()?),
+        b'T' => Value::Timestamp(reader.longlong()?),
+        b'S' => Value::LongString(reader.longstr()?),
+        b'x' => Value::Binary(reader.longstr()?),
+        b'A' => Value::Array(Array(reader.longstr()?)),
+        b'F' => Value::Table(Table(reader.longstr()?)),
+        b'V' => Value::Void,
+        other => return Err(WireError::FieldType(other)),
+    })
+}
+
+/// Builds the content of a table entry by entry.
+#[derive(Debug, Clone, Default)]
+pub struct TableWriter(Vec<u8>);
+
+impl TableWriter {
+    /// A table without entries.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends an entry; a key is cut at 255 bytes.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: Value<'_>) -> Self {
+        Writer::new(&mut self.0).shortstr(key);
+        write_value(&mut self.0, value);
+        self
+    }
+
+    /// The table built so far.
+    #[must_use]
+    pub fn table(&self) -> Table<'_> {
+        Table(&self.0)
+    }
+}
+
+/// Appends the type octet and the value.
+pub fn write_value(out: &mut Vec<u8>, value: Value<'_>) {
+    let mut writer = Writer::new(out);
+    match value {
+        Value::Bool(v) => writer.bytes(&[b't', v.into()]),
+        Value::Byte(v) => writer.bytes(&[b'b', v.cast_unsigned()]),
+        Value::UnsignedByte(v) => writer.bytes(&[b'B', v]),
+        Value::Short(v) => tagged(&mut writer, b's', &v.to_be_bytes()),
+        Value::UnsignedShort(v) => tagged(&mut writer, b'u', &v.to_be_bytes()),
+        Value::Int(v) => tagged(&mut writer, b'I', &v.to_be_bytes()),
+        Value::UnsignedInt(v) => tagged(&mut writer, b'i', &v.to_be_bytes()),
+        Value::Long(v) => tagged(&mut writer, b'l', &v.to_be_bytes()),
+        Value::Float(v) => tagged(&mut writer, b'f', &v.to_be_bytes()),
+        Value::Double(v) => tagged(&mut writer, b'd', &v.to_be_bytes()),
+        Value::Decimal(scale, v) => {
+            writer.bytes(&[b'D', scale]);
+            writer.long(v);
+        }
+        Value::Timestamp(v) => tagged(&mut writer, b'T', &v.to_be_bytes()),
+        Value::LongString(v) => counted(&mut writer, b'S', v),
+        Value::Binary(v) => counted(&mut writer, b'x', v),
+        Value::Array(v) => counted(&mut writer, b'A', v.0),
+        Value::Table(v) => counted(&mut writer, b'F', v.0),
+        Value::Void => writer.octet(b'V'),
+    }
+}
+
+fn tagged(writer: &mut Writer<'_>, tag: u8, bytes: &[u8]) {
+    writer.octet(tag);
+    writer.bytes(bytes);
+}
+
+fn counted(writer: &mut Writer<'_>, tag: u8, bytes: &[u8]) {
+    writer.octet(tag);
+    writer.longstr(bytes);
+}

@@ -1,0 +1,3 @@
+//! The broker's rooms in floor order. A room imports only rooms above it.
+
+pub mod shard;

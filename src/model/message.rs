@@ -1,0 +1,239 @@
+//! A message: a protocol-neutral envelope and the raw properties and body, packed the same way in
+//! memory, on the mesh and in the log.
+//!
+//! ```text
+//!  0     1      2        3            4       5..8  8           12         16
+//!  +-----+------+--------+------------+-------+-----+-----------+----------+----------+-----+------------+------+
+//!  |flags|format|priority|exchange len|key len|  0  |properties |  body    | exchange | key | properties | body |
+//!  |     |      |        |            |       |     |   length  |  length  |          |     |            |      |
+//!  +-----+------+--------+------------+-------+-----+-----------+----------+----------+-----+------------+------+
+//! ```
+//!
+//! Integers are little-endian. A body of more than [`INLINE_MAX`] octets is not in the record: it is
+//! a [`Body`], counted and shared, so that it crosses queues and cores without a copy.
+
+use std::sync::Arc;
+
+use amqp::Properties;
+use amqp::properties::Basic;
+use bytes::Bytes;
+
+/// Bodies up to this many octets are copied into the record.
+pub const INLINE_MAX: usize = 2048;
+/// A piece of a larger body is kept by reference when it is at least this long (half of a receive
+/// buffer); a shorter one is copied, so that it does not pin a buffer many times its size.
+pub const REFERENCE_MIN: usize = 32 * 1024;
+/// Octets in front of the exchange name.
+pub const HEAD: usize = 16;
+
+const PERSISTENT: u8 = 1;
+const LARGE: u8 = 2;
+/// The properties are those of AMQP 0-9-1's class `basic`.
+const FORMAT_AMQP_0_9_1: u8 = 1;
+
+/// The bytes of a large body, counted: the only shared ownership in the data path.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Body(Arc<Vec<Bytes>>);
+
+impl Body {
+    /// A body made of pieces in order.
+    #[must_use]
+    pub fn new(pieces: Vec<Bytes>) -> Self {
+        Self(Arc::new(pieces))
+    }
+
+    /// The pieces in order.
+    #[must_use]
+    pub fn pieces(&self) -> &[Bytes] {
+        &self.0
+    }
+
+    /// Octets in all pieces.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    /// Whether there is no octet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A message in its packed form.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    record: &'a [u8],
+    body: Option<&'a Body>,
+}
+
+impl<'a> Message<'a> {
+    /// A message from a record that a [`Draft`] packed, and its body if that is not in the record.
+    #[must_use]
+    pub fn new(record: &'a [u8], body: Option<&'a Body>) -> Self {
+        Self { record, body }
+    }
+
+    /// The record as it is copied from place to place.
+    #[must_use]
+    pub fn record(&self) -> &'a [u8] {
+        self.record
+    }
+
+    /// The body, if it is not in the record.
+    #[must_use]
+    pub fn large_body(&self) -> Option<&'a Body> {
+        self.body
+    }
+
+    /// Whether the publisher asked for the message to survive a restart.
+    #[must_use]
+    pub fn persistent(&self) -> bool {
+        self.record[0] & PERSISTENT != 0
+    }
+
+    /// The priority property; 0 if it is absent.
+    #[must_use]
+    pub fn priority(&self) -> u8 {
+        self.record[2]
+    }
+
+    /// The exchange the message was published to.
+    #[must_use]
+    pub fn exchange(&self) -> &'a str {
+        self.text(HEAD, self.exchange_len())
+    }
+
+    /// The routing key the message was published with.
+    #[must_use]
+    pub fn routing_key(&self) -> &'a str {
+        self.text(HEAD + self.exchange_len(), self.key_len())
+    }
+
+    /// The encoded properties.
+    #[must_use]
+    #[inline]
+    pub fn properties(&self) -> Properties<'a> {
+        let start = HEAD + self.exchange_len() + self.key_len();
+        Properties::checked_before(&self.record[start..start + self.properties_len()])
+    }
+
+    /// Octets in the body.
+    #[must_use]
+    #[inline]
+    pub fn body_len(&self) -> usize {
+        self.length(12)
+    }
+
+    /// The body, if it is in the record.
+    #[must_use]
+    #[inline]
+    pub fn inline_body(&self) -> &'a [u8] {
+        &self.record[HEAD + self.exchange_len() + self.key_len() + self.properties_len()..]
+    }
+
+    fn exchange_len(&self) -> usize {
+        usize::from(self.record[3])
+    }
+
+    fn key_len(&self) -> usize {
+        usize::from(self.record[4])
+    }
+
+    fn properties_len(&self) -> usize {
+        self.length(8)
+    }
+
+    fn length(&self, at: usize) -> usize {
+        let bytes = [
+            self.record[at],
+            self.record[at + 1],
+            self.record[at + 2],
+            self.record[at + 3],
+        ];
+        u32::from_le_bytes(bytes) as usize
+    }
+
+    fn text(&self, start: usize, len: usize) -> &'a str {
+        // A draft copies names from strings, so they are UTF-8; a damaged record reads as empty.
+        std::str::from_utf8(&self.record[start..start + len]).unwrap_or_default()
+    }
+}
+
+/// A message being received: the record grows as its frames arrive, in a buffer that is used again.
+#[derive(Debug, Default)]
+pub struct Draft {
+    record: Vec<u8>,
+    pieces: Vec<Bytes>,
+    body: Option<Body>,
+    large: bool,
+}
+
+impl Draft {
+    /// Starts over with the names of a publish.
+    #[inline]
+    pub fn begin(&mut self, exchange: &str, routing_key: &str) {
+        self.pieces.clear();
+        self.body = None;
+        self.large = false;
+        self.record.clear();
+        let mut head = [0; HEAD];
+        head[1] = FORMAT_AMQP_0_9_1;
+        // A short string has at most 255 octets.
+        head[3] = exchange.len() as u8;
+        head[4] = routing_key.len() as u8;
+        self.record.extend_from_slice(&head);
+        self.record.extend_from_slice(exchange.as_bytes());
+        self.record.extend_from_slice(routing_key.as_bytes());
+    }
+
+    /// Adds the properties and the announced size of the body, for which nothing is allocated.
+    #[inline]
+    pub fn header(&mut self, properties: Properties<'_>, basic: &Basic<'_>, body_size: u32) {
+        self.large = body_size as usize > INLINE_MAX;
+        let persistent = if basic.delivery_mode == Some(2) { PERSISTENT } else { 0 };
+        self.record[0] = persistent | if self.large { LARGE } else { 0 };
+        self.record[2] = basic.priority.unwrap_or(0);
+        let encoded = properties.encoded();
+        // Bounded by the frame that carried it.
+        self.record[8..12].copy_from_slice(&(encoded.len() as u32).to_le_bytes());
+        self.record[12..16].copy_from_slice(&body_size.to_le_bytes());
+        self.record.extend_from_slice(encoded);
+    }
+
+    /// Adds a piece of the body that arrived in `chunk`.
+    #[inline]
+    pub fn body(&mut self, piece: &[u8], chunk: &Bytes) {
+        if !self.large {
+            self.record.extend_from_slice(piece);
+        } else if piece.len() >= REFERENCE_MIN {
+            self.pieces.push(chunk.slice_ref(piece));
+        } else {
+            self.pieces.push(Bytes::copy_from_slice(piece));
+        }
+    }
+
+    /// The finished message.
+    #[inline]
+    pub fn message(&mut self) -> Message<'_> {
+        if self.large && self.body.is_none() {
+            self.body = Some(Body::new(std::mem::take(&mut self.pieces)));
+        }
+        Message { record: &self.record, body: self.body.as_ref() }
+    }
+
+    /// Octets of memory held for a half-received message.
+    #[must_use]
+    pub fn pinned(&self) -> usize {
+        self.record.capacity() + self.pieces.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    /// Gives up what is held beyond a small record.
+    pub fn shrink(&mut self) {
+        self.pieces = Vec::new();
+        self.body = None;
+        self.record.clear();
+        self.record.shrink_to(4096);
+    }
+}

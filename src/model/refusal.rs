@@ -1,0 +1,100 @@
+//! Why the broker refuses: typed, without a code or a text. [`crate::fault`] alone turns a refusal
+//! into what RabbitMQ would say.
+
+use crate::spec::Name;
+
+/// What a refusal is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An exchange.
+    Exchange,
+    /// A queue.
+    Queue,
+}
+
+/// The name of an exchange or a queue and the vhost it is, or would be, in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    /// Exchange or queue.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Name,
+    /// Its vhost.
+    pub vhost: Name,
+}
+
+impl Resource {
+    /// A queue's name.
+    #[must_use]
+    pub fn queue(vhost: &str, name: &str) -> Self {
+        Self { kind: Kind::Queue, name: name.into(), vhost: vhost.into() }
+    }
+
+    /// An exchange's name.
+    #[must_use]
+    pub fn exchange(vhost: &str, name: &str) -> Self {
+        Self { kind: Kind::Exchange, name: name.into(), vhost: vhost.into() }
+    }
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The object does not exist.
+    NotFound(Resource),
+    /// The queue belongs to another connection.
+    Locked(Resource),
+    /// if-unused, but it is used.
+    InUse(Resource),
+    /// if-empty, but it holds messages.
+    NotEmpty(Resource),
+    /// Redeclared with another property or argument; the values as RabbitMQ prints them.
+    Inequivalent {
+        /// The object.
+        resource: Resource,
+        /// The property or argument that differs.
+        property: Name,
+        /// What the client sent.
+        received: String,
+        /// What is there.
+        current: String,
+    },
+    /// An argument RabbitMQ knows with a value it refuses, or one not built yet.
+    InvalidArgument {
+        /// The object.
+        resource: Resource,
+        /// The argument.
+        argument: Name,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The name begins with `amq.`.
+    ReservedName(Resource),
+    /// An operation on the default exchange.
+    DefaultExchange,
+    /// The deletion of an exchange that every vhost has.
+    SystemExchange(Resource),
+    /// A publish to an internal exchange.
+    InternalExchange(Resource),
+    /// The exchange type does not exist.
+    UnknownExchangeKind(Name),
+    /// A headers binding whose x-match is none of those there are.
+    InvalidXMatch(String),
+    /// A method or a flag that is not built; the text names it.
+    NotImplemented(String),
+    /// An empty queue name, and none declared on the channel before.
+    NoPreviousQueue,
+    /// A delivery tag that is not outstanding on the channel.
+    UnknownDeliveryTag(u64),
+    /// The consumer tag is taken on the channel.
+    ConsumerTagInUse(Name),
+    /// The body is larger than the configured maximum.
+    MessageTooLarge {
+        /// The announced size.
+        size: u64,
+        /// The configured maximum.
+        max: u64,
+    },
+    /// The queue has an exclusive consumer, or has consumers and one wants to be exclusive.
+    ExclusiveUse(Resource),
+}

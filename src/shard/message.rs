@@ -1,0 +1,203 @@
+//! All that may cross cores, as one closed enum and the packed records beside it.
+//!
+//! A shard keeps one outbound [`Batch`](super::batch::Batch) per peer. What happens per message is a
+//! packed record in it; what happens per operation of a client is a [`Control`]. Order per source and
+//! destination is first in, first out, over both.
+
+use model::spec::Name;
+use model::topology::Change;
+use model::{
+    Binding, ChannelId, ConnId, ConsumerId, ExchangeSpec, QueueId, QueueSpec, Refusal, Ticket,
+};
+
+/// What crosses cores once per operation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Control {
+    // A shard to the coordinator.
+    /// A question; answered by [`Control::Answer`] with the same ticket.
+    Ask(Ticket, Request),
+    /// The shard has applied all changes up to this version.
+    Applied(u64),
+    /// Home: the queue exists here now.
+    Created(QueueId),
+    /// Home: the queue is frozen for good, with so many ready messages; or why it is not.
+    Frozen(QueueId, Result<u32, Refusal>),
+    /// Home: the auto-delete queue's last consumer went; it is frozen already.
+    Unused(QueueId),
+    /// Octets of memory pinned on the shard.
+    Memory(u64),
+
+    // The coordinator to a shard.
+    /// The answer to [`Control::Ask`].
+    Answer(Ticket, Answer),
+    /// Apply the change; answered by [`Control::Applied`].
+    Apply(u64, Change),
+    /// Every shard has applied all changes up to this version.
+    Settled(u64),
+    /// Home: create the queue; answered by [`Control::Created`].
+    Create(Name, QueueSpec),
+    /// Home: freeze the queue unless a condition forbids it; answered by [`Control::Frozen`].
+    Freeze {
+        /// The queue.
+        queue: QueueId,
+        /// Not if it has consumers.
+        if_unused: bool,
+        /// Not if it has ready messages.
+        if_empty: bool,
+    },
+    /// Home: no shard knows the queue any more; give up what it holds.
+    Drop(QueueId),
+    /// The broker pins more memory than it may (`true`), or again less.
+    Alarm(bool),
+
+    // A channel's shard to a queue's home, and back.
+    /// A question about a queue; answered by [`Control::QueueAnswer`] with the same ticket.
+    QueueAsk(Ticket, QueueId, QueueRequest),
+    /// The answer to [`Control::QueueAsk`]. A message that basic.get found comes as a record instead.
+    QueueAnswer(Ticket, QueueAnswer),
+    /// The channel is gone: requeue its unacknowledged messages, remove its consumers; answered by
+    /// [`Control::ChannelReleased`].
+    ChannelGone(ChannelId),
+    /// The home holds nothing of the channel any more.
+    ChannelReleased(ChannelId),
+    /// The consumer was cancelled by the server: its queue is gone.
+    ConsumerGone(ConnId, ChannelId, ConsumerId),
+}
+
+/// What a shard asks the coordinator. Names that do not exist are refused; the coordinator's view is
+/// the truth, the shard's copy may be older.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// May this user log in? `loopback`: the peer is on this host.
+    Login {
+        /// The user's name.
+        user: Name,
+        /// The password in clear.
+        password: Vec<u8>,
+        /// The peer is on this host.
+        loopback: bool,
+    },
+    /// May the user open the vhost?
+    OpenVhost {
+        /// The user's name.
+        user: Name,
+        /// The vhost.
+        vhost: Name,
+    },
+    /// Create the exchange unless it exists; then [`Answer::Done`] all the same, and the asking
+    /// shard compares the two.
+    DeclareExchange(Name, ExchangeSpec),
+    /// Delete the exchange.
+    DeleteExchange {
+        /// The vhost.
+        vhost: Name,
+        /// The exchange.
+        name: Name,
+        /// Not if it is the source of a binding.
+        if_unused: bool,
+    },
+    /// Create the queue unless it exists; then [`Answer::Done`] all the same, and the asking shard
+    /// compares the two. While a queue of that name is being deleted the request waits for the end
+    /// of that. `id` and `home` in the spec are chosen by the coordinator.
+    DeclareQueue(Name, QueueSpec),
+    /// Delete the queue.
+    DeleteQueue {
+        /// The vhost.
+        vhost: Name,
+        /// The queue.
+        name: Name,
+        /// Not if it has consumers.
+        if_unused: bool,
+        /// Not if it has ready messages.
+        if_empty: bool,
+        /// Who asks: another connection's exclusive queue is refused.
+        conn: ConnId,
+    },
+    /// Create the binding unless it exists.
+    Bind(Name, Binding, ConnId),
+    /// Remove the binding if it exists.
+    Unbind(Name, Binding, ConnId),
+    /// The home said that the queue is frozen: answer when its deletion is applied everywhere.
+    AwaitDeleted(QueueId),
+    /// Answer when all changes decided so far are applied everywhere.
+    Sync,
+    /// The connection is gone: delete its exclusive queues.
+    ConnectionGone(ConnId),
+}
+
+/// What the coordinator answers, after every shard has applied what it decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is done, or was so already.
+    Done,
+    /// The queue is deleted; it had so many ready messages.
+    Deleted(u32),
+    /// The login is right.
+    LoggedIn,
+    /// The login is wrong, or the user may not log in from there.
+    LoginRefused,
+    /// The vhost does not exist.
+    NoVhost,
+    /// The user may not open the vhost.
+    VhostRefused,
+    /// It cannot be done.
+    Refused(Refusal),
+}
+
+/// What a channel's shard asks a queue's home.
+#[derive(Debug, Clone, PartialEq)]
+pub enum QueueRequest {
+    /// How many messages and consumers?
+    Count,
+    /// Add a consumer.
+    Consume(NewConsumer),
+    /// Remove a consumer.
+    Cancel(ConsumerId),
+    /// One message, now.
+    Get {
+        /// Who gets it.
+        conn: ConnId,
+        /// Who gets it.
+        channel: ChannelId,
+        /// Acknowledged by being sent.
+        no_ack: bool,
+    },
+    /// Drop the ready messages.
+    Purge,
+}
+
+/// A consumer as its queue's home keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewConsumer {
+    /// Its identity.
+    pub id: ConsumerId,
+    /// The connection, whose flow credit it shares.
+    pub conn: ConnId,
+    /// The channel its unacknowledged messages belong to.
+    pub channel: ChannelId,
+    /// Deliveries are acknowledged by being sent.
+    pub no_ack: bool,
+    /// At most so many unacknowledged messages; 0: no limit.
+    pub prefetch: u16,
+    /// Wants to be the queue's only consumer.
+    pub exclusive: bool,
+}
+
+/// What a queue's home answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueueAnswer {
+    /// Ready messages and consumers.
+    Counts(u32, u32),
+    /// The consumer is there; deliveries follow.
+    Consuming,
+    /// The consumer is gone; no delivery follows.
+    Cancelled,
+    /// No message is ready.
+    Empty,
+    /// So many messages were dropped.
+    Purged(u32),
+    /// The queue is being deleted, or is no more: look again when that is applied.
+    Frozen,
+    /// It cannot be done.
+    Refused(Refusal),
+}
