@@ -337,6 +337,19 @@ pub fn write_method(out: &mut Vec<u8>, channel: u16, method: &Method<'_>) {
     finish(out, start);
 }
 
+/// Appends a frame, or a piece of one as a frame of its own, as it was read.
+pub fn write_frame(out: &mut Vec<u8>, frame: Frame<'_>) {
+    let (kind, channel, payload) = match frame {
+        Frame::Method { channel, payload } => (METHOD, channel, payload),
+        Frame::Header { channel, payload } => (HEADER, channel, payload),
+        Frame::Body { channel, piece, .. } => (BODY, channel, piece),
+        Frame::Heartbeat { channel } => (HEARTBEAT, channel, &[][..]),
+    };
+    let start = begin(out, kind, channel);
+    out.extend_from_slice(payload);
+    finish(out, start);
+}
+
 /// Appends a content header frame of class `basic`; `properties` is the flag word and the fields.
 #[inline]
 pub fn write_header(out: &mut Vec<u8>, channel: u16, body_size: u64, properties: &[u8]) {

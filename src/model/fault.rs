@@ -88,6 +88,8 @@ impl Refusal {
             | Refusal::UnknownExchangeKind(_)
             | Refusal::InvalidXMatch(_)
             | Refusal::UnknownDeliveryTag(_)
+            | Refusal::UserId { .. }
+            | Refusal::InvalidProperty(_)
             | Refusal::MessageTooLarge { .. } => Code::PreconditionFailed,
             Refusal::NotImplemented(_) => Code::NotImplemented,
             Refusal::ConsumerTagInUse(_) => Code::NotAllowed,
@@ -96,10 +98,7 @@ impl Refusal {
 
     fn explanation(&self) -> String {
         match self {
-            Refusal::NotFound(what) => match what.kind {
-                Kind::Queue => format!("no {what}"),
-                Kind::Exchange => format!("no {what}"),
-            },
+            Refusal::NotFound(what) => format!("no {what}"),
             Refusal::Locked(what) => format!(
                 "cannot obtain exclusive access to locked {what}. It could be originally declared \
                  on another connection or the exclusive property value does not match that of the \
@@ -146,6 +145,10 @@ impl Refusal {
             Refusal::MessageTooLarge { size, max } => {
                 format!("message size {size} is larger than configured max size {max}")
             }
+            Refusal::UserId { claimed, user } => format!(
+                "user_id property set to '{claimed}' but authenticated user was '{user}'"
+            ),
+            Refusal::InvalidProperty(what) => what.clone(),
             Refusal::ExclusiveUse(what) => format!("{what} in exclusive use"),
         }
     }

@@ -15,9 +15,17 @@ pub struct Outbox {
     /// A piece of a body and how many octets of the buffer are in front of it.
     pieces: Vec<(usize, Bytes)>,
     piece_octets: usize,
+    /// Octets that were moved on since the start.
+    drained: u64,
 }
 
 impl Outbox {
+    /// Octets appended since the start.
+    #[must_use]
+    pub fn produced(&self) -> u64 {
+        self.drained + self.len() as u64
+    }
+
     /// Octets waiting, bodies by reference included.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -84,9 +92,12 @@ impl Outbox {
 
     /// Moves everything to the end of `other`; buffers are swapped when that is empty.
     pub fn drain_into(&mut self, other: &mut Outbox) {
+        self.drained += self.len() as u64;
         if other.is_empty() {
             other.clear();
-            std::mem::swap(self, other);
+            std::mem::swap(&mut self.octets, &mut other.octets);
+            std::mem::swap(&mut self.pieces, &mut other.pieces);
+            std::mem::swap(&mut self.piece_octets, &mut other.piece_octets);
             return;
         }
         let shift = other.octets.len();

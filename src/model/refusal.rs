@@ -103,6 +103,15 @@ pub enum Refusal {
         /// The configured maximum.
         max: u64,
     },
+    /// The user-id property is not the user who is logged in.
+    UserId {
+        /// The property.
+        claimed: Name,
+        /// The user.
+        user: Name,
+    },
+    /// A property or header of a message with a value RabbitMQ refuses, or one not built yet.
+    InvalidProperty(String),
     /// The queue has an exclusive consumer, or has consumers and one wants to be exclusive.
     ExclusiveUse(Resource),
 }
