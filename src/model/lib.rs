@@ -4,6 +4,7 @@
 //!
 //! Absent by design: I/O, clocks, threads, globals, randomness that was not injected.
 
+pub mod exchange;
 pub mod hash;
 pub mod ids;
 pub mod message;
@@ -11,10 +12,13 @@ pub mod refusal;
 pub mod spec;
 pub mod time;
 pub mod topology;
+mod vhost;
 
+pub use exchange::{Exchange, Targets};
 pub use hash::{Map, Seed};
 pub use ids::{ChannelId, ConnId, ConsumerId, IdSource, QueueId, ShardId, Ticket};
 pub use message::{Body, Draft, Message};
 pub use refusal::{Refusal, Resource};
 pub use spec::{Arguments, Binding, Destination, ExchangeKind, ExchangeSpec, Name, QueueSpec};
 pub use time::Now;
+pub use topology::{QueueEntry, Topology, Vhost};
