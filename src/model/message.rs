@@ -230,6 +230,13 @@ impl Draft {
         }
     }
 
+    /// Lets go of a body by reference once the message has gone where it goes.
+    #[inline]
+    pub fn reset(&mut self) {
+        self.body = None;
+        self.pieces.clear();
+    }
+
     /// Octets of memory held for a half-received message.
     #[must_use]
     pub fn pinned(&self) -> usize {

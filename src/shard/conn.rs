@@ -9,7 +9,12 @@ use amqp::{Assembler, Code, Frame, Parser, Properties, Step};
 use bytes::Bytes;
 use model::session::channel::State;
 use model::session::{Channel, Handshake, Limits};
-use model::{ChannelId, ConnId, Draft, Fault, Name, Now, Outbox, Refusal, ShardId};
+use model::{
+    ChannelId, ConnId, Draft, Fault, Message, Name, Now, Outbox, Refusal, ShardId,
+};
+
+use super::batch::Addressed;
+use super::home::cost;
 
 /// Octets of output beyond which a connection's input is not read.
 pub const OUTPUT_MARK: u64 = 1024 * 1024;
@@ -81,6 +86,8 @@ pub(super) struct Conn {
     /// Input that waits until the connection is read again.
     pub input: VecDeque<Bytes>,
     pub parked: usize,
+    /// Channels on which part of a body has arrived.
+    pub halves: Vec<u16>,
     pub paused: u8,
     /// Has published: a memory alarm stops its input.
     pub publisher: bool,
@@ -92,6 +99,8 @@ pub(super) struct Conn {
     pub releasing: usize,
     /// Homes that keep flow credit for it.
     pub links: Vec<ShardId>,
+    /// Everything it holds was let go, or is being.
+    pub let_go: bool,
     pub dirty: bool,
     pub received_us: u64,
     pub sent_us: u64,
@@ -107,6 +116,8 @@ pub(super) enum Event<'a> {
     Method { channel: u16, method: Method<'a>, payload: &'a [u8] },
     /// A publish; its message is in the scratch draft.
     Publish { channel: u16 },
+    /// Nothing yet.
+    More,
 }
 
 /// A fault and the channel it happened on.
@@ -132,12 +143,14 @@ impl Conn {
             numbers: Vec::new(),
             input: VecDeque::new(),
             parked: 0,
+            halves: Vec::new(),
             paused: 0,
             publisher: false,
             blocked: false,
             owns: false,
             releasing: 0,
             links: Vec::new(),
+            let_go: false,
             dirty: false,
             received_us: us,
             sent_us: us,
@@ -249,14 +262,72 @@ impl Conn {
             (State::Open, Frame::Method { payload, .. }) => method(number, channel, payload),
             (State::Open, Frame::Header { payload, .. }) => self.header(number, payload, scratch),
             (State::Open, Frame::Body { piece, .. }) => {
-                Ok(body(channel, piece, chunk, scratch)?.then_some(Event::Publish {
-                    channel: number,
-                }))
+                if body(channel, piece, chunk, scratch)? {
+                    return Ok(Some(Event::Publish { channel: number }));
+                }
+                if !self.halves.contains(&number) {
+                    self.halves.push(number);
+                }
+                Ok(None)
             }
             (_, Frame::Method { payload, .. }) => closing_method(number, payload),
             _ => Ok(None),
         };
         result.map_err(|fault| (number, fault))
+    }
+
+    /// Writes a delivery from `home`; false when nobody takes it any more.
+    #[inline]
+    pub fn deliver(&mut self, home: ShardId, to: Addressed, message: Message<'_>) -> bool {
+        let frame_max = self.frame_max();
+        let Some((number, channel)) = open_channel(&self.numbers, &mut self.channels, to.channel)
+        else {
+            return false;
+        };
+        if channel.consumer(to.consumer).is_none() {
+            return false;
+        }
+        let delivery_tag = channel.deliver(to.queue, home, to.number);
+        let Some(consumer) = channel.consumer(to.consumer) else { return false };
+        let method = Method::BasicDeliver {
+            consumer_tag: &consumer.tag,
+            delivery_tag,
+            redelivered: to.redelivered,
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+        };
+        self.outbox.method(number, &method);
+        self.outbox.content(number, message, frame_max);
+        self.owe(home, cost(message));
+        true
+    }
+
+    /// Writes a message that basic.get found.
+    pub fn got(&mut self, home: ShardId, remaining: u32, to: Addressed, message: Message<'_>) {
+        let frame_max = self.frame_max();
+        let Some((number, channel)) = open_channel(&self.numbers, &mut self.channels, to.channel)
+        else {
+            return;
+        };
+        let method = Method::BasicGetOk {
+            delivery_tag: channel.deliver(to.queue, home, to.number),
+            redelivered: to.redelivered,
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+            message_count: remaining,
+        };
+        self.outbox.method(number, &method);
+        self.outbox.content(number, message, frame_max);
+    }
+
+    /// Tells which publishes of a channel are confirmed.
+    pub fn tell_confirms(&mut self, number: u16) {
+        let channel = self.channels.get_mut(usize::from(number)).and_then(Option::as_mut);
+        let Some(confirms) = channel.and_then(|channel| channel.confirms.as_mut()) else { return };
+        let outbox = &mut self.outbox;
+        confirms.tell(|delivery_tag, multiple| {
+            outbox.method(number, &Method::BasicAck { delivery_tag, multiple });
+        });
     }
 
     fn method_on_zero<'a>(&self, payload: &'a [u8]) -> Result<Option<Event<'a>>, Failure> {
@@ -314,6 +385,19 @@ impl Conn {
         std::mem::swap(&mut channel.draft, scratch);
         Ok(Some(Event::Publish { channel: number }))
     }
+}
+
+/// The open channel with this identity, found without borrowing the rest of the connection.
+#[inline]
+fn open_channel<'c>(
+    numbers: &[(ChannelId, u16)],
+    channels: &'c mut [Option<Box<Channel>>],
+    id: ChannelId,
+) -> Option<(u16, &'c mut Channel)> {
+    let at = numbers.binary_search_by_key(&id, |(other, _)| *other).ok()?;
+    let number = numbers.get(at)?.1;
+    let channel = channels.get_mut(usize::from(number))?.as_deref_mut()?;
+    (channel.state == State::Open).then_some((number, channel))
 }
 
 #[inline]

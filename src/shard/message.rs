@@ -183,7 +183,7 @@ pub enum QueueAnswer {
     /// So many messages were dropped.
     Purged(u32),
     /// The queue is being deleted, or is no more: look again when that is applied.
-    Frozen,
+    Frozen(QueueId),
     /// It cannot be done.
     Refused(Refusal),
 }

@@ -57,6 +57,11 @@ impl Peer {
         self.sent_octets - self.answered.octets
     }
 
+    /// The progress of a home that has done everything.
+    pub fn all_sent(&self) -> Watermark {
+        Watermark { applied: self.sent, octets: self.sent_octets, durable: self.sent }
+    }
+
     /// Takes the home's progress.
     pub fn answered(&mut self, mark: Watermark) {
         self.answered = mark;

@@ -42,15 +42,6 @@ pub enum State {
     ClosedByServer,
 }
 
-/// A barrier: a method is being decided elsewhere, later ones wait.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Barrier {
-    /// The answer that lifts it.
-    pub ticket: Ticket,
-    /// The method's payload, to do it over if the answer asks for that.
-    pub method: Vec<u8>,
-}
-
 /// Frames of a channel that wait behind a barrier.
 #[derive(Debug, Default)]
 pub struct Parked {
@@ -109,8 +100,8 @@ pub struct Channel {
     pub prefetch: u16,
     /// The queue an empty name stands for.
     pub last_queue: Name,
-    /// Present while a method is decided elsewhere.
-    pub barrier: Option<Barrier>,
+    /// The question that a method waits for; later methods wait behind it.
+    pub barrier: Option<Ticket>,
     /// What waits behind the barrier.
     pub parked: Parked,
     /// Homes that may hold something of the channel.

@@ -30,12 +30,18 @@ impl Confirms {
     /// Numbers a publish that `homes` homes must confirm; none: it is confirmed.
     #[inline]
     pub fn publish(&mut self, homes: u16) -> u64 {
-        let number = self.base + self.waiting.len() as u64;
+        let number = self.next();
         self.waiting.push_back(homes);
         if homes == 0 {
             self.done.push(number);
         }
         number
+    }
+
+    /// The number the next publish will have.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.base + self.waiting.len() as u64
     }
 
     /// One home has confirmed a publish.
