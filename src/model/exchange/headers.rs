@@ -60,16 +60,41 @@ impl Headers {
 /// Checks the arguments of a binding to a headers exchange.
 ///
 /// # Errors
-/// [`Refusal::InvalidXMatch`] with the value of x-match as RabbitMQ prints it.
+/// [`Refusal::InvalidXMatch`] with what RabbitMQ says.
 pub(super) fn validate(arguments: &Arguments) -> Result<(), Refusal> {
-    match arguments.table().get(X_MATCH) {
-        None => Ok(()),
-        Some(Value::LongString(b"all" | b"any" | b"all-with-x" | b"any-with-x")) => Ok(()),
-        Some(Value::LongString(other)) => Err(Refusal::InvalidXMatch(format!(
-            "<<\"{}\">>",
-            other.escape_ascii()
-        ))),
-        Some(other) => Err(Refusal::InvalidXMatch(other.type_name().to_owned())),
+    let what = match arguments.table().get(X_MATCH) {
+        None | Some(Value::LongString(b"all" | b"any" | b"all-with-x" | b"any-with-x")) => {
+            return Ok(());
+        }
+        Some(value @ Value::LongString(_)) => {
+            let value = printed(value);
+            format!(
+                "Invalid x-match field value {value}; expected all, any, all-with-x, or any-with-x"
+            )
+        }
+        Some(value) => {
+            let (name, value) = (value.type_name(), printed(value));
+            format!("Invalid x-match field type {name} (value {value}); expected longstr")
+        }
+    };
+    Err(Refusal::InvalidXMatch(what))
+}
+
+/// A value as RabbitMQ prints it.
+fn printed(value: Value<'_>) -> String {
+    match value {
+        Value::LongString(b"") | Value::Binary(b"") => "<<>>".to_owned(),
+        Value::LongString(bytes) | Value::Binary(bytes) => {
+            format!("<<\"{}\">>", bytes.escape_ascii())
+        }
+        Value::Bool(value) => value.to_string(),
+        Value::Float(value) => format!("{value:?}"),
+        Value::Double(value) => format!("{value:?}"),
+        Value::Timestamp(seconds) => seconds.to_string(),
+        Value::Void => "undefined".to_owned(),
+        other => other
+            .as_integer()
+            .map_or_else(|| "...".to_owned(), |value| value.to_string()),
     }
 }
 
