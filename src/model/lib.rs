@@ -22,3 +22,6 @@ pub use refusal::{Refusal, Resource};
 pub use spec::{Arguments, Binding, Destination, ExchangeKind, ExchangeSpec, Name, QueueSpec};
 pub use time::Now;
 pub use topology::{QueueEntry, Topology, Vhost};
+
+#[cfg(test)]
+mod vhost_test;
