@@ -22,7 +22,12 @@ pub use methods::Method;
 pub use octets::{Reader, WireError, Writer};
 pub use properties::Properties;
 pub use reply::Code;
-pub use table::{Table, TableWriter, Value};
+pub use table::{Array, ArrayWriter, Table, TableWriter, Value};
+
+#[cfg(test)]
+mod draw;
+#[cfg(test)]
+mod peer;
 
 /// The header a client opens with: `AMQP`, 0, 0, 9, 1 (spec 4.2.2).
 pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
