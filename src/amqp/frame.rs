@@ -8,10 +8,10 @@
 //!    octet    short       long          size octets      octet
 //! ```
 //!
-//! (spec 4.2.3.) A method or header frame is handed out whole; the payload of a body frame is handed
-//! out in the pieces it arrived in, so a large body is never joined and every piece is a slice of
-//! the input. The price: when a read ends between a payload and its end octet, the last piece is
-//! out before that octet can be checked.
+//! (spec 4.2.3.) A method or header frame is handed out whole; the payload of a body frame is
+//! handed out in the pieces it arrived in, so a large body is never joined and every piece is a
+//! slice of the input. The price: when a read ends between a payload and its end octet, the last
+//! piece is out before that octet can be checked.
 
 use crate::methods::Method;
 

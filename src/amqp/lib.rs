@@ -1,9 +1,9 @@
 //! The wire of AMQP 0-9-1, read and written without allocation per frame.
 //!
 //! From the ground up: [`octets`] (integers, strings, packed bits), [`table`] (field tables, kept
-//! encoded), [`methods`] (one table of all methods), [`properties`] (content headers, kept encoded),
-//! [`frame`] (bytes to frames at any read boundary), [`assembler`] (frames to commands) and
-//! [`reply`] (reply codes). Everything borrows from the receive buffer.
+//! encoded), [`methods`] (one table of all methods), [`properties`] (content headers, kept
+//! encoded), [`frame`] (bytes to frames at any read boundary), [`assembler`] (frames to commands)
+//! and [`reply`] (reply codes). Everything borrows from the receive buffer.
 //!
 //! Absent by design: sockets, clocks, threads, and any notion of a broker. The load generator and
 //! the broker share this crate and nothing else.
