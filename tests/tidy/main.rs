@@ -5,6 +5,11 @@
 //! [`words`] looks at every text file and [`manifests`] at what Cargo is told. Each check returns
 //! complaints; beside each stands a test that it can complain.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
 mod floors;
 mod manifests;
 mod paths;

@@ -47,12 +47,14 @@ fn is_root(path: &str, manifest: &File) -> bool {
         .lines()
         .filter_map(|line| line.trim().strip_prefix("path = \""));
     let mut written = written.filter_map(|rest| rest.split('"').next());
-    let found = match inner.split('/').collect::<Vec<_>>()[..] {
-        ["build.rs"] | ["src", "lib.rs" | "main.rs"] => true,
-        ["tests" | "benches" | "examples", _] | ["src", "bin", _] => true,
-        ["tests" | "benches" | "examples", _, "main.rs"] => true,
-        _ => false,
-    };
+    let found = matches!(
+        inner.split('/').collect::<Vec<_>>()[..],
+        ["build.rs"]
+            | ["src", "lib.rs" | "main.rs"]
+            | ["src", "bin", _]
+            | ["tests" | "benches" | "examples", _]
+            | ["tests" | "benches" | "examples", _, "main.rs"]
+    );
     found || written.any(|root| root == inner)
 }
 
