@@ -11,7 +11,7 @@ pub enum WireError {
     /// Bytes are left over behind the last field.
     #[error("bytes left over behind the last field")]
     Trailing,
-    /// A short string is not UTF-8.
+    /// A short string that must be text is not UTF-8.
     #[error("Malformed UTF-8 in shortstr")]
     Utf8,
     /// A field table holds a value of unknown type (the type's octet).
@@ -116,6 +116,16 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.take(usize::from(len))?).map_err(|_| WireError::Utf8)
     }
 
+    /// A string of at most 255 bytes; `None` when they are not UTF-8.
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`]
+    #[inline]
+    pub fn opaque(&mut self) -> Result<Option<&'a str>, WireError> {
+        let len = self.octet()?;
+        Ok(std::str::from_utf8(self.take(usize::from(len))?).ok())
+    }
+
     /// A string of bytes with a 32-bit length.
     ///
     /// # Errors
@@ -128,8 +138,7 @@ impl<'a> Reader<'a> {
     /// A field table, checked whole and kept encoded.
     ///
     /// # Errors
-    /// [`WireError::Truncated`], [`WireError::FieldType`], [`WireError::TooDeep`],
-    /// [`WireError::Utf8`]
+    /// [`WireError::Truncated`], [`WireError::FieldType`], [`WireError::TooDeep`]
     pub fn table(&mut self) -> Result<Table<'a>, WireError> {
         Table::parse(self.longstr()?)
     }
@@ -244,3 +253,7 @@ impl<'b> Writer<'b> {
 }
 
 const _: () = assert!(table::DEPTH_MAX < 256);
+
+#[cfg(test)]
+#[path = "octets_test.rs"]
+mod tests;

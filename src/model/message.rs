@@ -2,15 +2,15 @@
 //! memory, on the mesh and in the log.
 //!
 //! ```text
-//!  0     1      2        3            4       5..8  8           12         16
-//!  +-----+------+--------+------------+-------+-----+-----------+----------+----------+-----+------------+------+
-//!  |flags|format|priority|exchange len|key len|  0  |properties |  body    | exchange | key | properties | body |
-//!  |     |      |        |            |       |     |   length  |  length  |          |     |            |      |
-//!  +-----+------+--------+------------+-------+-----+-----------+----------+----------+-----+------------+------+
+//!  0       1       2         3         4      5..8  8            12       16
+//!  +-------+-------+---------+---------+------+-----+------------+--------+--- - -
+//!  | flags | format| priority| exchange| key  |  0  | properties | body   | exchange, key,
+//!  |       |       |         | length  |length|     | length     | length | properties, body
+//!  +-------+-------+---------+---------+------+-----+------------+--------+--- - -
 //! ```
 //!
-//! Integers are little-endian. A body of more than [`INLINE_MAX`] octets is not in the record: it is
-//! a [`Body`], counted and shared, so that it crosses queues and cores without a copy.
+//! Integers are little-endian. A body of more than [`INLINE_MAX`] octets is not in the record: it
+//! is a [`Body`], counted and shared, so that it crosses queues and cores without a copy.
 
 use std::sync::Arc;
 

@@ -274,8 +274,8 @@ impl Conn {
         let result = match (channel.state, frame) {
             (State::Open, Frame::Method { payload, .. }) => method(number, channel, payload),
             (State::Open, Frame::Header { payload, .. }) => self.header(number, payload, scratch),
-            (State::Open, Frame::Body { piece, .. }) => {
-                if body(channel, piece, chunk, scratch)? {
+            (State::Open, Frame::Body { piece, last, .. }) => {
+                if body(channel, (piece, last), chunk, scratch)? {
                     return Ok(Some(Event::Publish { channel: number }));
                 }
                 if !self.halves.contains(&number) {
@@ -482,13 +482,13 @@ fn method<'a>(
 #[inline]
 fn body(
     channel: &mut Channel,
-    piece: &[u8],
+    (piece, last): (&[u8], bool),
     chunk: &Bytes,
     scratch: &mut Draft,
 ) -> Result<bool, Failure> {
     let step = channel
         .assembler
-        .body(piece)
+        .body_piece(piece, last)
         .map_err(|error| (0, error.into()))?;
     channel.draft.body(piece, chunk);
     let complete = matches!(step, Step::Body { complete: true, .. });
