@@ -167,8 +167,8 @@ impl World {
             0..2 => self.client(),
             2 => self.home(shard),
             3..7 => self.say_applied(shard),
-            7..14 => self.to_coordinator(shard),
-            _ => self.to_shard(shard),
+            7..14 => self.coordinator_reads(shard),
+            _ => self.shard_reads(shard),
         }
     }
 
@@ -288,7 +288,7 @@ impl World {
         }
     }
 
-    fn to_coordinator(&mut self, from: usize) {
+    fn coordinator_reads(&mut self, from: usize) {
         let Some(control) = self.shards[from].outbound.pop_front() else {
             return;
         };
@@ -373,7 +373,7 @@ impl World {
         }
     }
 
-    fn to_shard(&mut self, to: usize) {
+    fn shard_reads(&mut self, to: usize) {
         let refuse = self.random.bool();
         let shard = &mut self.shards[to];
         match shard.inbound.pop_front() {
@@ -414,9 +414,9 @@ impl World {
         self.coordinator_speaks();
         while self.shards.iter().any(busy) {
             for shard in 0..self.shards.len() {
-                self.to_shard(shard);
+                self.shard_reads(shard);
                 self.say_applied(shard);
-                self.to_coordinator(shard);
+                self.coordinator_reads(shard);
             }
         }
     }
