@@ -28,6 +28,8 @@ struct Shard {
     held: BTreeMap<QueueId, Held>,
     /// Every queue this shard has heard of, by name.
     heard: BTreeSet<(Name, QueueId)>,
+    /// Every exchange that was the source of a binding, by name and version.
+    sources: BTreeSet<(Name, u64)>,
     /// The version this shard knows to be applied everywhere.
     settled: u64,
     inbound: VecDeque<Control>,
@@ -59,6 +61,7 @@ impl Shard {
             unsaid: false,
             held: BTreeMap::new(),
             heard: BTreeSet::new(),
+            sources: BTreeSet::new(),
             settled: 0,
             inbound: VecDeque::new(),
             outbound: VecDeque::new(),
@@ -105,12 +108,27 @@ impl Shard {
         self.topology.apply(version, change);
         if let Change::Bound(_, binding) = change {
             assert!(self.has_binding(binding), "{change:?} without effect");
+            let vhost = self.topology.vhost("/").unwrap();
+            let version = vhost.exchange(&binding.source).unwrap().version;
+            self.sources.insert((binding.source.clone(), version));
         }
         self.unsaid = true;
     }
 
     fn has_binding(&self, binding: &Binding) -> bool {
         self.topology.vhost("/").unwrap().has_binding(binding)
+    }
+
+    /// An exchange that had bindings, has none and should have gone with the last.
+    fn forgotten_exchange(&self) -> Option<&Name> {
+        let mut exchanges = self.topology.vhost("/")?.exchanges();
+        let forgotten = exchanges.find(|exchange| {
+            let had_some = self
+                .sources
+                .contains(&(exchange.spec.name.clone(), exchange.version));
+            exchange.spec.auto_delete && had_some && exchange.bindings() == 0
+        });
+        forgotten.map(|exchange| &exchange.spec.name)
     }
 
     fn freeze(&mut self, queue: QueueId, refuse: bool) -> Result<u32, Refusal> {
@@ -452,6 +470,7 @@ impl World {
                 shard.held.values().all(|held| !held.frozen),
                 "frozen for nothing"
             );
+            assert_eq!(shard.forgotten_exchange(), None);
             let known: BTreeSet<_> = shard.queues().map(|spec| &spec.id).collect();
             assert_eq!(known, held);
         }
