@@ -1,4 +1,4 @@
-//! Where a message goes: lists without duplicates that are filled again and again without allocating.
+//! Where a message goes: lists without duplicates, filled again and again without allocating.
 
 use std::hash::Hash;
 
@@ -8,8 +8,8 @@ use crate::ids::{QueueId, ShardId};
 /// Up to this length a list is searched from front to back; a longer one is indexed.
 const LINEAR_MAX: usize = 16;
 
-/// What a binding leads to, resolved. A queue's bindings go before the queue does, and an exchange's
-/// before its slot is used again, so neither can be stale.
+/// What a binding leads to, resolved. A queue's bindings go before the queue does, and an
+/// exchange's before its slot is used again, so neither can be stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     Queue(QueueId, ShardId),

@@ -194,7 +194,8 @@ impl Directory {
 
     /// Whether no queue is being made or unmade and nobody waits for one.
     pub fn is_idle(&self) -> bool {
-        self.unsteady == 0
+        let rests = |owner: &Owner| owner.gone.is_none() && !owner.queues.is_empty();
+        self.unsteady == 0 && self.owners.values().all(rests)
     }
 
     fn owner(&mut self, owner: ConnId) -> &mut Owner {

@@ -1,6 +1,9 @@
-//! The coordinator: what is decided once for all shards. It takes the questions of shards, turns them
-//! into numbered changes of the topology that every shard applies in the same order, and answers when
+//! The coordinator: what is decided once for all shards. It turns the questions of shards into
+//! numbered changes of the topology that every shard applies in the same order, and answers when
 //! all have. A pure machine: [`Coordinator::control`] in, [`Coordinator::take_outbound`] out.
+//!
+//! An answer promises what every shard knows: it waits for the latest version decided when it was
+//! made, even if the question itself changed nothing.
 //!
 //! ```text
 //!  declare   Ask → Create → home → Created → Apply → all shards → Applied → Settled, Answer
