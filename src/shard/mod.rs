@@ -2,3 +2,7 @@
 //! the coordinator that keeps the copies the same.
 
 pub mod message;
+pub mod standin;
+pub use standin::{
+    Batch, ConnInfo, Coordinator, CoordinatorConfig, Gate, Limits, Outbox, Shard, ShardConfig,
+};
