@@ -1,0 +1,4 @@
+//! The shell.
+pub mod bell;
+pub mod mesh;
+pub mod sys;
