@@ -296,18 +296,17 @@ mod tests {
     #[test]
     fn every_endpoint_reaches_every_other() {
         let mut ends = mesh::<Vec<u64>>(4).unwrap();
-        for from in 0..4 {
-            assert_eq!(ends[from].numbers(), 0..4);
+        for (from, end) in (0..).zip(&mut ends) {
+            assert_eq!(end.numbers(), 0..4);
             for to in 0..4 {
-                let mut batch = vec![from as u64];
-                assert_eq!(ends[from].send(to, &mut batch), from != to);
+                assert_eq!(end.send(to, &mut vec![from]), from != to as u64);
             }
         }
-        for to in 0..4 {
+        for (to, end) in ends.iter_mut().enumerate() {
             for from in 0..4 {
                 let expected = (from != to).then(|| vec![from as u64]);
-                assert_eq!(ends[to].take(from), expected);
-                assert_eq!(ends[to].take(from), None);
+                assert_eq!(end.take(from), expected);
+                assert_eq!(end.take(from), None);
             }
         }
     }

@@ -65,23 +65,12 @@ pub fn take(fd: BorrowedFd<'_>) -> io::Result<()> {
     count(unsafe { libc::read(fd.as_raw_fd(), report.as_mut_ptr().cast(), report.len()) }).map(drop)
 }
 
-/// Waits until one of the descriptors can be read, at most `timeout`. Says which can.
+/// Waits until one of the descriptors can be read, at most `timeout`. Says in `ready`, in the same
+/// order, which can.
 ///
 /// # Errors
 ///
 /// The system's; being interrupted is none, then no descriptor can be read.
-pub fn wait_readable<const N: usize>(
-    fds: [BorrowedFd<'_>; N],
-    timeout: Option<Duration>,
-) -> io::Result<[bool; N]> {
-    wait_any(&fds, timeout, [false; N])
-}
-
-/// [`wait_readable`] for a number of descriptors that is known at run time.
-///
-/// # Errors
-///
-/// As there.
 pub fn wait_any<R: AsMut<[bool]>>(
     fds: &[BorrowedFd<'_>],
     timeout: Option<Duration>,
@@ -298,15 +287,15 @@ mod tests {
     fn an_eventfd_is_readable_after_it_was_rung() {
         let fd = eventfd().unwrap();
         assert_eq!(
-            wait_readable([fd.as_fd()], Some(Duration::ZERO)).unwrap(),
+            wait_any(&[fd.as_fd()], Some(Duration::ZERO), [false]).unwrap(),
             [false]
         );
         add_one(fd.as_fd()).unwrap();
         add_one(fd.as_fd()).unwrap();
-        assert_eq!(wait_readable([fd.as_fd()], None).unwrap(), [true]);
+        assert_eq!(wait_any(&[fd.as_fd()], None, [false]).unwrap(), [true]);
         take(fd.as_fd()).unwrap();
         assert_eq!(
-            wait_readable([fd.as_fd()], Some(Duration::ZERO)).unwrap(),
+            wait_any(&[fd.as_fd()], Some(Duration::ZERO), [false]).unwrap(),
             [false]
         );
     }
@@ -318,7 +307,7 @@ mod tests {
         let nothing = receive(near.as_raw_fd(), &mut buffer).unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
         far.write_all(b"abc").unwrap();
-        wait_readable([near.as_fd()], None).unwrap();
+        wait_any(&[near.as_fd()], None, [false]).unwrap();
         assert_eq!(receive(near.as_raw_fd(), &mut buffer).unwrap(), 3);
         let slices = [IoSlice::new(b"de"), IoSlice::new(b""), IoSlice::new(b"f")];
         assert_eq!(send(near.as_raw_fd(), &slices).unwrap(), 3);
