@@ -115,14 +115,10 @@ fn parse_table(criterion: &mut Criterion) {
     let encoded = headers.table().encoded();
     let mut group = criterion.benchmark_group("codec");
     group.throughput(Throughput::Bytes(encoded.len() as u64));
-    group.bench_function(
-        "check a table with x-death and look up its last entry",
-        |bencher| {
-            bencher.iter(|| {
-                Table::parse(black_box(encoded)).map(|table| table.get("tenant").is_some())
-            });
-        },
-    );
+    group.bench_function("check a table with x-death and look up its last entry", |bencher| {
+        bencher
+            .iter(|| Table::parse(black_box(encoded)).map(|table| table.get("tenant").is_some()));
+    });
     group.finish();
 }
 

@@ -63,29 +63,13 @@ fn route(c: &mut Criterion, name: &str, topology: &Topology, exchange: &str, key
 }
 
 fn direct(c: &mut Criterion) {
-    let keys = |count: u64| {
-        (0..count.min(1000))
-            .map(|n| format!("key-{n}"))
-            .collect::<Vec<_>>()
-    };
+    let keys = |count: u64| (0..count.min(1000)).map(|n| format!("key-{n}")).collect::<Vec<_>>();
     for count in [1, 1000, 100_000] {
         let mut topology = topology(count.min(10_000));
         for n in 0..count {
-            bind(
-                &mut topology,
-                "amq.direct",
-                n % 10_000,
-                &format!("key-{n}"),
-                Table::EMPTY,
-            );
+            bind(&mut topology, "amq.direct", n % 10_000, &format!("key-{n}"), Table::EMPTY);
         }
-        route(
-            c,
-            &format!("direct of {count} bindings"),
-            &topology,
-            "amq.direct",
-            &keys(count),
-        );
+        route(c, &format!("direct of {count} bindings"), &topology, "amq.direct", &keys(count));
     }
 }
 
@@ -108,9 +92,7 @@ fn topic(c: &mut Criterion) {
         };
         bind(&mut topology, "amq.topic", n, &pattern, Table::EMPTY);
     }
-    let keys: Vec<String> = (0..1000)
-        .map(|n| format!("shop.{n}.order.{}", n * 7))
-        .collect();
+    let keys: Vec<String> = (0..1000).map(|n| format!("shop.{n}.order.{}", n * 7)).collect();
     route(c, "topic of 10000 patterns", &topology, "amq.topic", &keys);
 }
 
@@ -120,18 +102,9 @@ fn headers(c: &mut Criterion) {
         let mode: &[u8] = if n % 2 == 0 { b"all" } else { b"any" };
         let arguments = TableWriter::new()
             .with("x-match", Value::LongString(mode))
-            .with(
-                "type",
-                Value::LongString(if n % 3 == 0 { b"order" } else { b"other" }),
-            )
+            .with("type", Value::LongString(if n % 3 == 0 { b"order" } else { b"other" }))
             .with("shop", Value::Int(n));
-        bind(
-            &mut topology,
-            "amq.headers",
-            n as u64,
-            "",
-            arguments.table(),
-        );
+        bind(&mut topology, "amq.headers", n as u64, "", arguments.table());
     }
     route(c, "headers of 1000 bindings", &topology, "amq.headers", &[]);
 }

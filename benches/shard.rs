@@ -15,14 +15,9 @@ use ringtail::shard::Outbox;
 const ROUND: usize = 100;
 
 fn main() {
-    let mut arguments = std::env::args()
-        .skip(1)
-        .filter(|argument| !argument.starts_with("--"));
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
     let case = arguments.next().unwrap_or_else(|| "auto-16".into());
-    let rounds = arguments
-        .next()
-        .and_then(|rounds| rounds.parse().ok())
-        .unwrap_or(100);
+    let rounds = arguments.next().and_then(|rounds| rounds.parse().ok()).unwrap_or(100);
     let (kind, size) = case.split_once('-').unwrap_or((&case, "16"));
     let size = size.parse().unwrap_or(16);
     let (shards, ack) = (if kind == "cross" { 2 } else { 1 }, kind == "ack");
@@ -41,10 +36,7 @@ fn main() {
         delivered += ROUND as u64;
         if ack {
             acks.clear();
-            let method = Method::BasicAck {
-                delivery_tag: delivered,
-                multiple: true,
-            };
+            let method = Method::BasicAck { delivery_tag: delivered, multiple: true };
             amqp::frame::write_method(&mut acks, 1, &method);
             rig.send(consumer, &acks);
         }

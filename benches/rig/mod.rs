@@ -47,13 +47,7 @@ impl Rig {
     /// A client with channel 1 open.
     pub fn client(&mut self, shard: usize) -> Client {
         let address = ([127, 0, 0, 1], 1).into();
-        let conn = self.shards[shard].opened(
-            ConnInfo {
-                peer: address,
-                local: address,
-            },
-            self.now,
-        );
+        let conn = self.shards[shard].opened(ConnInfo { peer: address, local: address }, self.now);
         let client = Client { shard, conn };
         self.send(client, &amqp::PROTOCOL_HEADER);
         self.call(
@@ -67,20 +61,8 @@ impl Rig {
             },
         );
         let (channel_max, frame_max, heartbeat) = (2047, 131_072, 0);
-        self.call(
-            client,
-            0,
-            &Method::ConnectionTuneOk {
-                channel_max,
-                frame_max,
-                heartbeat,
-            },
-        );
-        let open = Method::ConnectionOpen {
-            virtual_host: "/",
-            capabilities: "",
-            insist: false,
-        };
+        self.call(client, 0, &Method::ConnectionTuneOk { channel_max, frame_max, heartbeat });
+        let open = Method::ConnectionOpen { virtual_host: "/", capabilities: "", insist: false };
         self.call(client, 0, &open);
         self.call(client, 1, &Method::ChannelOpen { out_of_band: "" });
         client
@@ -124,9 +106,7 @@ impl Rig {
         }
         let mut slices = Vec::with_capacity(1024);
         outbox.slices(0, &mut slices);
-        slices
-            .iter()
-            .for_each(|slice| octets.extend_from_slice(slice));
+        slices.iter().for_each(|slice| octets.extend_from_slice(slice));
         shard.written(client.conn, outbox.len(), self.now);
         self.settle();
     }

@@ -124,15 +124,8 @@ impl Assembler {
         if found != expected {
             return Err(SequenceError::HeaderClass { expected, found });
         }
-        *self = if body_size == 0 {
-            Assembler::Idle
-        } else {
-            Assembler::Body(body_size)
-        };
-        Ok(Step::Header {
-            body_size,
-            properties: reader.rest(),
-        })
+        *self = if body_size == 0 { Assembler::Idle } else { Assembler::Body(body_size) };
+        Ok(Step::Header { body_size, properties: reader.rest() })
     }
 
     /// Takes the payload of a whole body frame, or its last piece.
@@ -160,21 +153,12 @@ impl Assembler {
             Assembler::Header(class) => return Err(SequenceError::HeaderExpected(class)),
             Assembler::Idle => return Err(SequenceError::MethodExpected),
         };
-        let left = left
-            .checked_sub(piece.len() as u64)
-            .ok_or(SequenceError::BodyTooLong)?;
+        let left = left.checked_sub(piece.len() as u64).ok_or(SequenceError::BodyTooLong)?;
         if left == 0 && !last {
             return Err(SequenceError::BodyTooLong);
         }
-        *self = if left == 0 {
-            Assembler::Idle
-        } else {
-            Assembler::Body(left)
-        };
-        Ok(Step::Body {
-            piece,
-            complete: left == 0,
-        })
+        *self = if left == 0 { Assembler::Idle } else { Assembler::Body(left) };
+        Ok(Step::Body { piece, complete: left == 0 })
     }
 }
 

@@ -20,22 +20,13 @@ fn payload(method: &Method<'_>) -> Vec<u8> {
 }
 
 fn header(class: u16, body_size: u64) -> Vec<u8> {
-    [
-        &class.to_be_bytes()[..],
-        &[0, 0],
-        &body_size.to_be_bytes(),
-        &[0, 0],
-    ]
-    .concat()
+    [&class.to_be_bytes()[..], &[0, 0], &body_size.to_be_bytes(), &[0, 0]].concat()
 }
 
 /// An assembler that has seen a publish and, with a size, its header.
 fn after(body_size: Option<u64>) -> Assembler {
     let mut assembler = Assembler::default();
-    assert_eq!(
-        assembler.method(&payload(&PUBLISH)),
-        Ok(Step::Method(PUBLISH))
-    );
+    assert_eq!(assembler.method(&payload(&PUBLISH)), Ok(Step::Method(PUBLISH)));
     if let Some(size) = body_size {
         assembler.header(&header(60, size)).unwrap();
     }
@@ -47,10 +38,7 @@ fn content_without_a_body_is_complete_at_its_header() {
     let mut assembler = after(None);
     let payload = header(60, 0);
     let properties = &payload[12..];
-    let step = Step::Header {
-        body_size: 0,
-        properties,
-    };
+    let step = Step::Header { body_size: 0, properties };
     assert_eq!(assembler.header(&payload), Ok(step));
     assert_eq!(assembler, Assembler::Idle);
 }
@@ -87,14 +75,7 @@ fn frames_out_of_order_are_refused() {
         (Assembler::Idle, send_nothing, SequenceError::MethodExpected),
         (after(None), send_method, SequenceError::HeaderExpected(60)),
         (after(None), send_body, SequenceError::HeaderExpected(60)),
-        (
-            after(None),
-            send_class_50,
-            SequenceError::HeaderClass {
-                expected: 60,
-                found: 50,
-            },
-        ),
+        (after(None), send_class_50, SequenceError::HeaderClass { expected: 60, found: 50 }),
         (after(None), send_short_header, wire),
         (after(Some(5)), send_method, SequenceError::BodyExpected),
         (after(Some(5)), send_header, SequenceError::BodyExpected),
@@ -110,29 +91,17 @@ fn frames_out_of_order_are_refused() {
 #[test]
 fn errors_read_as_rabbitmqs() {
     let texts = [
-        (
-            SequenceError::MethodExpected,
-            "expected method frame, got non method frame instead",
-        ),
+        (SequenceError::MethodExpected, "expected method frame, got non method frame instead"),
         (
             SequenceError::HeaderExpected(60),
             "expected content header for class 60, got non content header frame instead",
         ),
         (
-            SequenceError::HeaderClass {
-                expected: 60,
-                found: 50,
-            },
+            SequenceError::HeaderClass { expected: 60, found: 50 },
             "expected content header for class 60, got one for class 50 instead",
         ),
-        (
-            SequenceError::BodyExpected,
-            "expected content body, got non content body frame instead",
-        ),
-        (
-            SequenceError::BodyTooLong,
-            "content body frame exceeds remaining content size",
-        ),
+        (SequenceError::BodyExpected, "expected content body, got non content body frame instead"),
+        (SequenceError::BodyTooLong, "content body frame exceeds remaining content size"),
     ];
     for (error, text) in texts {
         assert_eq!(error.to_string(), text);
@@ -142,20 +111,8 @@ fn errors_read_as_rabbitmqs() {
 #[test]
 fn an_empty_body_frame_inside_content_is_nothing() {
     let mut assembler = after(Some(3));
-    assert_eq!(
-        assembler.body(b""),
-        Ok(Step::Body {
-            piece: b"",
-            complete: false
-        })
-    );
-    assert_eq!(
-        assembler.body(b"abc"),
-        Ok(Step::Body {
-            piece: b"abc",
-            complete: true
-        })
-    );
+    assert_eq!(assembler.body(b""), Ok(Step::Body { piece: b"", complete: false }));
+    assert_eq!(assembler.body(b"abc"), Ok(Step::Body { piece: b"abc", complete: true }));
 }
 
 proptest! {

@@ -32,19 +32,11 @@ impl Draw {
 
     /// A short string: mostly short, now and then of the full 255 octets, in several scripts.
     pub(crate) fn text(&mut self) -> String {
-        let len = if self.below(16) == 0 {
-            255
-        } else {
-            self.below(12) as usize
-        };
+        let len = if self.below(16) == 0 { 255 } else { self.below(12) as usize };
         let mut text = String::new();
         while text.len() < len {
             let char = ['a', '.', '#', '\0', 'é', 'Ж', '語', '🦀'][self.below(8) as usize];
-            text.push(if text.len() + char.len_utf8() > len {
-                '*'
-            } else {
-                char
-            });
+            text.push(if text.len() + char.len_utf8() > len { '*' } else { char });
         }
         text
     }

@@ -32,10 +32,7 @@ const CARRY_KEPT: usize = 4096;
 
 /// A frame, or for a body frame one piece of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "channel and payload are the fields of the frame"
-)]
+#[expect(missing_docs, reason = "channel and payload are the fields of the frame")]
 pub enum Frame<'a> {
     Method {
         channel: u16,
@@ -127,12 +124,7 @@ impl Parser {
     /// A parser for frames of at most `frame_max` octets; 0 means no limit.
     #[must_use]
     pub fn new(frame_max: u32) -> Self {
-        let mut parser = Self {
-            payload_max: 0,
-            carry: Vec::new(),
-            carry_done: false,
-            body: None,
-        };
+        let mut parser = Self { payload_max: 0, carry: Vec::new(), carry_done: false, body: None };
         parser.set_frame_max(frame_max);
         parser
     }
@@ -261,11 +253,7 @@ impl Parser {
     fn check(&self, head: Head) -> Result<(), FrameError> {
         if head.size > self.payload_max {
             let max = self.payload_max.saturating_sub(OVERHEAD as u32);
-            return Err(FrameError::TooLarge {
-                kind: head.kind,
-                size: head.size,
-                max,
-            });
+            return Err(FrameError::TooLarge { kind: head.kind, size: head.size, max });
         }
         match head.kind {
             METHOD | HEADER | BODY => Ok(()),
@@ -282,11 +270,7 @@ impl Parser {
         at: &mut usize,
     ) -> Result<Option<Frame<'a>>, FrameError> {
         let left = head.size as usize;
-        self.body = Some(Body {
-            channel: head.channel,
-            left,
-            empty: left == 0,
-        });
+        self.body = Some(Body { channel: head.channel, left, empty: left == 0 });
         self.body_piece(input, at)
     }
 
@@ -312,11 +296,7 @@ impl Parser {
             self.body = None;
         }
         let due = !piece.is_empty() || (body.empty && self.body.is_none());
-        Ok(due.then_some(Frame::Body {
-            channel: body.channel,
-            piece,
-            last,
-        }))
+        Ok(due.then_some(Frame::Body { channel: body.channel, piece, last }))
     }
 }
 
@@ -324,32 +304,21 @@ impl Parser {
 #[inline]
 fn whole_frame<'a>(head: Head, whole: &'a [u8]) -> Result<Frame<'a>, FrameError> {
     let Some((&end, payload)) = whole.split_last() else {
-        return Err(FrameError::EndMarker {
-            kind: head.kind,
-            found: 0,
-        });
+        return Err(FrameError::EndMarker { kind: head.kind, found: 0 });
     };
     check_end(head.kind, end)?;
     let channel = head.channel;
     Ok(match head.kind {
         METHOD => Frame::Method { channel, payload },
         HEADER => Frame::Header { channel, payload },
-        BODY => Frame::Body {
-            channel,
-            piece: payload,
-            last: true,
-        },
+        BODY => Frame::Body { channel, piece: payload, last: true },
         _ => Frame::Heartbeat { channel },
     })
 }
 
 #[inline]
 fn check_end(kind: u8, found: u8) -> Result<(), FrameError> {
-    if found == END {
-        Ok(())
-    } else {
-        Err(FrameError::EndMarker { kind, found })
-    }
+    if found == END { Ok(()) } else { Err(FrameError::EndMarker { kind, found }) }
 }
 
 /// Appends a method frame.

@@ -24,15 +24,7 @@ fn frames() -> impl Strategy<Value = Vec<Sent>> {
     ];
     let kind = prop_oneof![Just(METHOD), Just(HEADER), Just(BODY), Just(HEARTBEAT)];
     let frame = (kind, any::<u16>(), payload).prop_map(|(kind, channel, payload)| {
-        (
-            kind,
-            channel,
-            if kind == HEARTBEAT {
-                Vec::new()
-            } else {
-                payload
-            },
-        )
+        (kind, channel, if kind == HEARTBEAT { Vec::new() } else { payload })
     });
     prop::collection::vec(frame, 0..12)
 }
@@ -47,10 +39,7 @@ fn raw(kind: u8, channel: u16, payload: &[u8], end: u8) -> Vec<u8> {
 }
 
 fn stream(frames: &[Sent]) -> Vec<u8> {
-    frames
-        .iter()
-        .flat_map(|(kind, channel, payload)| raw(*kind, *channel, payload, END))
-        .collect()
+    frames.iter().flat_map(|(kind, channel, payload)| raw(*kind, *channel, payload, END)).collect()
 }
 
 /// What came out of a parser: whole frames, the body begun, and how it ended.
@@ -67,11 +56,7 @@ impl Received {
             Frame::Method { channel, payload } => (METHOD, channel, payload.to_vec()),
             Frame::Header { channel, payload } => (HEADER, channel, payload.to_vec()),
             Frame::Heartbeat { channel } => (HEARTBEAT, channel, Vec::new()),
-            Frame::Body {
-                channel,
-                piece,
-                last,
-            } => {
+            Frame::Body { channel, piece, last } => {
                 assert!(!piece.is_empty() || (last && self.body.is_empty()));
                 self.body.extend(piece);
                 if !last {
@@ -113,11 +98,7 @@ fn receive(parser: &mut Parser, bytes: &[u8], cuts: &[usize], held_max: usize) -
     for ends in cuts.windows(2) {
         received.read(parser, &bytes[ends[0]..ends[1]]);
         assert!(parser.carried() <= parser.carry.capacity());
-        assert!(
-            parser.carry.capacity() <= held_max,
-            "{}",
-            parser.carry.capacity()
-        );
+        assert!(parser.carry.capacity() <= held_max, "{}", parser.carry.capacity());
     }
     received
 }
@@ -228,9 +209,7 @@ proptest! {
 
 fn encoded_properties(header: &AMQPContentHeader) -> Vec<u8> {
     let context = amq_protocol::frame::WriteContext::from(Vec::new());
-    basic::gen_properties(&header.properties)(context)
-        .unwrap()
-        .write
+    basic::gen_properties(&header.properties)(context).unwrap().write
 }
 
 fn parse_whole(parser: &mut Parser, bytes: &[u8]) -> Received {
@@ -241,43 +220,25 @@ fn parse_whole(parser: &mut Parser, bytes: &[u8]) -> Received {
 fn the_limit_has_rabbitmqs_eight_octets_of_fudge() {
     for kind in [METHOD, HEADER, BODY] {
         let largest = raw(kind, 1, &vec![0; FRAME_MAX as usize], END);
-        assert_eq!(
-            parse_whole(&mut Parser::new(FRAME_MAX), &largest)
-                .frames
-                .len(),
-            1
-        );
+        assert_eq!(parse_whole(&mut Parser::new(FRAME_MAX), &largest).frames.len(), 1);
         let over = raw(kind, 1, &vec![0; FRAME_MAX as usize + 1], END);
         let (size, max) = (FRAME_MAX + 1, FRAME_MAX - 8);
         let error = FrameError::TooLarge { kind, size, max };
         // Refused at its head, before a payload comes.
         for bytes in [&over[..], &over[..HEAD]] {
             let received = parse_whole(&mut Parser::new(FRAME_MAX), bytes);
-            assert_eq!(
-                (received.frames.len(), received.error),
-                (0, Some(error.clone()))
-            );
+            assert_eq!((received.frames.len(), received.error), (0, Some(error.clone())));
         }
     }
 }
 
 #[test]
 fn errors_read_as_rabbitmqs() {
-    let error = FrameError::TooLarge {
-        kind: 3,
-        size: 9000,
-        max: 8184,
-    };
-    assert_eq!(
-        error.to_string(),
-        "type 3, all octets = <<>>: {frame_too_large,9000,8184}"
-    );
+    let error = FrameError::TooLarge { kind: 3, size: 9000, max: 8184 };
+    assert_eq!(error.to_string(), "type 3, all octets = <<>>: {frame_too_large,9000,8184}");
     let error = FrameError::EndMarker { kind: 1, found: 0 };
     assert_eq!(error.to_string(), "type 1: {invalid_frame_end_marker,0}");
-    assert_eq!(
-        FrameError::UnknownType(9).to_string(),
-        "type 9: unknown_frame"
-    );
+    assert_eq!(FrameError::UnknownType(9).to_string(), "type 9: unknown_frame");
 }
 
 #[test]

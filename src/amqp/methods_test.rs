@@ -315,11 +315,7 @@ fn no_pair_of_ids_is_known_to_one_side_only() {
             let ours = Method::read(&ids) != Err(WireError::UnknownMethod(class, method));
             let theirs = parse_class(&[&ids[..], &zeros].concat()[..]).is_ok();
             let listed = ONE_SIDED.iter().any(|(pair, _)| *pair == (class, method));
-            assert_eq!(
-                ours != theirs,
-                listed,
-                "{class}.{method}: ours {ours}, theirs {theirs}"
-            );
+            assert_eq!(ours != theirs, listed, "{class}.{method}: ours {ours}, theirs {theirs}");
         }
     }
 }
@@ -340,11 +336,7 @@ fn specified_row(row: &Row) -> String {
     let mut out = format!("{} {} {}", row.id.0, row.id.1, specified_name(row.name));
     for (name, kind) in row.arguments {
         // `type` is a word of the language.
-        let name = if *name == "kind" {
-            "type".to_owned()
-        } else {
-            name.replace('_', "-")
-        };
+        let name = if *name == "kind" { "type".to_owned() } else { name.replace('_', "-") };
         out += &format!(" {name}:{kind}");
     }
     out
@@ -353,11 +345,7 @@ fn specified_row(row: &Row) -> String {
 #[test]
 fn the_table_is_the_specification() {
     let mut specified = Vec::<String>::new();
-    for line in SPECIFIED
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-    {
+    for line in SPECIFIED.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if line.starts_with(|c: char| c.is_ascii_digit()) {
             specified.push(line.to_owned());
         } else {
@@ -373,14 +361,8 @@ fn the_table_is_the_specification() {
 #[test]
 fn bits_share_octets_lowest_first() {
     let payload = [0, 50, 0, 10, 0, 0, 1, b'q', 0b10101, 0, 0, 0, 0];
-    let Ok(Method::QueueDeclare {
-        passive,
-        durable,
-        exclusive,
-        auto_delete,
-        nowait,
-        ..
-    }) = Method::read(&payload)
+    let Ok(Method::QueueDeclare { passive, durable, exclusive, auto_delete, nowait, .. }) =
+        Method::read(&payload)
     else {
         panic!("not queue.declare")
     };

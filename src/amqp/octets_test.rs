@@ -32,10 +32,7 @@ fn an_empty_field_ends_the_packing_too() {
     writer.bit(true);
     assert_eq!(out, [1, 1]);
     let mut reader = Reader::new(&out);
-    assert_eq!(
-        (reader.bit(), reader.take(0), reader.bit()),
-        (Ok(true), Ok(&[][..]), Ok(true))
-    );
+    assert_eq!((reader.bit(), reader.take(0), reader.bit()), (Ok(true), Ok(&[][..]), Ok(true)));
 }
 
 #[test]

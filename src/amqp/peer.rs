@@ -10,9 +10,7 @@ use amq_protocol::types::{
 
 /// The payload of a method frame as the peer writes it.
 pub(crate) fn encode(class: &AMQPClass) -> Vec<u8> {
-    gen_class(class)(WriteContext::from(Vec::new()))
-        .unwrap()
-        .write
+    gen_class(class)(WriteContext::from(Vec::new())).unwrap().write
 }
 
 /// The method the peer reads; it must use up the payload.
@@ -24,9 +22,7 @@ pub(crate) fn decode(payload: &[u8]) -> AMQPClass {
 
 /// A frame as the peer writes it.
 pub(crate) fn encode_frame(frame: &AMQPFrame) -> Vec<u8> {
-    amq_protocol::frame::gen_frame(frame)(WriteContext::from(Vec::new()))
-        .unwrap()
-        .write
+    amq_protocol::frame::gen_frame(frame)(WriteContext::from(Vec::new())).unwrap().write
 }
 
 /// A value of one of the peer's types.
@@ -93,10 +89,7 @@ fn typed(kind: u64, draw: &mut Draw, depth: u64) -> AMQPValue {
         7 => AMQPValue::LongLongInt(number as i64),
         8 => AMQPValue::Float(number as f32 / 3.0),
         9 => AMQPValue::Double(number as f64 / 3.0),
-        10 => AMQPValue::DecimalValue(DecimalValue {
-            scale: draw.below(9) as u8,
-            value: 5,
-        }),
+        10 => AMQPValue::DecimalValue(DecimalValue { scale: draw.below(9) as u8, value: 5 }),
         11 => AMQPValue::LongString(draw.octets(300).into()),
         12 => AMQPValue::Timestamp(number),
         13 => AMQPValue::ByteArray(ByteArray::from(draw.octets(20))),
@@ -152,10 +145,7 @@ fn same_table(ours: Table<'_>, theirs: &FieldTable) -> bool {
 
 fn same_array(ours: Array<'_>, theirs: &FieldArray) -> bool {
     ours.iter().count() == theirs.as_slice().len()
-        && ours
-            .iter()
-            .zip(theirs.as_slice())
-            .all(|(ours, theirs)| same_value(ours, theirs))
+        && ours.iter().zip(theirs.as_slice()).all(|(ours, theirs)| same_value(ours, theirs))
 }
 
 fn same_value(ours: Value<'_>, theirs: &AMQPValue) -> bool {
@@ -183,20 +173,16 @@ fn same_value(ours: Value<'_>, theirs: &AMQPValue) -> bool {
 
 /// The peer's table built with our writers.
 pub(crate) fn rebuilt(theirs: &FieldTable) -> TableWriter {
-    theirs
-        .into_iter()
-        .fold(TableWriter::new(), |writer, (key, value)| {
-            with_value(value, |value| writer.with(key.as_str(), value))
-        })
+    theirs.into_iter().fold(TableWriter::new(), |writer, (key, value)| {
+        with_value(value, |value| writer.with(key.as_str(), value))
+    })
 }
 
 fn rebuilt_array(theirs: &FieldArray) -> ArrayWriter {
     theirs
         .as_slice()
         .iter()
-        .fold(ArrayWriter::new(), |writer, value| {
-            with_value(value, |value| writer.with(value))
-        })
+        .fold(ArrayWriter::new(), |writer, value| with_value(value, |value| writer.with(value)))
 }
 
 fn with_value<T>(theirs: &AMQPValue, take: impl FnOnce(Value<'_>) -> T) -> T {

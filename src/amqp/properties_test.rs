@@ -9,9 +9,7 @@ use amq_protocol::protocol::basic::{AMQPProperties, gen_properties, parse_proper
 use proptest::prelude::*;
 
 fn encode(theirs: &AMQPProperties) -> Vec<u8> {
-    gen_properties(theirs)(WriteContext::from(Vec::new()))
-        .unwrap()
-        .write
+    gen_properties(theirs)(WriteContext::from(Vec::new())).unwrap().write
 }
 
 macro_rules! properties {
@@ -94,17 +92,9 @@ fn what_is_no_text_is_relayed_unless_the_broker_judges_by_it() {
     for bit in [15, 14, 10, 9, 7, 5, 3, 2] {
         let encoded = with(bit);
         let (properties, basic) = Properties::parse(&encoded).unwrap();
-        assert_eq!(
-            (properties.encoded(), basic),
-            (&encoded[..], Basic::default()),
-            "bit {bit}"
-        );
+        assert_eq!((properties.encoded(), basic), (&encoded[..], Basic::default()), "bit {bit}");
     }
     for bit in [8, 4] {
-        assert_eq!(
-            Properties::parse(&with(bit)),
-            Err(WireError::Utf8),
-            "bit {bit}"
-        );
+        assert_eq!(Properties::parse(&with(bit)), Err(WireError::Utf8), "bit {bit}");
     }
 }

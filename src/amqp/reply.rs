@@ -70,10 +70,7 @@ mod tests {
     fn codes_are_those_of_an_independent_crate() {
         for number in 0..=u16::MAX {
             let code = Code::from_number(number);
-            let (soft, hard) = (
-                AMQPSoftError::from_id(number),
-                AMQPHardError::from_id(number),
-            );
+            let (soft, hard) = (AMQPSoftError::from_id(number), AMQPHardError::from_id(number));
             let expected = match (&soft, &hard) {
                 (Some(soft), _) => Some((soft.to_string(), false)),
                 (_, Some(hard)) => Some((hard.to_string(), true)),

@@ -14,10 +14,7 @@ pub struct Table<'a>(&'a [u8]);
 
 /// One value of a table or an array.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[expect(
-    missing_docs,
-    reason = "the variants are the types of the wire, by their RabbitMQ names"
-)]
+#[expect(missing_docs, reason = "the variants are the types of the wire, by their RabbitMQ names")]
 pub enum Value<'a> {
     Bool(bool),
     Byte(i8),
@@ -79,9 +76,7 @@ impl<'a> Table<'a> {
     /// The first entry named `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<Value<'a>> {
-        self.iter()
-            .find(|(name, _)| *name == key)
-            .map(|(_, value)| value)
+        self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
     }
 }
 

@@ -133,14 +133,8 @@ fn nesting_is_bounded() {
     for kind in [b'F', b'A'] {
         let deepest = nested(kind, DEPTH_MAX);
         assert_eq!(walk(Table::parse(&deepest).unwrap()), DEPTH_MAX);
-        assert_eq!(
-            Table::parse(&nested(kind, DEPTH_MAX + 1)),
-            Err(WireError::TooDeep)
-        );
-        assert_eq!(
-            Table::parse(&nested(kind, 1_000_000)),
-            Err(WireError::TooDeep)
-        );
+        assert_eq!(Table::parse(&nested(kind, DEPTH_MAX + 1)), Err(WireError::TooDeep));
+        assert_eq!(Table::parse(&nested(kind, 1_000_000)), Err(WireError::TooDeep));
     }
 }
 
@@ -155,35 +149,21 @@ fn a_name_that_is_no_text_is_relayed_and_not_shown() {
 #[test]
 fn server_properties_can_be_built() {
     let capabilities = TableWriter::new().with("basic.nack", Value::Bool(true));
-    let listed = ArrayWriter::new()
-        .with(Value::LongString(b"a"))
-        .with(Value::Void);
+    let listed = ArrayWriter::new().with(Value::LongString(b"a")).with(Value::Void);
     let properties = TableWriter::new()
         .with("capabilities", Value::Table(capabilities.table()))
         .with("list", Value::Array(listed.array()));
     let parsed = Table::parse(properties.table().encoded()).unwrap();
-    let Some(Value::Table(inner)) = parsed.get("capabilities") else {
-        panic!("{parsed:?}")
-    };
+    let Some(Value::Table(inner)) = parsed.get("capabilities") else { panic!("{parsed:?}") };
     assert_eq!(inner.get("basic.nack"), Some(Value::Bool(true)));
-    let Some(Value::Array(inner)) = parsed.get("list") else {
-        panic!("{parsed:?}")
-    };
-    assert_eq!(
-        inner.iter().collect::<Vec<_>>(),
-        [Value::LongString(b"a"), Value::Void]
-    );
+    let Some(Value::Array(inner)) = parsed.get("list") else { panic!("{parsed:?}") };
+    assert_eq!(inner.iter().collect::<Vec<_>>(), [Value::LongString(b"a"), Value::Void]);
     assert!(Array::EMPTY.is_empty() && !inner.is_empty() && Table::EMPTY.is_empty());
 }
 
 #[test]
 fn integers_of_every_width_are_one_number() {
-    let values = [
-        Value::Byte(5),
-        Value::UnsignedShort(5),
-        Value::Int(5),
-        Value::Long(5),
-    ];
+    let values = [Value::Byte(5), Value::UnsignedShort(5), Value::Int(5), Value::Long(5)];
     assert!(values.iter().all(|value| value.as_integer() == Some(5)));
     assert_eq!(Value::Timestamp(5).as_integer(), None);
     assert_eq!(Value::LongString(b"x").as_str(), Some("x"));

@@ -27,14 +27,8 @@ const IMPURE: [&str; 16] = [
     "ToSocketAddrs",
 ];
 /// The plain values of `std::net`.
-const ADDRESSES: [&str; 6] = [
-    "SocketAddr",
-    "SocketAddrV4",
-    "SocketAddrV6",
-    "IpAddr",
-    "Ipv4Addr",
-    "Ipv6Addr",
-];
+const ADDRESSES: [&str; 6] =
+    ["SocketAddr", "SocketAddrV4", "SocketAddrV6", "IpAddr", "Ipv4Addr", "Ipv6Addr"];
 
 pub fn complaints(sources: &[Source]) -> Vec<String> {
     let Some(root) = sources.iter().find(|source| source.path == "src/lib.rs") else {
@@ -59,17 +53,11 @@ fn rooms(root: &Source) -> Vec<String> {
 }
 
 fn order(rooms: &[String]) -> Vec<String> {
-    let places: Vec<_> = rooms
-        .iter()
-        .map(|room| ORDER.iter().position(|known| known == room))
-        .collect();
-    let unknown = rooms
-        .iter()
-        .zip(&places)
-        .filter(|(_, place)| place.is_none());
-    let mut complaints: Vec<_> = unknown
-        .map(|(room, _)| format!("src/lib.rs: {room} has no floor"))
-        .collect();
+    let places: Vec<_> =
+        rooms.iter().map(|room| ORDER.iter().position(|known| known == room)).collect();
+    let unknown = rooms.iter().zip(&places).filter(|(_, place)| place.is_none());
+    let mut complaints: Vec<_> =
+        unknown.map(|(room, _)| format!("src/lib.rs: {room} has no floor")).collect();
     if !places.is_sorted() {
         complaints.push("src/lib.rs: modules are not in floor order".to_owned());
     }
@@ -83,11 +71,7 @@ fn depth(path: &str) -> usize {
 
 /// The room a path leads to, if it goes through the root.
 fn target<'p>(source: &Source, path: &'p Named) -> Option<&'p str> {
-    let supers = path
-        .segments
-        .iter()
-        .take_while(|segment| *segment == "super")
-        .count();
+    let supers = path.segments.iter().take_while(|segment| *segment == "super").count();
     let through_root = match path.segments[0].as_str() {
         "crate" | "ringtail" => Some(1),
         "super" if supers >= depth(&source.path) => Some(supers),
@@ -101,27 +85,14 @@ fn upward(source: &Source, path: &Named, rooms: &[String]) -> Option<String> {
     let own = rooms.iter().position(|room| room == own)?;
     let room = target(source, path)?;
     let all = room == "*" && own + 1 < rooms.len();
-    let upward = all
-        || rooms
-            .iter()
-            .position(|known| known == room)
-            .is_some_and(|at| at > own);
-    upward.then(|| {
-        format!(
-            "{}:{}: {} leads upward",
-            source.path,
-            path.line,
-            path.text()
-        )
-    })
+    let upward = all || rooms.iter().position(|known| known == room).is_some_and(|at| at > own);
+    upward.then(|| format!("{}:{}: {} leads upward", source.path, path.line, path.text()))
 }
 
 fn impure(source: &Source, path: &Named) -> Option<String> {
     PURE.iter().find(|room| source.path.starts_with(**room))?;
     let socket = path.has("std::net")
-        && !ADDRESSES
-            .iter()
-            .any(|address| path.has(&format!("std::net::{address}")));
+        && !ADDRESSES.iter().any(|address| path.has(&format!("std::net::{address}")));
     let impure = socket || IMPURE.iter().any(|part| path.has(part));
     impure.then(|| format!("{}:{}: {} is not pure", source.path, path.line, path.text()))
 }
@@ -149,30 +120,15 @@ mod tests {
 
     fn one(path: &str, text: &str, end: &str) {
         let found = check(path, text);
-        assert!(
-            found.len() == 1 && found[0].ends_with(end),
-            "{path} {text}: {found:?}"
-        );
+        assert!(found.len() == 1 && found[0].ends_with(end), "{path} {text}: {found:?}");
     }
 
     #[test]
     fn a_way_up_is_found() {
-        one(
-            "src/shard/mod.rs",
-            "use crate::admin::Page;",
-            "crate::admin::Page leads upward",
-        );
-        one(
-            "src/shard/a/b.rs",
-            "use crate::{store, admin::Page};",
-            "leads upward",
-        );
+        one("src/shard/mod.rs", "use crate::admin::Page;", "crate::admin::Page leads upward");
+        one("src/shard/a/b.rs", "use crate::{store, admin::Page};", "leads upward");
         one("src/shard/mod.rs", "use super::admin;", "leads upward");
-        one(
-            "src/shard/a.rs",
-            "fn f() { super::super::admin::f() }",
-            "leads upward",
-        );
+        one("src/shard/a.rs", "fn f() { super::super::admin::f() }", "leads upward");
         one("src/store.rs", "use crate::*;", "leads upward");
         for (path, text) in [
             ("src/shard/mod.rs", "use crate::store::Log;"),
@@ -187,16 +143,9 @@ mod tests {
 
     #[test]
     fn an_order_that_is_not_the_floors_is_found() {
-        let orders = [
-            ("pub mod shard; pub mod store;", 1),
-            ("mod amqp; mod store;", 1),
-        ];
+        let orders = [("pub mod shard; pub mod store;", 1), ("mod amqp; mod store;", 1)];
         for (root, count) in orders {
-            assert_eq!(
-                complaints(&[Source::new("src/lib.rs", root)]).len(),
-                count,
-                "{root}"
-            );
+            assert_eq!(complaints(&[Source::new("src/lib.rs", root)]).len(), count, "{root}");
         }
         assert_eq!(complaints(&[]).len(), 1);
     }
@@ -224,16 +173,9 @@ mod tests {
 
     #[test]
     fn unsafe_in_the_open_is_found() {
-        one(
-            "src/admin/a.rs",
-            "fn f() { unsafe { g() } }",
-            "1: unsafe is not fenced",
-        );
+        one("src/admin/a.rs", "fn f() { unsafe { g() } }", "1: unsafe is not fenced");
         let fenced = "//! t\n#![allow(unsafe_code)]\nfn f() { unsafe { g() } }";
         assert_eq!(check("src/admin/a.rs", fenced), Vec::<String>::new());
-        assert_eq!(
-            check("src/admin/a.rs", "// unsafe\nconst A: &str = \"unsafe\";").len(),
-            0
-        );
+        assert_eq!(check("src/admin/a.rs", "// unsafe\nconst A: &str = \"unsafe\";").len(), 0);
     }
 }

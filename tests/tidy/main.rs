@@ -5,10 +5,7 @@
 //! [`words`] looks at every text file and [`manifests`] at what Cargo is told. Each check returns
 //! complaints; beside each stands a test that it can complain.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on says so by panicking"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod floors;
 mod manifests;
@@ -24,10 +21,8 @@ use source::{File, Source};
 fn the_tree_is_tidy() {
     let files = source::repository();
     let sources: Vec<Source> = files.iter().filter_map(Source::of).collect();
-    let manifests: Vec<&File> = files
-        .iter()
-        .filter(|file| file.path.ends_with("Cargo.toml"))
-        .collect();
+    let manifests: Vec<&File> =
+        files.iter().filter(|file| file.path.ends_with("Cargo.toml")).collect();
     let complaints = [
         floors::complaints(&sources),
         shape::complaints(&sources),

@@ -12,10 +12,7 @@ const BLIND: [(&str, &[&str]); 3] = [
 
 pub fn complaints(files: &[File]) -> Vec<String> {
     let text = |path: &str| {
-        files
-            .iter()
-            .find(|file| file.path == path)
-            .map_or("", |file| file.text.as_str())
+        files.iter().find(|file| file.path == path).map_or("", |file| file.text.as_str())
     };
     let mut complaints = members(text("Cargo.toml"));
     for (path, names) in BLIND {
@@ -24,9 +21,7 @@ pub fn complaints(files: &[File]) -> Vec<String> {
     }
     // A module of that name would be a second copy of the crate.
     let root = text("src/lib.rs");
-    let copies = ["amqp", "model"]
-        .iter()
-        .filter(|name| root.contains(&format!("mod {name};")));
+    let copies = ["amqp", "model"].iter().filter(|name| root.contains(&format!("mod {name};")));
     complaints.extend(copies.map(|name| format!("src/lib.rs: {name} is a crate of its own")));
     complaints
 }
@@ -37,9 +32,7 @@ fn members(manifest: &str) -> Vec<String> {
         return vec!["Cargo.toml: names no members".to_owned()];
     }
     let missing = all.difference(&default);
-    missing
-        .map(|name| format!("Cargo.toml: default-members lacks {name}"))
-        .collect()
+    missing.map(|name| format!("Cargo.toml: default-members lacks {name}")).collect()
 }
 
 /// The strings of `key = ["…", "…"]`.
@@ -54,9 +47,7 @@ fn list<'m>(manifest: &'m str, key: &str) -> BTreeSet<&'m str> {
 
 /// Whether a dependency is this crate, under its own name or as `package`.
 fn depends(manifest: &str, name: &str) -> bool {
-    let lines = manifest
-        .lines()
-        .filter(|line| !line.starts_with("description"));
+    let lines = manifest.lines().filter(|line| !line.starts_with("description"));
     let mut words = lines.flat_map(|line| line.split(['.', ' ', '=', '"', '/', '[', ']']));
     words.any(|word| word == name)
 }
@@ -67,10 +58,7 @@ mod tests {
 
     fn check(path: &str, text: &str) -> Vec<String> {
         let members = "[workspace]\nmembers = [\".\", \"a\"]\ndefault-members = [\"a\", \".\"]\n";
-        let file = |path: &str, text: &str| File {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        };
+        let file = |path: &str, text: &str| File { path: path.to_owned(), text: text.to_owned() };
         complaints(&[file(path, text), file("Cargo.toml", members)])
     }
 
@@ -79,10 +67,7 @@ mod tests {
         assert_eq!(check("x", ""), Vec::<String>::new());
         let lacking =
             "[workspace]\nmembers = [\n  \".\",\n  \"a\",\n]\ndefault-members = [\".\"]\n";
-        assert_eq!(
-            check("Cargo.toml", lacking),
-            ["Cargo.toml: default-members lacks a"]
-        );
+        assert_eq!(check("Cargo.toml", lacking), ["Cargo.toml: default-members lacks a"]);
         assert_eq!(check("Cargo.toml", "").len(), 1);
     }
 
@@ -101,18 +86,8 @@ mod tests {
         }
         let fine = "description = \"measures ringtail\"\n[dependencies]\namqp.workspace = true";
         assert_eq!(check("loadgen/Cargo.toml", fine), Vec::<String>::new());
-        assert_eq!(
-            check(
-                "src/amqp/Cargo.toml",
-                "[dependencies]\nmodel.workspace = true"
-            )
-            .len(),
-            1
-        );
-        assert_eq!(
-            check("src/model/Cargo.toml", "[dependencies]\nmodel2 = \"1\"").len(),
-            0
-        );
+        assert_eq!(check("src/amqp/Cargo.toml", "[dependencies]\nmodel.workspace = true").len(), 1);
+        assert_eq!(check("src/model/Cargo.toml", "[dependencies]\nmodel2 = \"1\"").len(), 0);
     }
 
     #[test]

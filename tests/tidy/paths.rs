@@ -17,21 +17,14 @@ impl Named {
     /// Whether the segments of `part` stand in the path one behind the other.
     pub fn has(&self, part: &str) -> bool {
         let part: Vec<_> = part.split("::").collect();
-        self.segments
-            .windows(part.len())
-            .any(|window| window == part)
+        self.segments.windows(part.len()).any(|window| window == part)
     }
 }
 
 /// Every path of more than nothing; a leaf of a `use` tree comes with all its prefixes.
 pub fn named(source: &Source) -> Vec<Named> {
     let tokens = source.tokens();
-    let mut walk = Walk {
-        source,
-        tokens: &tokens,
-        at: 0,
-        found: Vec::new(),
-    };
+    let mut walk = Walk { source, tokens: &tokens, at: 0, found: Vec::new() };
     while walk.at < tokens.len() {
         walk.path(&[]);
     }
@@ -47,9 +40,7 @@ struct Walk<'s> {
 
 impl Walk<'_> {
     fn token(&self, ahead: usize) -> &str {
-        self.tokens
-            .get(self.at + ahead)
-            .map_or("", |(_, token)| token)
+        self.tokens.get(self.at + ahead).map_or("", |(_, token)| token)
     }
 
     fn colons(&self) -> bool {
@@ -58,10 +49,7 @@ impl Walk<'_> {
 
     /// A path behind `prefix`, or one token that begins none.
     fn path(&mut self, prefix: &[String]) {
-        let line = self
-            .tokens
-            .get(self.at)
-            .map_or(0, |(offset, _)| self.source.line(*offset));
+        let line = self.tokens.get(self.at).map_or(0, |(offset, _)| self.source.line(*offset));
         let mut segments = prefix.to_vec();
         while self.token(0).starts_with(is_word) || (self.token(0) == "*" && !prefix.is_empty()) {
             segments.push(self.token(0).to_owned());
@@ -104,13 +92,7 @@ fn use_trees_are_taken_apart() {
     let text = "use std::{fs, net::{SocketAddr, TcpStream as S}, io::*};\nfn f() { a::b(c) }";
     let named = named(&Source::new("x.rs", text));
     let texts: Vec<_> = named.iter().map(Named::text).collect();
-    for path in [
-        "std::fs",
-        "std::net::SocketAddr",
-        "std::net::TcpStream",
-        "std::io::*",
-        "a::b",
-    ] {
+    for path in ["std::fs", "std::net::SocketAddr", "std::net::TcpStream", "std::io::*", "a::b"] {
         assert!(texts.contains(&path.to_owned()), "{path} not in {texts:?}");
     }
     let call = named.iter().find(|path| path.text() == "a::b").unwrap();

@@ -4,18 +4,12 @@ use crate::source::{File, Source};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub fn complaints(sources: &[Source], manifests: &[&File]) -> Vec<String> {
-    let by_path: BTreeMap<_, _> = sources
-        .iter()
-        .map(|source| (source.path.as_str(), source))
-        .collect();
+    let by_path: BTreeMap<_, _> =
+        sources.iter().map(|source| (source.path.as_str(), source)).collect();
     let mut reached = BTreeSet::new();
     let mut open: Vec<_> = sources
         .iter()
-        .filter(|source| {
-            manifests
-                .iter()
-                .any(|manifest| is_root(&source.path, manifest))
-        })
+        .filter(|source| manifests.iter().any(|manifest| is_root(&source.path, manifest)))
         .map(|source| (source.path.clone(), true))
         .collect();
     while let Some((path, root)) = open.pop() {
@@ -27,11 +21,8 @@ pub fn complaints(sources: &[Source], manifests: &[&File]) -> Vec<String> {
             open.extend(modules.flatten().map(|path| (path, false)));
         }
     }
-    let lost = sources
-        .iter()
-        .filter(|source| !reached.contains(&source.path));
-    lost.map(|source| format!("{}: no mod leads to it", source.path))
-        .collect()
+    let lost = sources.iter().filter(|source| !reached.contains(&source.path));
+    lost.map(|source| format!("{}: no mod leads to it", source.path)).collect()
 }
 
 /// Whether Cargo takes the file as the root of a target of this package.
@@ -42,10 +33,7 @@ fn is_root(path: &str, manifest: &File) -> bool {
     let Some(inner) = path.strip_prefix(folder) else {
         return false;
     };
-    let written = manifest
-        .text
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("path = \""));
+    let written = manifest.text.lines().filter_map(|line| line.trim().strip_prefix("path = \""));
     let mut written = written.filter_map(|rest| rest.split('"').next());
     let found = matches!(
         inner.split('/').collect::<Vec<_>>()[..],
@@ -66,18 +54,13 @@ fn modules(source: &Source, root: bool) -> Vec<Vec<String>> {
         _ => folder.to_owned(),
     };
     let tokens = source.tokens();
-    let declared = tokens
-        .windows(3)
-        .filter(|window| window[0].1 == "mod" && window[2].1 == ";");
+    let declared = tokens.windows(3).filter(|window| window[0].1 == "mod" && window[2].1 == ";");
     declared
         .map(|window| match path_attribute(source, window[0].0) {
             Some(path) => vec![format!("{folder}/{path}")],
             None => {
                 let name = window[1].1;
-                vec![
-                    format!("{below}/{name}.rs"),
-                    format!("{below}/{name}/mod.rs"),
-                ]
+                vec![format!("{below}/{name}.rs"), format!("{below}/{name}/mod.rs")]
             }
         })
         .collect()
@@ -85,9 +68,7 @@ fn modules(source: &Source, root: bool) -> Vec<Vec<String>> {
 
 /// The path that `#[path = "…"]` gives to the `mod` at this offset.
 fn path_attribute(source: &Source, at: usize) -> Option<&str> {
-    let start = source.code[..at]
-        .rfind([';', '}', '{'])
-        .map_or(0, |end| end + 1);
+    let start = source.code[..at].rfind([';', '}', '{']).map_or(0, |end| end + 1);
     let attribute = source.code[start..at].find("#[path =")?;
     source.text[start + attribute..].split('"').nth(1)
 }
@@ -97,52 +78,26 @@ mod tests {
     use super::*;
 
     fn check(files: &[(&str, &str)]) -> Vec<String> {
-        let root = File {
-            path: "Cargo.toml".to_owned(),
-            text: String::new(),
-        };
+        let root = File { path: "Cargo.toml".to_owned(), text: String::new() };
         let text = "[lib]\npath = \"lib.rs\"\n".to_owned();
-        let inner = File {
-            path: "src/amqp/Cargo.toml".to_owned(),
-            text,
-        };
-        let sources: Vec<_> = files
-            .iter()
-            .map(|(path, text)| Source::new(path, text))
-            .collect();
+        let inner = File { path: "src/amqp/Cargo.toml".to_owned(), text };
+        let sources: Vec<_> = files.iter().map(|(path, text)| Source::new(path, text)).collect();
         complaints(&sources, &[&root, &inner])
     }
 
     #[test]
     fn a_file_without_a_way_to_it_is_found() {
         let lost = |path: &str| vec![format!("{path}: no mod leads to it")];
-        assert_eq!(
-            check(&[("src/lib.rs", "mod a;"), ("src/b.rs", "")]),
-            lost("src/b.rs")
-        );
-        assert_eq!(
-            check(&[("src/lib.rs", "// mod b;"), ("src/b.rs", "")]),
-            lost("src/b.rs")
-        );
-        let beside = [
-            ("src/lib.rs", "mod a;"),
-            ("src/a.rs", "mod c;"),
-            ("src/c.rs", ""),
-        ];
+        assert_eq!(check(&[("src/lib.rs", "mod a;"), ("src/b.rs", "")]), lost("src/b.rs"));
+        assert_eq!(check(&[("src/lib.rs", "// mod b;"), ("src/b.rs", "")]), lost("src/b.rs"));
+        let beside = [("src/lib.rs", "mod a;"), ("src/a.rs", "mod c;"), ("src/c.rs", "")];
         assert_eq!(check(&beside), lost("src/c.rs"));
         let helper = [("tests/x/main.rs", "mod y;"), ("tests/x/z.rs", "")];
         assert_eq!(check(&helper), lost("tests/x/z.rs"));
-        let pathed = [
-            ("src/amqp/lib.rs", "#[path = \"u.rs\"] mod t;"),
-            ("src/amqp/t.rs", ""),
-        ];
+        let pathed = [("src/amqp/lib.rs", "#[path = \"u.rs\"] mod t;"), ("src/amqp/t.rs", "")];
         assert_eq!(check(&pathed), lost("src/amqp/t.rs"));
         // Two modules that only name each other.
-        let ring = [
-            ("src/lib.rs", ""),
-            ("src/a.rs", "mod b;"),
-            ("src/a/b.rs", "mod a;"),
-        ];
+        let ring = [("src/lib.rs", ""), ("src/a.rs", "mod b;"), ("src/a/b.rs", "mod a;")];
         assert_eq!(check(&ring).len(), 2);
     }
 
@@ -162,10 +117,7 @@ mod tests {
             ("src/a/c/d.rs", ""),
             ("src/b.rs", ""),
             ("src/amqp/lib.rs", "mod e;"),
-            (
-                "src/amqp/e.rs",
-                "#[cfg(test)]\n#[path = \"e_test.rs\"]\nmod tests;",
-            ),
+            ("src/amqp/e.rs", "#[cfg(test)]\n#[path = \"e_test.rs\"]\nmod tests;"),
             ("src/amqp/e_test.rs", ""),
         ];
         assert_eq!(check(&files), Vec::<String>::new());

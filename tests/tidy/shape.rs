@@ -12,11 +12,8 @@ const MOST_BELOW: usize = 40;
 
 pub fn complaints(sources: &[Source]) -> Vec<String> {
     let mut complaints: Vec<_> = sources.iter().flat_map(file).collect();
-    let mut lengths: Vec<_> = sources
-        .iter()
-        .flat_map(functions)
-        .map(|function| function.lines)
-        .collect();
+    let mut lengths: Vec<_> =
+        sources.iter().flat_map(functions).map(|function| function.lines).collect();
     lengths.sort_unstable();
     complaints.extend(spread(&lengths));
     complaints
@@ -33,14 +30,9 @@ fn file(source: &Source) -> Vec<String> {
         complaints.push(format!("{path}: {lines} lines, at most {LINES_MAX}"));
     }
     complaints.extend(wide(source));
-    for function in functions(source)
-        .iter()
-        .filter(|function| function.lines > FUNCTION_MAX)
-    {
+    for function in functions(source).iter().filter(|function| function.lines > FUNCTION_MAX) {
         let Function { name, line, lines } = function;
-        complaints.push(format!(
-            "{path}:{line}: fn {name} has {lines} lines, at most 70"
-        ));
+        complaints.push(format!("{path}:{line}: fn {name} has {lines} lines, at most 70"));
     }
     complaints
 }
@@ -48,11 +40,7 @@ fn file(source: &Source) -> Vec<String> {
 /// Lines that are too wide. A row of the table of methods is one line, however long.
 fn wide(source: &Source) -> Vec<String> {
     let rows = methods_table(source);
-    let lines = source
-        .text
-        .lines()
-        .enumerate()
-        .map(|(index, line)| (index + 1, line));
+    let lines = source.text.lines().enumerate().map(|(index, line)| (index + 1, line));
     let wide = lines.filter(|(number, line)| {
         let row = rows.contains(number) && line.trim_start().starts_with(|c: char| c.is_numeric());
         line.chars().count() > COLUMNS_MAX && !row
@@ -87,11 +75,7 @@ fn functions(source: &Source) -> Vec<Function> {
         if named && let Some((end, _)) = body(&tokens, index + 2) {
             let line = source.line(pair[0].0);
             let lines = source.line(end) - line + 1;
-            functions.push(Function {
-                name: pair[1].1.to_owned(),
-                line,
-                lines,
-            });
+            functions.push(Function { name: pair[1].1.to_owned(), line, lines });
         }
     }
     functions
@@ -132,14 +116,10 @@ fn spread(sorted: &[usize]) -> Vec<String> {
     let below = |limit: usize| sorted.partition_point(|lines| *lines < limit);
     let mut complaints = Vec::new();
     if 2 * below(HALF_BELOW) < sorted.len() {
-        complaints.push(format!(
-            "fewer than half of all functions are below {HALF_BELOW} lines"
-        ));
+        complaints.push(format!("fewer than half of all functions are below {HALF_BELOW} lines"));
     }
     if 100 * below(MOST_BELOW) < 95 * sorted.len() {
-        complaints.push(format!(
-            "fewer than 95 % of all functions are below {MOST_BELOW} lines"
-        ));
+        complaints.push(format!("fewer than 95 % of all functions are below {MOST_BELOW} lines"));
     }
     complaints
 }
@@ -153,49 +133,31 @@ mod tests {
     }
 
     fn long_function(lines: usize) -> String {
-        format!(
-            "//! t\nimpl A {{\n    fn f(a: [u8; 2]) {{{}}}\n}}\n",
-            "\n".repeat(lines - 1)
-        )
+        format!("//! t\nimpl A {{\n    fn f(a: [u8; 2]) {{{}}}\n}}\n", "\n".repeat(lines - 1))
     }
 
     #[test]
     fn a_file_without_its_line_and_one_too_long_are_found() {
         assert_eq!(check("use a;\n"), ["src/a.rs: does not begin with //!"]);
-        assert_eq!(
-            check(&format!("//! t\n{}", "\n".repeat(599))),
-            Vec::<String>::new()
-        );
+        assert_eq!(check(&format!("//! t\n{}", "\n".repeat(599))), Vec::<String>::new());
         assert_eq!(check(&format!("//! t\n{}", "\n".repeat(600))).len(), 1);
     }
 
     #[test]
     fn a_wide_line_is_found_unless_it_is_a_row_of_methods() {
         let wide = "é".repeat(101);
-        assert_eq!(
-            check(&format!("//! t\n// {wide}")),
-            ["src/a.rs:2: over 100 columns"]
-        );
-        assert_eq!(
-            check(&format!("//! t\n{}", "é".repeat(100))),
-            Vec::<String>::new()
-        );
+        assert_eq!(check(&format!("//! t\n// {wide}")), ["src/a.rs:2: over 100 columns"]);
+        assert_eq!(check(&format!("//! t\n{}", "é".repeat(100))), Vec::<String>::new());
         let table = format!("//! t\nmethods! {{\n  10 10 {wide}\n}}\n");
         assert_eq!(check(&table), Vec::<String>::new());
-        assert_eq!(
-            check(&format!("{table}10 {wide}")),
-            ["src/a.rs:5: over 100 columns"]
-        );
+        assert_eq!(check(&format!("{table}10 {wide}")), ["src/a.rs:5: over 100 columns"]);
         assert_eq!(check(&table.replace("10 10", "// 10")).len(), 1);
     }
 
     #[test]
     fn a_long_function_is_found() {
         assert_eq!(check(&long_function(70)), Vec::<String>::new());
-        assert_eq!(
-            check(&long_function(71)),
-            ["src/a.rs:3: fn f has 71 lines, at most 70"]
-        );
+        assert_eq!(check(&long_function(71)), ["src/a.rs:3: fn f has 71 lines, at most 70"]);
         let declared = "//! t\ntrait A { fn f(a: [u8; 3]); }\ntype B = fn(u8);\n";
         assert!(functions(&Source::new("src/a.rs", declared)).is_empty());
     }

@@ -4,14 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// Folders that hold no text of ours.
-const SKIPPED: [&str; 6] = [
-    "target",
-    ".git",
-    "data",
-    "__pycache__",
-    ".venv",
-    "node_modules",
-];
+const SKIPPED: [&str; 6] = ["target", ".git", "data", "__pycache__", ".venv", "node_modules"];
 
 /// A text file, its path relative to the root with `/` between the parts.
 pub struct File {
@@ -28,17 +21,11 @@ pub struct Source {
 
 impl Source {
     pub fn new(path: &str, text: &str) -> Self {
-        Self {
-            path: path.to_owned(),
-            text: text.to_owned(),
-            code: blanked(text),
-        }
+        Self { path: path.to_owned(), text: text.to_owned(), code: blanked(text) }
     }
 
     pub fn of(file: &File) -> Option<Self> {
-        file.path
-            .ends_with(".rs")
-            .then(|| Self::new(&file.path, &file.text))
+        file.path.ends_with(".rs").then(|| Self::new(&file.path, &file.text))
     }
 
     /// The number of the line that holds this offset, from 1.
@@ -82,12 +69,7 @@ pub fn repository() -> Vec<File> {
                 && !skipped
                 && let Ok(text) = fs::read_to_string(&path)
             {
-                let path = path
-                    .strip_prefix(root)
-                    .unwrap()
-                    .to_str()
-                    .unwrap()
-                    .replace('\\', "/");
+                let path = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
                 files.push(File { path, text });
             }
         }
@@ -162,10 +144,7 @@ fn block_comment(rest: &str) -> usize {
 
 /// `r"…"`, `r#"…"#`, also with a `b` or `c` before it.
 fn raw_string(rest: &str) -> Option<usize> {
-    let body = rest
-        .strip_prefix(['b', 'c'])
-        .unwrap_or(rest)
-        .strip_prefix('r')?;
+    let body = rest.strip_prefix(['b', 'c']).unwrap_or(rest).strip_prefix('r')?;
     let hashes = body.len() - body.trim_start_matches('#').len();
     let opened = body[hashes..].strip_prefix('"')?;
     let end = format!("\"{}", "#".repeat(hashes));
@@ -217,13 +196,6 @@ fn only_code_is_left() {
 #[test]
 fn tokens_are_words_and_marks() {
     let source = Source::new("x.rs", "fn a_1(b: &'c str)");
-    let tokens: Vec<_> = source
-        .tokens()
-        .into_iter()
-        .map(|(_, token)| token)
-        .collect();
-    assert_eq!(
-        tokens,
-        ["fn", "a_1", "(", "b", ":", "&", "'", "c", "str", ")"]
-    );
+    let tokens: Vec<_> = source.tokens().into_iter().map(|(_, token)| token).collect();
+    assert_eq!(tokens, ["fn", "a_1", "(", "b", ":", "&", "'", "c", "str", ")"]);
 }

@@ -4,12 +4,8 @@
 use crate::source::{File, is_word};
 
 /// Written in two parts, so that this file does not hold them.
-const MARKERS: [&str; 4] = [
-    concat!("TO", "DO"),
-    concat!("FIX", "ME"),
-    concat!("XX", "X"),
-    concat!("HA", "CK"),
-];
+const MARKERS: [&str; 4] =
+    [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")];
 const PLACES: [&str; 2] = [concat!("/wo", "rk/"), concat!("/ro", "ot/")];
 
 pub fn complaints(files: &[File]) -> Vec<String> {
@@ -20,9 +16,7 @@ fn file(file: &File) -> Vec<String> {
     let mut complaints = Vec::new();
     for (index, line) in file.text.lines().enumerate() {
         let markers = MARKERS.iter().filter(|marker| has(line, marker, is_word));
-        let places = PLACES
-            .iter()
-            .filter(|place| has(line, place, is_part_of_path));
+        let places = PLACES.iter().filter(|place| has(line, place, is_part_of_path));
         for found in markers.chain(places) {
             complaints.push(format!("{}:{}: says {found}", file.path, index + 1));
         }
@@ -50,22 +44,14 @@ mod tests {
 
     fn check(text: &str) -> usize {
         let path = "docs/a.md".to_owned();
-        complaints(&[File {
-            path,
-            text: text.to_owned(),
-        }])
-        .len()
+        complaints(&[File { path, text: text.to_owned() }]).len()
     }
 
     #[test]
     fn markers_are_found() {
         for marker in MARKERS {
             assert_eq!(check(&format!("fine\n// {marker}: later")), 1, "{marker}");
-            assert_eq!(
-                check(&format!("A{marker}, {marker}S, {marker}_")),
-                0,
-                "{marker}"
-            );
+            assert_eq!(check(&format!("A{marker}, {marker}S, {marker}_")), 0, "{marker}");
         }
     }
 
@@ -76,9 +62,6 @@ mod tests {
             assert_eq!(check(&format!("\"{place}x\"")), 1, "{place}");
         }
         let inner = PLACES[0];
-        assert_eq!(
-            check(&format!("http://example.com{inner}x and frame{inner}x")),
-            0
-        );
+        assert_eq!(check(&format!("http://example.com{inner}x and frame{inner}x")), 0);
     }
 }

@@ -1,10 +1,7 @@
 //! Reading and writing frames allocates nothing once the buffers have their size.
 
 #![allow(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on says so by panicking"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 use amqp::frame::{write_body, write_header, write_method};
 use amqp::{Assembler, Frame, Method, Parser, Properties, Step};

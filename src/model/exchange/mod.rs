@@ -76,14 +76,7 @@ impl Exchange {
             ExchangeKind::Headers => Routes::Headers(Headers::new(seed)),
         };
         let destinations = Map::with_hasher(seed);
-        Self {
-            spec,
-            version,
-            slot,
-            routes,
-            destinations,
-            bindings: 0,
-        }
+        Self { spec, version, slot, routes, destinations, bindings: 0 }
     }
 
     /// How many bindings it is the source of.

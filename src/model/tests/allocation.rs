@@ -59,12 +59,8 @@ fn topology() -> Topology {
             let headers = TableWriter::new().with("a", Value::Int(1));
             let arguments: Arguments = headers.table().into();
             let destination = Destination::Queue(format!("q{id}").into());
-            let binding = Binding {
-                source: source.into(),
-                destination,
-                key: key.into(),
-                arguments,
-            };
+            let binding =
+                Binding { source: source.into(), destination, key: key.into(), arguments };
             topology.apply(3, &Change::Bound("/".into(), binding));
         }
     }
@@ -84,13 +80,7 @@ fn a_warm_route_allocates_nothing() {
     let vhost = topology.vhost("/").unwrap();
     let headers = TableWriter::new().with("a", Value::Long(1));
     let mut targets = Targets::new();
-    let names = [
-        "amq.direct",
-        "amq.fanout",
-        "amq.topic",
-        "amq.headers",
-        "amq.match",
-    ];
+    let names = ["amq.direct", "amq.fanout", "amq.topic", "amq.headers", "amq.match"];
     let mut round = |name: &str, key: &str, count: usize| {
         targets.clear();
         let exchange = vhost.exchange(name).unwrap();

@@ -142,8 +142,7 @@ impl Directory {
     pub fn remove(&mut self, queue: QueueId) -> Option<(Record, Option<Asker>)> {
         let record = self.records.remove(&queue)?;
         self.unsteady -= usize::from(record.state != State::Ready);
-        self.names
-            .remove(&(record.vhost.clone(), record.spec.name.clone()));
+        self.names.remove(&(record.vhost.clone(), record.spec.name.clone()));
         if let Some(load) = self.load.get_mut(record.spec.home.index()) {
             *load -= 1;
         }
@@ -168,9 +167,7 @@ impl Directory {
 
     /// Whether the connection said goodbye: nothing is made for it any more.
     pub fn is_gone(&self, owner: ConnId) -> bool {
-        self.owners
-            .get(&owner)
-            .is_some_and(|owner| owner.gone.is_some())
+        self.owners.get(&owner).is_some_and(|owner| owner.gone.is_some())
     }
 
     /// The connection is gone. Its queues in the order they were declared, which are to be deleted;

@@ -38,10 +38,7 @@ impl Script {
     }
 
     fn out(&mut self) -> Vec<(u16, Control)> {
-        self.0
-            .take_outbound()
-            .map(|(to, control)| (to.0, control))
-            .collect()
+        self.0.take_outbound().map(|(to, control)| (to.0, control)).collect()
     }
 
     /// Lets every shard apply everything; what else was sent, in order.
@@ -88,10 +85,7 @@ impl Script {
     }
 
     fn has_exchange(&self, name: &str) -> bool {
-        self.0
-            .topology()
-            .vhost("/")
-            .is_some_and(|vhost| vhost.exchange(name).is_some())
+        self.0.topology().vhost("/").is_some_and(|vhost| vhost.exchange(name).is_some())
     }
 }
 
@@ -121,12 +115,7 @@ fn exchange(name: &str, auto_delete: bool) -> ExchangeSpec {
 
 fn binding(source: &str, destination: Destination) -> Binding {
     let arguments = Arguments::default();
-    Binding {
-        source: source.into(),
-        destination,
-        key: "".into(),
-        arguments,
-    }
+    Binding { source: source.into(), destination, key: "".into(), arguments }
 }
 
 fn to_queue(source: &str, name: &str) -> Binding {
@@ -147,21 +136,11 @@ fn declare(spec: QueueSpec) -> Request {
 
 fn delete(name: &str, conn: ConnId) -> Request {
     let (if_unused, if_empty) = (true, false);
-    Request::DeleteQueue {
-        vhost: "/".into(),
-        name: name.into(),
-        if_unused,
-        if_empty,
-        conn,
-    }
+    Request::DeleteQueue { vhost: "/".into(), name: name.into(), if_unused, if_empty, conn }
 }
 
 fn delete_exchange(name: &str, if_unused: bool) -> Request {
-    Request::DeleteExchange {
-        vhost: "/".into(),
-        name: name.into(),
-        if_unused,
-    }
+    Request::DeleteExchange { vhost: "/".into(), name: name.into(), if_unused }
 }
 
 fn answer(shard: u16, ticket: u64, answer: Answer) -> (u16, Control) {
@@ -169,11 +148,7 @@ fn answer(shard: u16, ticket: u64, answer: Answer) -> (u16, Control) {
 }
 
 fn freeze(queue: QueueId, if_unused: bool) -> Control {
-    Control::Freeze {
-        queue,
-        if_unused,
-        if_empty: false,
-    }
+    Control::Freeze { queue, if_unused, if_empty: false }
 }
 
 #[test]
@@ -181,13 +156,8 @@ fn a_queue_is_created_at_home_then_known_everywhere_then_answered() {
     let mut script = Script::new();
     script.ask(1, 5, declare(queue("q", None)));
     let out = script.out();
-    let [(0, Control::Create(vhost, spec))] = &out[..] else {
-        panic!("{out:?}")
-    };
-    assert_eq!(
-        (&**vhost, spec.id.origin(), spec.home),
-        ("/", ShardId(2), ShardId(0))
-    );
+    let [(0, Control::Create(vhost, spec))] = &out[..] else { panic!("{out:?}") };
+    assert_eq!((&**vhost, spec.id.origin(), spec.home), ("/", ShardId(2), ShardId(0)));
     script.control(0, Control::Created(spec.id));
     let apply = Control::Apply(2, Change::QueueCreated("/".into(), spec.clone()));
     assert_eq!(script.out(), [(0, apply.clone()), (1, apply)]);
@@ -195,14 +165,7 @@ fn a_queue_is_created_at_home_then_known_everywhere_then_answered() {
     assert_eq!(script.out(), []);
     script.control(0, Control::Applied(2));
     let settled = Control::Settled(2);
-    assert_eq!(
-        script.out(),
-        [
-            (0, settled.clone()),
-            (1, settled),
-            answer(1, 5, Answer::Done)
-        ]
-    );
+    assert_eq!(script.out(), [(0, settled.clone()), (1, settled), answer(1, 5, Answer::Done)]);
     assert!(script.0.is_idle());
 }
 
@@ -212,14 +175,9 @@ fn two_declares_of_one_name_make_one_queue() {
     script.ask(0, 1, declare(queue("q", None)));
     script.ask(1, 2, declare(queue("q", None)));
     let out = script.settle();
-    let [(home, Control::Create(_, spec))] = &out[..] else {
-        panic!("{out:?}")
-    };
+    let [(home, Control::Create(_, spec))] = &out[..] else { panic!("{out:?}") };
     script.control(*home, Control::Created(spec.id));
-    assert_eq!(
-        script.settle(),
-        [answer(0, 1, Answer::Done), answer(1, 2, Answer::Done)]
-    );
+    assert_eq!(script.settle(), [answer(0, 1, Answer::Done), answer(1, 2, Answer::Done)]);
 }
 
 #[test]
@@ -242,12 +200,7 @@ fn what_changes_nothing_waits_for_what_was_decided_before() {
 fn queues_are_balanced_but_for_those_that_live_with_their_connection() {
     let mut script = Script::new();
     let mut home = |name: &str, owner, server_named| {
-        script
-            .declare(QueueSpec {
-                server_named,
-                ..queue(name, owner)
-            })
-            .1
+        script.declare(QueueSpec { server_named, ..queue(name, owner) }).1
     };
     assert_eq!(home("a", Some(ANNA), false), 0);
     assert_eq!(home("b", None, true), 0);
@@ -285,19 +238,11 @@ fn deletes_of_a_queue_in_the_making_wait_for_it() {
     script.ask(0, 1, declare(queue("q", None)));
     script.ask(0, 2, delete("q", ANNA));
     let out = script.settle();
-    let [(home, Control::Create(_, spec))] = &out[..] else {
-        panic!("{out:?}")
-    };
+    let [(home, Control::Create(_, spec))] = &out[..] else { panic!("{out:?}") };
     script.control(*home, Control::Created(spec.id));
-    assert_eq!(
-        script.settle(),
-        [(*home, freeze(spec.id, true)), answer(0, 1, Answer::Done)]
-    );
+    assert_eq!(script.settle(), [(*home, freeze(spec.id, true)), answer(0, 1, Answer::Done)]);
     script.control(*home, Control::Frozen(spec.id, Ok(0)));
-    let expected = [
-        (*home, Control::Drop(spec.id)),
-        answer(0, 2, Answer::Deleted(0)),
-    ];
+    let expected = [(*home, Control::Drop(spec.id)), answer(0, 2, Answer::Deleted(0))];
     assert_eq!(script.settle(), expected);
 }
 
@@ -311,9 +256,7 @@ fn a_name_is_taken_again_when_its_old_queue_is_gone() {
     assert_eq!(script.settle(), []);
     script.control(home, Control::Frozen(id, Ok(0)));
     let out = script.settle();
-    let [drop, deleted, (home, Control::Create(_, spec))] = &out[..] else {
-        panic!("{out:?}")
-    };
+    let [drop, deleted, (home, Control::Create(_, spec))] = &out[..] else { panic!("{out:?}") };
     assert_eq!(*drop, (0, Control::Drop(id)));
     assert_eq!(*deleted, answer(0, 1, Answer::Deleted(0)));
     assert!(spec.id > id);
@@ -339,10 +282,7 @@ fn an_unused_queue_is_deleted_without_a_freeze() {
     script.ask(1, 1, Request::AwaitDeleted(id));
     assert_eq!(script.settle(), []);
     script.control(home, Control::Unused(id));
-    assert_eq!(
-        script.settle(),
-        [(home, Control::Drop(id)), answer(1, 1, Answer::Done)]
-    );
+    assert_eq!(script.settle(), [(home, Control::Drop(id)), answer(1, 1, Answer::Done)]);
     assert_eq!(script.answer(Request::AwaitDeleted(id)), Answer::Done);
 }
 
@@ -372,18 +312,13 @@ fn a_connection_takes_its_queues_with_it() {
     script.declare(queue("other", Some(OTTO)));
     script.ask(0, 1, declare(queue("creating", Some(ANNA))));
     let out = script.settle();
-    let [(0, Control::Create(_, creating))] = &out[..] else {
-        panic!("{out:?}")
-    };
+    let [(0, Control::Create(_, creating))] = &out[..] else { panic!("{out:?}") };
     script.ask(0, 2, Request::ConnectionGone(ANNA));
     assert_eq!(script.settle(), [(0, freeze(ready, false))]);
     script.control(0, Control::Frozen(ready, Ok(9)));
     assert_eq!(script.settle(), [(0, Control::Drop(ready))]);
     script.control(0, Control::Created(creating.id));
-    assert_eq!(
-        script.settle(),
-        [(0, freeze(creating.id, false)), answer(0, 1, Answer::Done)]
-    );
+    assert_eq!(script.settle(), [(0, freeze(creating.id, false)), answer(0, 1, Answer::Done)]);
     script.control(0, Control::Frozen(creating.id, Ok(0)));
     let expected = [(0, Control::Drop(creating.id)), answer(0, 2, Answer::Done)];
     assert_eq!(script.settle(), expected);
@@ -399,16 +334,10 @@ fn a_connection_that_is_gone_overrides_a_freeze_that_was_refused() {
     assert_eq!(script.settle(), [(home, freeze(id, true))]);
     let in_use = Refusal::InUse(Resource::queue("/", "q"));
     script.control(home, Control::Frozen(id, Err(in_use.clone())));
-    let expected = [
-        answer(0, 1, Answer::Refused(in_use)),
-        (home, freeze(id, false)),
-    ];
+    let expected = [answer(0, 1, Answer::Refused(in_use)), (home, freeze(id, false))];
     assert_eq!(script.settle(), expected);
     script.control(home, Control::Frozen(id, Ok(0)));
-    assert_eq!(
-        script.settle(),
-        [(home, Control::Drop(id)), answer(0, 2, Answer::Done)]
-    );
+    assert_eq!(script.settle(), [(home, Control::Drop(id)), answer(0, 2, Answer::Done)]);
 }
 
 #[test]
@@ -441,20 +370,14 @@ fn exchanges_come_and_go() {
     script.declare(queue("q", None));
     assert_eq!(script.answer(bind(to_queue("x", "q"))), Answer::Done);
     let in_use = Refusal::InUse(Resource::exchange("/", "x"));
-    assert_eq!(
-        script.answer(delete_exchange("x", true)),
-        Answer::Refused(in_use)
-    );
+    assert_eq!(script.answer(delete_exchange("x", true)), Answer::Refused(in_use));
     assert_eq!(script.answer(delete_exchange("x", false)), Answer::Done);
     assert!(!script.has_exchange("x"));
     assert_eq!(script.answer(delete_exchange("x", false)), Answer::Done);
     let refusal = Answer::Refused(Refusal::DefaultExchange);
     assert_eq!(script.answer(delete_exchange("", false)), refusal);
     let system = Refusal::SystemExchange(Resource::exchange("/", "amq.topic"));
-    assert_eq!(
-        script.answer(delete_exchange("amq.topic", false)),
-        Answer::Refused(system)
-    );
+    assert_eq!(script.answer(delete_exchange("amq.topic", false)), Answer::Refused(system));
 }
 
 #[test]
@@ -465,10 +388,7 @@ fn an_auto_delete_exchange_goes_with_its_last_binding() {
     assert_eq!(script.answer(unbind(to_queue("x", "q"))), Answer::Done);
     assert!(script.has_exchange("x"));
     script.answer(bind(to_queue("x", "q")));
-    let other = Binding {
-        key: "other".into(),
-        ..to_queue("x", "q")
-    };
+    let other = Binding { key: "other".into(), ..to_queue("x", "q") };
     script.answer(bind(other.clone()));
     script.answer(unbind(to_queue("x", "q")));
     assert!(script.has_exchange("x"));
@@ -488,10 +408,7 @@ fn auto_delete_goes_on_from_a_queue_through_exchanges() {
     script.answer(bind(binding("c", Destination::Exchange("a".into()))));
     script.control(home, Control::Unused(id));
     assert_eq!(script.settle(), [(home, Control::Drop(id))]);
-    assert_eq!(
-        ["a", "b", "c"].map(|name| script.has_exchange(name)),
-        [false, false, true]
-    );
+    assert_eq!(["a", "b", "c"].map(|name| script.has_exchange(name)), [false, false, true]);
     script.exchange("a", true);
     script.exchange("b", true);
     script.answer(bind(binding("a", Destination::Exchange("b".into()))));
@@ -513,24 +430,12 @@ fn bindings_need_both_ends() {
     assert_eq!(script.answer(bind(to_queue("", "q"))), default);
     assert_eq!(script.answer(bind(to_exchange(""))), default);
     assert_eq!(script.answer(unbind(to_queue("", "q"))), default);
-    assert_eq!(
-        script.answer(unbind(to_queue("amq.fanout", "r"))),
-        Answer::Done
-    );
+    assert_eq!(script.answer(unbind(to_queue("amq.fanout", "r"))), Answer::Done);
     assert_eq!(script.answer(unbind(to_queue("x", "q"))), Answer::Done);
     let table = TableWriter::new().with("x-match", Value::LongString(b"some"));
-    let bad = Binding {
-        arguments: table.table().into(),
-        ..to_queue("amq.match", "q")
-    };
-    assert!(matches!(
-        script.answer(bind(bad)),
-        Answer::Refused(Refusal::InvalidXMatch(_))
-    ));
-    assert_eq!(
-        script.answer(Request::Bind("v".into(), to_queue("x", "q"), ANNA)),
-        Answer::NoVhost
-    );
+    let bad = Binding { arguments: table.table().into(), ..to_queue("amq.match", "q") };
+    assert!(matches!(script.answer(bind(bad)), Answer::Refused(Refusal::InvalidXMatch(_))));
+    assert_eq!(script.answer(Request::Bind("v".into(), to_queue("x", "q"), ANNA)), Answer::NoVhost);
 }
 
 #[test]
@@ -544,10 +449,8 @@ fn users_log_in_and_open_vhosts() {
     assert_eq!(script.answer(login("guest", true)), Answer::LoggedIn);
     assert_eq!(script.answer(login("guest", false)), Answer::LoginRefused);
     assert_eq!(script.answer(login("wrong", true)), Answer::LoginRefused);
-    let open = |user: &str, vhost: &str| Request::OpenVhost {
-        user: user.into(),
-        vhost: vhost.into(),
-    };
+    let open =
+        |user: &str, vhost: &str| Request::OpenVhost { user: user.into(), vhost: vhost.into() };
     assert_eq!(script.answer(open("guest", "/")), Answer::Done);
     assert_eq!(script.answer(open("guest", "v")), Answer::NoVhost);
     assert_eq!(script.answer(open("otto", "/")), Answer::VhostRefused);
@@ -559,13 +462,7 @@ fn the_alarm_goes_to_every_shard() {
     script.control(0, Control::Memory(600));
     assert_eq!(script.out(), []);
     script.control(1, Control::Memory(600));
-    assert_eq!(
-        script.out(),
-        [(0, Control::Alarm(true)), (1, Control::Alarm(true))]
-    );
+    assert_eq!(script.out(), [(0, Control::Alarm(true)), (1, Control::Alarm(true))]);
     script.control(0, Control::Memory(100));
-    assert_eq!(
-        script.out(),
-        [(0, Control::Alarm(false)), (1, Control::Alarm(false))]
-    );
+    assert_eq!(script.out(), [(0, Control::Alarm(false)), (1, Control::Alarm(false))]);
 }

@@ -69,10 +69,7 @@ impl Shard {
     }
 
     fn queue(&self, name: &str) -> Option<&QueueSpec> {
-        self.topology
-            .vhost("/")?
-            .queue(name)
-            .map(|queue| &queue.spec)
+        self.topology.vhost("/")?.queue(name).map(|queue| &queue.spec)
     }
 
     fn queues(&self) -> impl Iterator<Item = &QueueSpec> {
@@ -81,25 +78,15 @@ impl Shard {
     }
 
     fn apply(&mut self, version: u64, change: &Change) {
-        assert_eq!(
-            version,
-            self.topology.version() + 1,
-            "a version was left out"
-        );
+        assert_eq!(version, self.topology.version() + 1, "a version was left out");
         match change {
             Change::QueueCreated(_, spec) => {
-                assert!(
-                    self.queue(&spec.name).is_none(),
-                    "{change:?} of what exists"
-                );
+                assert!(self.queue(&spec.name).is_none(), "{change:?} of what exists");
                 self.heard.insert((spec.name.clone(), spec.id));
             }
             Change::QueueDeleted(_, name) => assert!(self.queue(name).is_some(), "{change:?}"),
             Change::ExchangeDeleted(_, name) => {
-                assert!(
-                    self.topology.vhost("/").unwrap().exchange(name).is_some(),
-                    "{change:?}"
-                );
+                assert!(self.topology.vhost("/").unwrap().exchange(name).is_some(), "{change:?}");
             }
             Change::Bound(_, binding) => assert!(!self.has_binding(binding), "{change:?}"),
             Change::Unbound(_, binding) => assert!(self.has_binding(binding), "{change:?}"),
@@ -123,19 +110,14 @@ impl Shard {
     fn forgotten_exchange(&self) -> Option<&Name> {
         let mut exchanges = self.topology.vhost("/")?.exchanges();
         let forgotten = exchanges.find(|exchange| {
-            let had_some = self
-                .sources
-                .contains(&(exchange.spec.name.clone(), exchange.version));
+            let had_some = self.sources.contains(&(exchange.spec.name.clone(), exchange.version));
             exchange.spec.auto_delete && had_some && exchange.bindings() == 0
         });
         forgotten.map(|exchange| &exchange.spec.name)
     }
 
     fn freeze(&mut self, queue: QueueId, refuse: bool) -> Result<u32, Refusal> {
-        let held = self
-            .held
-            .get_mut(&queue)
-            .expect("a freeze of what the home does not hold");
+        let held = self.held.get_mut(&queue).expect("a freeze of what the home does not hold");
         if refuse && !held.frozen {
             return Err(Refusal::InUse(Resource::queue("/", &held.spec.name)));
         }
@@ -144,10 +126,7 @@ impl Shard {
     }
 
     fn drop_queue(&mut self, queue: QueueId) {
-        assert!(
-            self.held.remove(&queue).is_some_and(|held| held.frozen),
-            "dropped too soon"
-        );
+        assert!(self.held.remove(&queue).is_some_and(|held| held.frozen), "dropped too soon");
     }
 }
 
@@ -193,8 +172,7 @@ impl World {
     fn client(&mut self) {
         if self.conns.len() < 4 {
             self.next += 1;
-            self.conns
-                .push((ConnId(self.next), self.random.usize(0..self.shards.len())));
+            self.conns.push((ConnId(self.next), self.random.usize(0..self.shards.len())));
         }
         let (conn, shard) = self.conns[self.random.usize(0..self.conns.len())];
         let request = match self.random.u8(0..24) {
@@ -230,16 +208,8 @@ impl World {
     fn ask(&mut self, shard: usize, request: Request) {
         self.next += 1;
         let ticket = Ticket(self.next);
-        self.shards[shard]
-            .outbound
-            .push_back(Control::Ask(ticket, request.clone()));
-        self.questions.insert(
-            ticket,
-            Question {
-                request,
-                read: None,
-            },
-        );
+        self.shards[shard].outbound.push_back(Control::Ask(ticket, request.clone()));
+        self.questions.insert(ticket, Question { request, read: None });
     }
 
     fn declare(&mut self, conn: ConnId) -> Request {
@@ -273,22 +243,13 @@ impl World {
             _ => Destination::Queue(self.pick(QUEUES)),
         };
         let arguments = Arguments::default();
-        Binding {
-            source: self.pick(EXCHANGES),
-            destination,
-            key: "".into(),
-            arguments,
-        }
+        Binding { source: self.pick(EXCHANGES), destination, key: "".into(), arguments }
     }
 
     /// The last consumer of a queue goes, and the home freezes it.
     fn home(&mut self, shard: usize) {
         let shard = &mut self.shards[shard];
-        let mut living: Vec<_> = shard
-            .held
-            .values_mut()
-            .filter(|held| !held.frozen)
-            .collect();
+        let mut living: Vec<_> = shard.held.values_mut().filter(|held| !held.frozen).collect();
         if !living.is_empty() {
             let at = self.random.usize(..living.len());
             let held = &mut living[at];
@@ -300,9 +261,7 @@ impl World {
     fn say_applied(&mut self, shard: usize) {
         let shard = &mut self.shards[shard];
         if std::mem::take(&mut shard.unsaid) {
-            shard
-                .outbound
-                .push_back(Control::Applied(shard.topology.version()));
+            shard.outbound.push_back(Control::Applied(shard.topology.version()));
         }
     }
 
@@ -314,8 +273,7 @@ impl World {
             Control::Ask(ticket, _) => Some(*ticket),
             _ => None,
         };
-        self.coordinator
-            .control(ShardId(from as u16), control, Now::default());
+        self.coordinator.control(ShardId(from as u16), control, Now::default());
         let sent: Vec<_> = self.coordinator.take_outbound().collect();
         if let Some(question) = ticket.and_then(|ticket| self.questions.get_mut(&ticket)) {
             question.read = Some((self.coordinator.topology().version(), self.youngest));
@@ -340,10 +298,7 @@ impl World {
             }
             Control::Drop(queue) => {
                 let known = |shard: &Shard| shard.queues().any(|spec| spec.id == *queue);
-                assert!(
-                    !self.shards.iter().any(known),
-                    "dropped while a shard knows it"
-                );
+                assert!(!self.shards.iter().any(known), "dropped while a shard knows it");
             }
             Control::Settled(version) => {
                 let applied = |shard: &Shard| shard.topology.version() >= *version;
@@ -357,29 +312,21 @@ impl World {
         let (version, youngest) = question.read.unwrap_or((0, QueueId(0)));
         let everywhere = |check: &dyn Fn(&Shard) -> bool| self.shards.iter().all(check);
         let request = &question.request;
-        assert!(
-            everywhere(&|shard| shard.topology.version() >= version),
-            "{request:?} too soon"
-        );
+        assert!(everywhere(&|shard| shard.topology.version() >= version), "{request:?} too soon");
         match (request, answer) {
             (Request::DeclareQueue(_, spec), Answer::Done) => {
                 let heard =
                     |id| everywhere(&|shard| shard.heard.contains(&(spec.name.clone(), id)));
                 let first = &self.shards[0].heard;
                 let mut ids = first.iter().filter(|(name, _)| *name == spec.name);
-                assert!(
-                    ids.any(|(_, id)| heard(*id)),
-                    "{request:?} not made everywhere"
-                );
+                assert!(ids.any(|(_, id)| heard(*id)), "{request:?} not made everywhere");
             }
             (Request::DeleteQueue { name, .. }, Answer::Deleted(_)) => {
                 let newer = |shard: &Shard| shard.queue(name).is_none_or(|spec| spec.id > youngest);
                 assert!(everywhere(&newer), "{request:?} not done everywhere");
             }
             (Request::AwaitDeleted(id), Answer::Done) => {
-                assert!(everywhere(&|shard| shard
-                    .queues()
-                    .all(|spec| spec.id != *id)));
+                assert!(everywhere(&|shard| shard.queues().all(|spec| spec.id != *id)));
             }
             (Request::ConnectionGone(conn), Answer::Done) => {
                 let gone = |shard: &Shard| shard.queues().all(|spec| spec.owner != Some(*conn));
@@ -399,19 +346,9 @@ impl World {
             Some(Control::Create(_, spec)) => {
                 assert_eq!(spec.home.index(), to);
                 shard.outbound.push_back(Control::Created(spec.id));
-                shard.held.insert(
-                    spec.id,
-                    Held {
-                        spec,
-                        frozen: false,
-                    },
-                );
+                shard.held.insert(spec.id, Held { spec, frozen: false });
             }
-            Some(Control::Freeze {
-                queue,
-                if_unused,
-                if_empty,
-            }) => {
+            Some(Control::Freeze { queue, if_unused, if_empty }) => {
                 let result = shard.freeze(queue, refuse && (if_unused || if_empty));
                 shard.outbound.push_back(Control::Frozen(queue, result));
             }
@@ -448,28 +385,14 @@ impl World {
     }
 
     fn check_end(&mut self) {
-        let open: Vec<_> = self
-            .questions
-            .values()
-            .map(|question| &question.request)
-            .collect();
+        let open: Vec<_> = self.questions.values().map(|question| &question.request).collect();
         assert!(open.is_empty(), "never answered: {open:?}");
         assert!(self.coordinator.is_idle());
         let version = self.coordinator.topology().version();
-        let held: BTreeSet<_> = self
-            .shards
-            .iter()
-            .flat_map(|shard| shard.held.keys())
-            .collect();
+        let held: BTreeSet<_> = self.shards.iter().flat_map(|shard| shard.held.keys()).collect();
         for shard in &self.shards {
-            assert_eq!(
-                (shard.topology.version(), shard.settled),
-                (version, version)
-            );
-            assert!(
-                shard.held.values().all(|held| !held.frozen),
-                "frozen for nothing"
-            );
+            assert_eq!((shard.topology.version(), shard.settled), (version, version));
+            assert!(shard.held.values().all(|held| !held.frozen), "frozen for nothing");
             assert_eq!(shard.forgotten_exchange(), None);
             let known: BTreeSet<_> = shard.queues().map(|spec| &spec.id).collect();
             assert_eq!(known, held);
@@ -490,12 +413,7 @@ fn run(seed: u64) {
     }
     world.finish();
     world.check_end();
-    assert!(
-        world
-            .shards
-            .iter()
-            .all(|shard| shard.queues().all(|spec| spec.owner.is_none()))
-    );
+    assert!(world.shards.iter().all(|shard| shard.queues().all(|spec| spec.owner.is_none())));
 }
 
 #[test]
