@@ -87,7 +87,7 @@ impl Coordinator {
             users: Users::new(config.seed, config.loopback_users),
             alarm: Alarm::new(config.shards, config.memory_limit),
             out: Vec::new(),
-            batches: (0..config.shards).map(|_| Batch::default()).collect(),
+            batches: (0..=config.shards).map(|_| Batch::default()).collect(),
         };
         coordinator.users.set_password(&config.default_user, config.default_pass.as_bytes());
         coordinator.decide(Change::VhostCreated(config.default_vhost.into()));
