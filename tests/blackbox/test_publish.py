@@ -135,10 +135,8 @@ def test_publishing_to_a_queue_that_is_being_deleted_is_confirmed(raw, channel, 
     for _ in range(5):
         queue = name()
         channel.queue_declare(queue)
-        start = 1
         client.write(b"".join(message(1, "", queue, b"x") for _ in range(100)))
         channel.queue_delete(queue)
-        del start
     assert sorted(confirmed(client, 500)) == list(range(1, 501))
 
 
