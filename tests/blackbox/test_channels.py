@@ -4,7 +4,7 @@ import pika
 import pytest
 from pika import spec
 
-from support import Inbox, count, drain, exists, publish
+from support import Inbox, count, drain, exists, expect, publish
 from wire import message, octets
 
 
@@ -127,8 +127,9 @@ def test_a_method_before_open(raw):
 def test_channels_above_the_negotiated_maximum(raw):
     client = raw().opened(channels=2, channel_max=2)
     client.send(3, spec.Channel.Open())
-    close = client.expect(spec.Connection.Close, 0)
-    assert close.reply_code in (504, 530), close.reply_text
+    client.refused(
+        530, "NOT_ALLOWED - number of channels opened (2) has reached the negotiated channel_max "
+        "(2)")
 
 
 def test_flow(raw):
@@ -138,11 +139,16 @@ def test_flow(raw):
     client.refused(540, "NOT_IMPLEMENTED - active=false")
 
 
-def test_an_unknown_method(raw):
+def test_an_unknown_method(broker, raw):
     client = raw().opened()
     client.write(octets(1, 1, b"\x00\x3c\x03\xe7"))
-    close = client.expect(spec.Connection.Close, 0)
-    assert close.reply_code in (502, 503, 540), close.reply_text
+    if expect(
+            broker, why="the connection's process of 3.10 crashes and the socket just ends; "
+            "Ringtail answers",
+            ringtail=True, rabbitmq=False):
+        assert client.expect(spec.Connection.Close, 0).reply_code in (502, 503, 540)
+    else:
+        assert client.until_closed() == []
 
 
 def test_closing_a_connection_with_busy_channels(connect, channel, shared):

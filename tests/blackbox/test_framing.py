@@ -3,7 +3,7 @@
 import pytest
 from pika import frame, spec
 
-from support import Inbox, drain, publish
+from support import Inbox, drain, expect, publish
 from wire import header, message, octets
 
 MEBIBYTE = bytes(range(256)) * 4096
@@ -124,15 +124,18 @@ def test_a_method_where_a_body_belongs(raw):
         505, "UNEXPECTED_FRAME - expected content body, got non content body frame instead")
 
 
-def test_a_body_longer_than_announced(raw, shared):
+def test_a_body_longer_than_announced(broker, raw, shared):
     client = raw().opened()
     client.send(1, spec.Basic.Publish(exchange="", routing_key=shared))
     client.write(header(1, 3) + frame.Body(1, b"four").marshal())
-    close = client.expect(spec.Connection.Close, 0)
-    assert close.reply_code in (501, 505), close.reply_text
+    if expect(
+            broker, why="3.10 does not notice and waits for the end of a body that has passed; "
+            "newer series answer 501",
+            ringtail=True, rabbitmq=False):
+        client.refused(501, "FRAME_ERROR - content body frame exceeds remaining content size")
 
 
-def test_an_announced_size_allocates_nothing(raw, broker, channel, queue):
+def test_an_announced_size_allocates_nothing(raw, channel, queue):
     clients = [raw().opened() for _ in range(20)]
     for client in clients:
         client.send(1, spec.Basic.Publish(exchange="", routing_key=queue))

@@ -22,8 +22,8 @@ LOGIN_REFUSED = (
 def test_start(broker, raw):
     start = raw().started()
     assert (start.version_major, start.version_minor) == (0, 9)
-    assert {"PLAIN", "AMQPLAIN"} <= set(start.mechanisms.split())
-    assert start.locales == "en_US"
+    assert {b"PLAIN", b"AMQPLAIN"} <= set(start.mechanisms.split())
+    assert start.locales == b"en_US"
     product = expect(
         broker, why="every server names its own product", ringtail="Ringtail", rabbitmq="RabbitMQ")
     assert start.server_properties["product"] == product
@@ -94,10 +94,22 @@ def test_amqplain(raw):
     client.expect(spec.Connection.Tune, 0)
 
 
-def test_an_unknown_mechanism(raw):
+def refused_before_open(broker, client, code, text):
+    """The refusal of a handshake, for which 3.10 has no words."""
+    if expect(
+            broker, why="3.10 writes the reason to its log, waits 3 s and drops the socket; "
+            "Ringtail tells the client",
+            ringtail=True, rabbitmq=False):
+        client.refused(code, text)
+    else:
+        assert client.until_closed() == []
+
+
+def test_an_unknown_mechanism(broker, raw):
     client = raw()
     client.started(mechanism="MAGIC")
-    client.refused(503, "COMMAND_INVALID - unknown authentication mechanism 'MAGIC'")
+    refused_before_open(
+        broker, client, 503, "COMMAND_INVALID - unknown authentication mechanism 'MAGIC'")
 
 
 def test_a_missing_vhost(raw):
@@ -107,39 +119,28 @@ def test_a_missing_vhost(raw):
     client.refused(530, "NOT_ALLOWED - vhost nosuch not found")
 
 
+HIGH = "{} is higher than the maximum allowed value ({})"
+LOW = "{} is lower than the minimum allowed value ({})"
 REFUSALS = [
-    ({"frame_max": 0}, "frame_max = 0 (no limit) is higher than the maximum allowed value (131072)"),
-    ({"frame_max": 131073}, "frame_max = 131073 is higher than the maximum allowed value (131072)"),
-    ({"frame_max": 4095}, None),
-    ({"channel_max": 0}, "channel_max = 0 (no limit) is higher than the maximum allowed value (2047)"),
-    ({"channel_max": 2048}, "channel_max = 2048 is higher than the maximum allowed value (2047)"),
+    ({"frame_max": 0}, HIGH.format("frame_max = 0 (no limit)", 131072)),
+    ({"frame_max": 131073}, HIGH.format("frame_max = 131073", 131072)),
+    ({"frame_max": 4095}, LOW.format("frame_max = 4095", 8192)),
+    ({"channel_max": 0}, HIGH.format("channel_max = 0 (no limit)", 2047)),
+    ({"channel_max": 2048}, HIGH.format("channel_max = 2048", 2047)),
 ]
 
 
-@pytest.mark.parametrize(("tune", "explanation"), REFUSALS, ids=str)
+@pytest.mark.parametrize(("tune", "explanation"), REFUSALS, ids=lambda value: str(value)[:20])
 def test_refused_tuning(broker, raw, tune, explanation):
-    if explanation is None:
-        least = expect(
-            broker, why="the smallest frame_max was 4096 in 3.10; it is 8192 since 4.1",
-            ringtail=8192, rabbitmq=4096)
-        explanation = f"frame_max = 4095 is lower than the minimum allowed value ({least})"
     client = raw()
     client.tuned(**tune)
-    client.send(0, spec.Connection.Open("/"))
-    client.refused(530, f"NOT_ALLOWED - negotiated {explanation}")
+    refused_before_open(broker, client, 530, f"NOT_ALLOWED - negotiated {explanation}")
 
 
 @pytest.mark.parametrize("tune", [
     {"frame_max": 8192}, {"channel_max": 1}, {"heartbeat": 0}, {"heartbeat": 600}], ids=str)
 def test_accepted_tuning(raw, tune):
     raw().opened(**tune)
-
-
-def test_a_channels_method_before_open(raw):
-    client = raw()
-    client.tuned()
-    client.send(1, spec.Channel.Open())
-    assert client.until_closed() is not None
 
 
 def test_everything_in_one_write(raw):
@@ -154,9 +155,11 @@ def test_everything_in_one_write(raw):
     client.expect(spec.Channel.OpenOk, 1)
 
 
-def test_a_close_is_answered_and_ends_the_socket(raw):
-    client = raw().opened()
+def test_a_close_is_answered(raw):
+    client = raw().opened(channels=3)
     client.call(0, spec.Connection.Close(200, "bye", 0, 0), spec.Connection.CloseOk)
+    # The client ends the socket; nothing else may come before it does.
+    client.socket.shutdown(socket.SHUT_WR)
     assert client.until_closed() == []
 
 
