@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 
 import support
 
@@ -60,7 +59,11 @@ class Broker:
     def start(self):
         """Starts the process and returns once the port answers a protocol header."""
         try:
+            taken = not port_is_free(self.port)
             self.process = self._spawn(self.command(), self.environment(), self.output)
+            if taken:
+                # Whoever listens there would answer in this process's place.
+                support.eventually(lambda: self.process.poll() is not None, START_SECONDS / 2)
             support.eventually(self._answers, START_SECONDS, lambda: self._why_not_up())
         except BaseException:
             self.discard()
@@ -145,9 +148,8 @@ class Ringtail(Broker):
 
     def discard(self):
         try:
-            if self.process:
-                if self.process.poll() is None:
-                    self.process.send_signal(signal.SIGTERM)
+            if self.process and self.process.poll() is None:
+                self.process.send_signal(signal.SIGTERM)
                 self.check(self._wait())
         finally:
             super().discard()

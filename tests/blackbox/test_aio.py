@@ -14,7 +14,7 @@ def url(broker):
 async def with_channel(broker, work):
     """Runs `work(channel)` on a connection of its own."""
     async with await aio_pika.connect(url(broker)) as connection:
-        async with await connection.channel() as channel:
+        async with await connection.channel(on_return_raises=True) as channel:
             return await work(channel)
 
 

@@ -19,8 +19,6 @@ def test_sigterm_tells_every_client(own_broker):
         with client:
             close = client.expect(spec.Connection.Close, 0)
             assert (close.reply_code, close.reply_text) == (320, STOPPED)
-            client.send(0, spec.Connection.CloseOk())
-            client.until_closed()
     assert broker.stop() == 0
     eventually(lambda: brokers.port_is_free(broker.port))
 
@@ -46,16 +44,9 @@ def test_the_first_user_comes_from_the_environment(own_broker, connect):
     by_url.close()
 
 
-def test_a_taken_port_is_refused(broker, make_broker):
-    second = make_broker(port=broker.port)
-    with pytest.raises(AssertionError, match="exited"):
-        # The probe of `start` would talk to the first broker.
-        second.process = second._spawn(second.command(), second.environment(), second.output)
-        eventually(second.process.poll, 40)
-        raise AssertionError(f"exited {second.process.returncode}")
-    assert second.process.returncode != 0
-    second.process = None
-    second.discard()
+def test_a_taken_port_is_refused(broker, own_broker):
+    with pytest.raises(AssertionError, match="rabbitmq exited|ringtail exited [1-9]"):
+        own_broker(port=broker.port)
 
 
 def test_what_outlives_a_restart(request, own_broker, connect):
