@@ -2,7 +2,6 @@
 
 import threading
 
-import pika
 from pika import frame, spec
 
 from support import Inbox, publish, pump, settle
@@ -119,7 +118,7 @@ def test_200_connections_at_once(raw, shared):
     assert bodies == set(range(200))
 
 
-def test_connections_come_and_go(broker, raw, name):
+def test_connections_come_and_go(raw, name):
     for _ in range(100):
         client, queue = raw().opened(), name()
         declare = spec.Queue.Declare(queue=queue, exclusive=True)
@@ -194,4 +193,3 @@ def test_requeueing_under_load_loses_nothing(connect, channel, shared):
             working.close()
     assert len(kept) == len(set(kept)) == 500
     assert channel.queue_declare(shared, passive=True).method.message_count == 0
-    assert isinstance(channel.connection, pika.BlockingConnection)
