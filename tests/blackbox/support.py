@@ -1,4 +1,4 @@
-"""What every test uses: waiting for a condition, expectations per target, a client that collects."""
+"""What every test uses: waiting, expectations per target, a client that collects."""
 
 import time
 

@@ -78,8 +78,8 @@ def test_reserved_names(channel, name):
 
 def test_unknown_type(broker, channel, name):
     wrong = expect(
-        broker, why="3.10 closes the connection with 503; since 4.0 it is a 406 on the channel, and "
-        "Ringtail follows the newer series",
+        broker, why="3.10 closes the connection with 503; newer series answer 406 on the "
+        "channel, and Ringtail does as they do",
         ringtail=(closes_channel, channel, 406, "PRECONDITION_FAILED"),
         rabbitmq=(closes_connection, channel.connection, 503, "COMMAND_INVALID"))
     closes, what, code, text = wrong

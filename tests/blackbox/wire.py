@@ -96,7 +96,7 @@ class Wire:
         return frames
 
     def refused(self, code, text):
-        """The broker closes the connection with this code and text, and after close-ok the socket."""
+        """The broker closes the connection with this code and text, then the socket."""
         close = self.expect(spec.Connection.Close, 0)
         assert close.reply_code == code
         matches = text(close.reply_text) if callable(text) else close.reply_text == text
