@@ -90,7 +90,7 @@ fn producer(args: &CeilingArgs, queue: &str, plan: Plan) -> Box<Producer> {
     };
     let messages = args.confirm.map_or(u64::MAX, u64::from);
     let publishes = publishes(&args.message, queue, FRAME_MAX, messages);
-    let pace = Pace::new(plan.start, args.message.rate);
+    let pace = Pace::new(plan.start, plan.stop, args.message.rate);
     Box::new(Producer::new(0, publishes, pace, None, window))
 }
 

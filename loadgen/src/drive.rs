@@ -8,7 +8,7 @@ use crate::clock::{self, SECOND};
 use crate::failure::Failure;
 use crate::shared::{Phase, Shared, Sums};
 use crate::threads;
-use crate::worker::{Outcome, Plan, Worker};
+use crate::worker::{GRACE, Outcome, Plan, Worker};
 
 /// If for so long nothing arrives, nothing more will (ns).
 const QUIET_MAX: u64 = 3 * SECOND;
@@ -97,15 +97,17 @@ struct Lead<'a> {
 impl Lead<'_> {
     /// Waits until nothing more is to be published.
     fn publish(&mut self) {
+        let grace = if self.plan.producers > 0 { GRACE } else { 0 };
+        let stop = self.plan.stop.saturating_add(grace);
         loop {
             let (now, sums) = (clock::now(), self.shared.sums());
             self.line(now, sums);
             let published = self.plan.producers > 0 && sums.producing == 0;
             let consumed = self.goal.consumers_have_limit && sums.consuming == 0;
-            if published || consumed || now >= self.plan.stop || self.shared.has_failed() {
+            if published || consumed || now >= stop || self.shared.has_failed() {
                 return;
             }
-            park(now, self.plan.stop.min(self.last_line + SECOND));
+            park(now, stop.min(self.last_line + SECOND));
         }
     }
 

@@ -64,8 +64,11 @@ impl Latency {
     }
 
     fn settle(&mut self) {
-        self.histogram
-            .saturating_record_n(self.value.max(1), self.times);
+        // Recording a value no time at all would still make it the least.
+        if self.times > 0 {
+            let value = self.value.max(1);
+            self.histogram.saturating_record_n(value, self.times);
+        }
         self.times = 0;
     }
 

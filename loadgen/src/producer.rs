@@ -128,7 +128,7 @@ impl Producer {
     /// Makes ready what is due; the last fill must be written.
     #[inline]
     pub fn fill(&mut self, now: u64, results: &mut Results) -> Fill {
-        if self.over || self.sent >= self.limit {
+        if self.over || self.sent >= self.limit || self.pace.is_over(self.sent, now) {
             return Fill::Over;
         }
         let due = self.pace.due(now).min(self.limit).saturating_sub(self.sent);
@@ -214,15 +214,11 @@ impl Producer {
         self.sent - self.publishes.unwritten()
     }
 
-    /// How many were due by `stop` and not sent.
+    /// How many were due by `now` and not sent.
     #[must_use]
-    pub fn unsent(&self, stop: u64) -> u64 {
+    pub fn unsent(&self, now: u64) -> u64 {
         match self.pace.is_fixed() {
-            true => self
-                .pace
-                .due(stop.saturating_sub(1))
-                .min(self.limit)
-                .saturating_sub(self.sent),
+            true => self.pace.due(now).min(self.limit).saturating_sub(self.sent),
             false => 0,
         }
     }

@@ -14,7 +14,13 @@ fn producer(rate: Option<f64>, limit: Option<u64>, window: Window) -> Producer {
         mandatory: true,
     };
     let publishes = Publishes::new(&shape, 4096, 100_000, 10);
-    Producer::new(0, publishes, Pace::new(1_000, rate), limit, window)
+    Producer::new(
+        0,
+        publishes,
+        Pace::new(1_000, u64::MAX, rate),
+        limit,
+        window,
+    )
 }
 
 fn feed(producer: &mut Producer, octets: &[u8], now: u64, results: &mut Results) {

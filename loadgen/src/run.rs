@@ -185,7 +185,11 @@ fn producer(args: &RunArgs, index: u16, queue: &str, frame_max: u32, plan: Plan)
     // Schedules are staggered: producers of one rate take turns within an interval.
     let interval = args.message.rate.map_or(0.0, |rate| SECOND as f64 / rate);
     let share = f64::from(index) / f64::from(args.producers.max(1));
-    let pace = Pace::new(plan.start + (interval * share) as u64, args.message.rate);
+    let pace = Pace::new(
+        plan.start + (interval * share) as u64,
+        plan.stop,
+        args.message.rate,
+    );
     Box::new(Producer::new(
         index,
         publishes,

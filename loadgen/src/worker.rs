@@ -30,6 +30,8 @@ use crate::socket::{Socket, Written};
 const WAKER: usize = usize::MAX;
 /// How long closes may take (ns).
 const CLOSE_MAX: u64 = 5 * SECOND;
+/// How long after the stop producers with a schedule may send what was due before it (ns).
+pub const GRACE: u64 = SECOND;
 
 /// When a run does what (ns of CLOCK_MONOTONIC), the same for all its workers.
 #[derive(Debug, Clone, Copy)]
@@ -206,7 +208,7 @@ impl Worker {
     /// Follows the phase of the run.
     fn advance(&mut self, now: u64) -> Result<(), Failure> {
         let phase = self.shared.phase();
-        if phase > Phase::Publish || now >= self.plan.stop {
+        if phase > Phase::Publish || now >= self.plan.stop.saturating_add(GRACE) {
             self.stop_producers(now);
         }
         if phase == self.phase {
@@ -443,7 +445,7 @@ impl Worker {
             .peek()
             .map_or(u64::MAX, |Reverse((due, _))| *due);
         let stop = if self.phase == Phase::Publish {
-            self.plan.stop
+            self.plan.stop.saturating_add(GRACE)
         } else {
             u64::MAX
         };
@@ -452,7 +454,6 @@ impl Worker {
     }
 
     fn outcome(self) -> Outcome {
-        let stop = self.plan.stop.min(self.stopped_at);
         let producers = || {
             self.members.iter().filter_map(|member| match &member.role {
                 Role::Producer(producer) => Some(producer),
@@ -461,7 +462,9 @@ impl Worker {
         };
         Outcome {
             written: producers().map(|producer| producer.written()).sum(),
-            unsent: producers().map(|producer| producer.unsent(stop)).sum(),
+            unsent: producers()
+                .map(|producer| producer.unsent(self.stopped_at))
+                .sum(),
             unconfirmed: producers().map(|producer| producer.unconfirmed()).sum(),
             unanswered: self.members.iter().filter(|member| !member.gone).count() as u64,
             account: self.ledger.account,
