@@ -9,7 +9,7 @@ use amqp::Method;
 use amqp::frame::{OVERHEAD, write_method};
 
 use crate::cli::CeilingArgs;
-use crate::clock::SECOND;
+use crate::clock::{self, SECOND};
 use crate::connection::{CHANNEL, Connection};
 use crate::consumer::{Acks, CONSUMER_TAG, Consumer};
 use crate::drive::{Goal, drive};
@@ -21,7 +21,7 @@ use crate::producer::{Producer, Window};
 use crate::publishes;
 use crate::relay::{self, relay};
 use crate::report::{Report, Tally};
-use crate::run::{plan, publishes, shape};
+use crate::run::{RUN_UP, plan, publishes, shape};
 use crate::shared::Shared;
 use crate::threads;
 use crate::worker::{Plan, Role, Worker};
@@ -41,7 +41,7 @@ pub fn ceiling(args: &CeilingArgs) -> Result<Report, Failure> {
         .and_then(|list| list.0.first().copied());
     let relay = start(far_publisher, far_consumer, shape, cpu)?;
 
-    let plan = plan(&args.message, 1, false);
+    let plan = plan(&args.message, clock::now() + RUN_UP, 1, false);
     let shared = Arc::new(Shared::new(1)?);
     let mut worker = Worker::new(0, plan, Arc::clone(&shared))?;
     let consumer = Consumer::new(Acks::Automatic, None);

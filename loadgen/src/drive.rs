@@ -18,7 +18,7 @@ const QUIET_MAX: u64 = 3 * SECOND;
 pub struct Goal {
     /// It is over once no consumer wants more.
     pub consumers_have_limit: bool,
-    /// All that is sent is to be received.
+    /// What is sent is to be received, up to the consumers' limits.
     pub expect_all: bool,
     /// How long confirms and deliveries may take after the last publish (ns).
     pub drain_max: u64,
@@ -131,9 +131,10 @@ impl Lead<'_> {
 
     fn is_drained(&self, sums: Sums) -> bool {
         let arrived = sums.received + sums.returned + sums.nacked;
+        let enough = self.goal.consumers_have_limit && sums.consuming == 0;
         self.shared.is_at_rest()
             && sums.unconfirmed == 0
-            && (!self.goal.expect_all || arrived >= sums.sent)
+            && (!self.goal.expect_all || enough || arrived >= sums.sent)
     }
 
     /// Prints what the last second brought, if a second is over.

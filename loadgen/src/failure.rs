@@ -102,6 +102,12 @@ impl Failure {
             ("channel", 406) => ". Let the settings agree with what exists",
             _ => "",
         };
+        // RabbitMQ ends some texts with a full stop, some not; the hint brings its own.
+        let text = if hint.is_empty() {
+            text
+        } else {
+            text.trim_end_matches('.')
+        };
         Failure::Closed {
             what,
             code,

@@ -268,11 +268,25 @@ fn write_latency(f: &mut Formatter<'_>, name: &str, seen: Option<Percentiles>) -
 
 impl Display for Books {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "\n{} sent = {} received + {} returned + {} nacked + {} left in queue + {} missing",
-            self.sent, self.received, self.returned, self.nacked, self.left_in_queue, self.missing
-        )?;
+        writeln!(f)?;
+        let Books {
+            sent,
+            received,
+            returned,
+            nacked,
+            left_in_queue,
+            missing,
+            ..
+        } = self;
+        if *sent == 0 {
+            writeln!(f, "{received} received, {left_in_queue} left in queue")?;
+        } else {
+            writeln!(
+                f,
+                "{sent} sent = {received} received + {returned} returned + {nacked} nacked + \
+                 {left_in_queue} left in queue + {missing} missing"
+            )?;
+        }
         if self.confirmed + self.unconfirmed > 0 {
             writeln!(
                 f,

@@ -23,7 +23,7 @@ use crate::worker::{Plan, Role, Worker};
 /// Octets of publishes written at once.
 const WRITE: usize = 128 * 1024;
 /// How long the threads have to get to the start (ns).
-const RUN_UP: u64 = 20 * MILLISECOND;
+pub const RUN_UP: u64 = 20 * MILLISECOND;
 /// How long queues may take to show what they hold (ns), and how often they are asked.
 const COUNT_MAX: u64 = 3 * SECOND;
 const COUNT_EVERY: Duration = Duration::from_millis(50);
@@ -46,6 +46,7 @@ pub fn run(args: &RunArgs) -> Result<Report, Failure> {
 }
 
 fn measure(args: &RunArgs, topology: &mut Topology) -> Result<Tally, Failure> {
+    let begin = clock::now();
     let queues = args.queues();
     let queue_of = |index: u16| queues[usize::from(index) % queues.len()].as_str();
     let consumers = (0..args.consumers)
@@ -55,7 +56,12 @@ fn measure(args: &RunArgs, topology: &mut Topology) -> Result<Tally, Failure> {
         .map(|_| open_producer(args))
         .collect::<Result<Vec<_>, _>>()?;
 
-    let plan = plan(&args.message, usize::from(args.producers), true);
+    let plan = plan(
+        &args.message,
+        start(args, begin),
+        usize::from(args.producers),
+        true,
+    );
     let threads = usize::from(args.threads);
     let shared = Arc::new(Shared::new(threads)?);
     let mut workers = (0..threads)
@@ -101,10 +107,19 @@ fn count_left(tally: &mut Tally, topology: &mut Topology) -> Result<(), Failure>
     }
 }
 
-/// When what happens, from a moment after now.
+/// When a run begins: in a moment, or, if nothing is published, when consumers began to receive
+/// what was there.
+fn start(args: &RunArgs, consuming_since: u64) -> u64 {
+    if args.producers == 0 {
+        consuming_since
+    } else {
+        clock::now() + RUN_UP
+    }
+}
+
+/// When what happens in a run that begins at `start` (ns).
 #[must_use]
-pub fn plan(message: &MessageArgs, producers: usize, polite: bool) -> Plan {
-    let start = clock::now() + RUN_UP;
+pub fn plan(message: &MessageArgs, start: u64, producers: usize, polite: bool) -> Plan {
     let after = |seconds: f64| start.saturating_add(clock::from_seconds(seconds));
     Plan {
         start,
@@ -120,7 +135,7 @@ fn goal(args: &RunArgs) -> Goal {
     let consumers_have_limit = args.cmessages.is_some() && args.consumers > 0;
     Goal {
         consumers_have_limit,
-        expect_all: args.producers > 0 && args.consumers > 0 && !consumers_have_limit,
+        expect_all: args.producers > 0 && args.consumers > 0,
         drain_max: clock::from_seconds(args.drain_timeout),
         confirms: args.confirm.is_some(),
     }

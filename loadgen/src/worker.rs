@@ -29,7 +29,7 @@ use crate::socket::{Socket, Written};
 /// The key of the waker in the epoll set.
 const WAKER: usize = usize::MAX;
 /// How long closes may take (ns).
-const CLOSE_MAX: u64 = 5 * SECOND;
+const CLOSE_MAX: u64 = 10 * SECOND;
 /// How long after the stop producers with a schedule may send what was due before it (ns).
 pub const GRACE: u64 = SECOND;
 

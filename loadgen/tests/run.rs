@@ -231,6 +231,13 @@ fn consumers_stop_at_their_limit() {
     let broker = Broker::start(echo);
     let report = report(&broker.run("-D 50 -r 2000"));
     assert_eq!(books(&report, "received"), 50);
+    // The producer is through long before the consumer: that is no reason to leave.
+    let slow = |_, body: &[u8]| vec![Act::Pause(MILLISECOND), Act::Deliver(body.to_vec())];
+    let report = self::report(&Broker::start(slow).run("-C 200 -D 150 -q 10"));
+    assert_eq!(
+        (books(&report, "sent"), books(&report, "received")),
+        (200, 150)
+    );
 }
 
 fn failure(broker: &Broker, arguments: &str) -> (Option<i32>, String) {
