@@ -72,12 +72,10 @@ pub fn ceiling(args: &CeilingArgs) -> Result<Report, Failure> {
     let relayed = relay.join().map_err(|_| {
         Failure::Settings("the relay's thread panicked; this is a fault of loadgen".to_owned())
     })?;
-    relayed?;
-    Ok(Report::new(
-        "ceiling",
-        &args.message,
-        Tally::new(driven?, plan),
-    ))
+    let relay_cpu = relayed?;
+    let mut tally = Tally::new(driven?, plan);
+    tally.relay_cpu = Some(relay_cpu);
+    Ok(Report::new("ceiling", &args.message, tally))
 }
 
 fn producer(args: &CeilingArgs, queue: &str, plan: Plan) -> Box<Producer> {
@@ -115,17 +113,19 @@ fn relay_shape(shape: &publishes::Shape) -> relay::Shape {
     }
 }
 
+/// Starts the relay; its result is the CPU time it used (ns).
 fn start(
     publisher: TcpStream,
     consumer: TcpStream,
     shape: relay::Shape,
     cpu: Option<usize>,
-) -> Result<JoinHandle<Result<(), Failure>>, Failure> {
+) -> Result<JoinHandle<Result<u64, Failure>>, Failure> {
     std::thread::Builder::new()
         .name("relay".to_owned())
         .spawn(move || {
             threads::prepare(cpu)?;
-            relay(publisher, consumer, &shape)
+            relay(publisher, consumer, &shape)?;
+            Ok(clock::thread_cpu())
         })
         .map_err(Failure::io("cannot start a thread"))
 }

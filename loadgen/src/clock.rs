@@ -16,6 +16,13 @@ pub fn now() -> u64 {
     time.tv_sec.unsigned_abs() * SECOND + time.tv_nsec.unsigned_abs()
 }
 
+/// Nanoseconds of CPU that the calling thread has used, in the system's code too.
+#[must_use]
+pub fn thread_cpu() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec.unsigned_abs() * SECOND + time.tv_nsec.unsigned_abs()
+}
+
 /// Nanoseconds of a span given in seconds; negative and absurd spans are cut to what fits.
 #[must_use]
 pub fn from_seconds(seconds: f64) -> u64 {

@@ -30,6 +30,9 @@ pub struct Tally {
     nacked: u64,
     unconfirmed: u64,
     unanswered: u64,
+    generator_cpu: u64,
+    /// CPU time of the relay's thread (ns), if there was a relay.
+    pub relay_cpu: Option<u64>,
 }
 
 impl Tally {
@@ -51,6 +54,8 @@ impl Tally {
             nacked: 0,
             unconfirmed: 0,
             unanswered: 0,
+            generator_cpu: 0,
+            relay_cpu: None,
         };
         for outcome in outcomes {
             tally.add(outcome);
@@ -71,6 +76,7 @@ impl Tally {
         self.nacked += outcome.nacked;
         self.unconfirmed += outcome.unconfirmed;
         self.unanswered += outcome.unanswered;
+        self.generator_cpu += outcome.cpu;
     }
 
     /// Messages sent that are nowhere. A run without producers cannot know.
@@ -130,6 +136,40 @@ pub struct Books {
     pub foreign: u64,
 }
 
+/// Nanoseconds of CPU for one message, sent or received; steadier than rates on a machine that
+/// others use as well.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Cpu {
+    /// Of all worker threads.
+    pub generator_ns_per_message: f64,
+    /// Of the relay, if there was one.
+    pub relay_ns_per_message: Option<f64>,
+}
+
+impl Cpu {
+    fn new(tally: &Tally) -> Self {
+        let messages = tally.written.max(tally.account.received()).max(1) as f64;
+        Self {
+            generator_ns_per_message: tally.generator_cpu as f64 / messages,
+            relay_ns_per_message: tally.relay_cpu.map(|cpu| cpu as f64 / messages),
+        }
+    }
+}
+
+impl Display for Cpu {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "CPU per message: generator {:.0} ns",
+            self.generator_ns_per_message
+        )?;
+        if let Some(relay) = self.relay_ns_per_message {
+            write!(f, ", relay {relay:.0} ns")?;
+        }
+        writeln!(f)
+    }
+}
+
 /// What a run found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
@@ -151,6 +191,8 @@ pub struct Report {
     pub account: Books,
     /// Whether every consumer got the messages of each producer in order.
     pub order_kept: bool,
+    /// CPU time, over the whole run.
+    pub cpu: Cpu,
     /// What else is to be known.
     pub notes: Vec<String>,
 }
@@ -170,6 +212,7 @@ impl Report {
             confirm_latency_us: tally.confirm_latency.percentiles(),
             account,
             order_kept: account.out_of_order == 0,
+            cpu: Cpu::new(&tally),
             notes: notes(&tally),
         }
     }
@@ -239,6 +282,7 @@ impl Display for Report {
         write_latency(f, "end to end", self.latency_us)?;
         write_latency(f, "confirm", self.confirm_latency_us)?;
         self.account.fmt(f)?;
+        self.cpu.fmt(f)?;
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
         }

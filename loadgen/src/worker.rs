@@ -97,6 +97,8 @@ pub struct Outcome {
     pub unconfirmed: u64,
     /// Connections whose close was not answered.
     pub unanswered: u64,
+    /// CPU time of the worker's thread (ns).
+    pub cpu: u64,
 }
 
 /// An event loop and its connections.
@@ -467,6 +469,7 @@ impl Worker {
                 .sum(),
             unconfirmed: producers().map(|producer| producer.unconfirmed()).sum(),
             unanswered: self.members.iter().filter(|member| !member.gone).count() as u64,
+            cpu: clock::thread_cpu(),
             account: self.ledger.account,
             latency: self.ledger.latency,
             confirm_latency: self.results.latency,
