@@ -11,8 +11,10 @@
 use amqp::frame::{FrameError, OVERHEAD};
 use amqp::{Frame, Parser};
 
-/// The most octets one read takes.
+/// The room of a busy connection.
 const READ: usize = 256 * 1024;
+/// The room of a connection at first: thousands that idle must not hold much.
+const READ_FIRST: usize = 16 * 1024;
 
 /// Octets received and not taken yet.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub struct Incoming {
     start: usize,
     end: usize,
     frame_max: usize,
+    /// The last read took all the room there was.
+    was_full: bool,
     parser: Parser,
 }
 
@@ -30,7 +34,8 @@ impl Incoming {
     pub fn new(frame_max: u32) -> Self {
         let whole = frame_max as usize + OVERHEAD;
         Self {
-            octets: vec![0; READ + whole],
+            octets: vec![0; READ_FIRST],
+            was_full: false,
             start: 0,
             end: 0,
             frame_max: whole,
@@ -40,19 +45,24 @@ impl Incoming {
 
     /// Where the next read goes; never empty, since the start of a frame is all that is kept.
     pub fn room(&mut self) -> &mut [u8] {
+        let half = self.octets.len() / 2;
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
-        } else if self.octets.len() - self.end < READ {
+        } else if self.end > half {
             self.octets.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        let until = self.octets.len().min(self.end + READ);
-        &mut self.octets[self.end..until]
+        if self.was_full || self.end > half {
+            let len = (2 * self.octets.len()).min(READ + self.frame_max);
+            self.octets.resize(len.max(self.octets.len()), 0);
+        }
+        &mut self.octets[self.end..]
     }
 
     /// `count` octets were read into the room.
     pub fn filled(&mut self, count: usize) {
         self.end += count;
+        self.was_full = self.end == self.octets.len();
     }
 
     /// The octets not taken yet.
@@ -133,6 +143,25 @@ mod tests {
     }
 
     #[test]
+    fn grows_while_reads_fill_it_and_for_a_large_frame() {
+        let mut incoming = Incoming::new(1 << 20);
+        let mut frame = Vec::new();
+        write_body(&mut frame, 1, &vec![7; 1 << 20], 0);
+        let mut at = 0;
+        while at < frame.len() {
+            assert!(incoming.frame().unwrap().is_none());
+            let count = incoming.room().len().min(frame.len() - at);
+            feed(&mut incoming, &frame[at..at + count]);
+            at += count;
+        }
+        let Some(Frame::Body { piece, .. }) = incoming.frame().unwrap() else {
+            panic!("the frame is whole")
+        };
+        assert_eq!(piece.len(), 1 << 20);
+        assert!(incoming.octets.len() <= READ + (1 << 20) + OVERHEAD);
+    }
+
+    #[test]
     fn there_is_always_room() {
         let mut incoming = Incoming::new(4096);
         let mut stream = Vec::new();
@@ -140,7 +169,7 @@ mod tests {
         let mut frames = 0;
         for _ in 0..500 {
             feed(&mut incoming, &stream[..1234]);
-            assert!(incoming.room().len() >= READ / 2);
+            assert!(incoming.room().len() >= READ_FIRST / 2);
             feed(&mut incoming, &stream[1234..]);
             while incoming.frame().unwrap().is_some() {
                 frames += 1;
