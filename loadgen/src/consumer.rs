@@ -120,7 +120,7 @@ impl Consumer {
             let step = match frame {
                 Frame::Method { payload, .. } => self.assembler.method(payload)?,
                 Frame::Header { payload, .. } => self.assembler.header(payload)?,
-                Frame::Body { piece, .. } => self.assembler.body_piece(piece, last)?,
+                Frame::Body { piece, last, .. } => self.assembler.body_piece(piece, last)?,
                 Frame::Heartbeat { .. } => continue,
             };
             self.step(step, now, ledger, out)?;

@@ -72,7 +72,8 @@ impl Template {
         else {
             return None;
         };
-        let whole = matches!(assembler.body_piece(piece, last).ok()?, Step::Body { complete: true, .. });
+        let whole =
+            matches!(assembler.body_piece(piece, true).ok()?, Step::Body { complete: true, .. });
         (whole && piece.len() >= STAMP && at == body_at + piece.len() + 1).then(|| Self {
             head: octets[..body_at].to_vec(),
             tag_at,

@@ -251,7 +251,7 @@ impl Producer {
             let step = match frame {
                 Frame::Method { payload, .. } => self.assembler.method(payload)?,
                 Frame::Header { payload, .. } => self.assembler.header(payload)?,
-                Frame::Body { piece, .. } => self.assembler.body_piece(piece, last)?,
+                Frame::Body { piece, last, .. } => self.assembler.body_piece(piece, last)?,
                 Frame::Heartbeat { .. } => continue,
             };
             if let Step::Method(method) = step {
