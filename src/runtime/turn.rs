@@ -57,6 +57,8 @@ pub struct Core {
     connections: Map<ConnId, Rc<Connection>>,
     /// Connections just opened, whose tasks are to be started.
     opened: Vec<Rc<Connection>>,
+    /// Connections to be read again without a notice of readiness.
+    again: Vec<ConnId>,
     /// Connections whose socket takes output again.
     unblocked: Vec<ConnId>,
     /// Connections to be closed: when, and how much was written by then.
@@ -71,8 +73,6 @@ pub struct Core {
 #[derive(Debug, Default)]
 struct TurnRequest {
     requested: bool,
-    /// A task will be back without being woken from outside.
-    awake: bool,
     task: Option<Waker>,
 }
 
@@ -90,6 +90,7 @@ impl Core {
             now: None,
             connections: Map::default(),
             opened: Vec::new(),
+            again: Vec::new(),
             unblocked: Vec::new(),
             closing: VecDeque::new(),
             stopping: false,
@@ -119,9 +120,20 @@ impl Core {
         std::mem::take(&mut self.turn.requested)
     }
 
-    /// The calling task will be back after this turn.
-    pub fn stay_awake(&mut self) {
-        self.turn.awake = true;
+    /// The connection's task is to read again after this turn, once the kernel was looked at for
+    /// others. A task that woke itself would keep the executor from that.
+    pub fn read_again(&mut self, conn: ConnId) {
+        self.again.push(conn);
+    }
+
+    /// The bell was rung: by another thread, or by this one to go on reading.
+    pub fn rung(&mut self) {
+        for conn in self.again.drain(..) {
+            if let Some(conn) = self.connections.get(&conn) {
+                conn.wake();
+            }
+        }
+        self.request_turn();
     }
 
     /// The bell cannot be heard any more: the shard is not to go on.
@@ -225,8 +237,11 @@ impl Core {
     /// Announces sleep. `false`: there is something to do after all.
     #[must_use]
     pub fn may_sleep(&mut self) -> bool {
-        if std::mem::take(&mut self.turn.awake) {
-            return true; // A task runs next in any case, and a turn after it: nothing to announce.
+        if !self.again.is_empty() {
+            // Through the kernel, which tells who else is ready. A turn follows in any case, so
+            // others need not ring.
+            self.mesh.bell().ring_always();
+            return true;
         }
         if !self.mesh.may_sleep() {
             return false;
