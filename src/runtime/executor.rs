@@ -27,13 +27,13 @@ use crate::shard::{Batch, Shard, ShardConfig};
 const IO_MEMORY: usize = 64 * 1024;
 /// glommio 0.9 takes a preemption that comes before its first task for idleness and goes to sleep
 /// with tasks ready to run. Its timer and, at `RING` completions in one turn of its loop, its
-/// counter preempt; so both are far off, no task here wakes itself, and [`PULSE_US`] ends what is left
+/// counter preempt; so both are far off, no task here wakes itself for long, and [`PULSE_US`] ends what is left
 /// of that risk.
 const PREEMPT: Duration = Duration::from_millis(100);
 /// Entries in each of glommio's rings.
 const RING: usize = 1024;
 /// The executor never sleeps for longer than so many microseconds.
-const PULSE_US: u64 = 100_000;
+const PULSE_US: u64 = 250_000;
 
 /// What a shard's thread is started with.
 pub struct Seat {
