@@ -27,8 +27,8 @@ use crate::shard::{Batch, Shard, ShardConfig};
 const IO_MEMORY: usize = 64 * 1024;
 /// glommio 0.9 takes a preemption that comes before its first task for idleness and goes to sleep
 /// with tasks ready to run. Its timer and, at `RING` completions in one turn of its loop, its
-/// counter preempt; so both are far off, no task here wakes itself for long, and [`PULSE_US`] ends what is left
-/// of that risk.
+/// counter preempt; so both are far off, no task here wakes itself for long, and [`PULSE_US`] ends
+/// what is left of that risk.
 const PREEMPT: Duration = Duration::from_millis(100);
 /// Entries in each of glommio's rings.
 const RING: usize = 1024;
@@ -172,8 +172,8 @@ fn turn(shared: &Shared) {
     }
 }
 
-/// Ready when a turn is due: requested, or by the clock. The one timer of the thread is only touched
-/// when the deadline comes nearer; one that fires too early costs a turn in which nothing happens.
+/// Ready when a turn is due: requested, or by the clock. The one timer of the thread is only
+/// touched when the deadline comes nearer; one that fires too early costs a turn in which nothing happens.
 fn poll_turn(shared: &Shared, timer: &mut Option<(u64, Timer)>, cx: &mut Context<'_>) -> Poll<()> {
     let mut core = shared.borrow_mut();
     if core.take_request(cx.waker()) {
