@@ -37,10 +37,7 @@ pub fn serve(config: &Config) -> ExitCode {
         (_, Err(obstacle)) => Err(obstacle),
         (Err(obstacle), _) => return refuse(obstacle),
     };
-    let code = result.unwrap_or_else(|obstacle| {
-        tracing::error!("{obstacle}");
-        refuse(&obstacle)
-    });
+    let code = result.unwrap_or_else(|obstacle| refuse(&obstacle));
     if let Ok(log) = log {
         log.flush();
     }
