@@ -100,11 +100,7 @@ impl Drop for Reporter {
 
 fn run(seat: Seat, reporter: &Reporter) -> Report {
     let builder = LocalExecutorBuilder::new(Placement::Fixed(seat.cpu));
-    let executor = match builder
-        .io_memory(IO_MEMORY)
-        .ring_depth(RING)
-        .preempt_timer(PREEMPT)
-        .make()
+    let executor = match builder.io_memory(IO_MEMORY).ring_depth(RING).preempt_timer(PREEMPT).make()
     {
         Ok(executor) => executor,
         Err(error) => return failed("start an executor", error),

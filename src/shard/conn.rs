@@ -33,6 +33,8 @@ pub(super) mod pause {
     pub const PARKED: u8 = 8;
     /// Too much is half received, and others began earlier.
     pub const DRAFTS: u8 = 16;
+    /// Its login or its vhost is being decided.
+    pub const HANDSHAKE: u8 = 32;
 }
 
 /// Who is at the other end.
@@ -102,7 +104,8 @@ pub(super) struct Conn {
     pub received_us: u64,
     pub sent_us: u64,
     pub opened_us: u64,
-    pub closing_us: u64,
+    /// When the server stops waiting for close-ok.
+    pub leave_us: u64,
     pub timer_us: u64,
 }
 
@@ -151,7 +154,7 @@ impl Conn {
             received_us: us,
             sent_us: us,
             opened_us: us,
-            closing_us: 0,
+            leave_us: u64::MAX,
             timer_us: u64::MAX,
         }
     }

@@ -219,7 +219,6 @@ impl Shard {
         let server_named = name.is_empty();
         let name = if server_named { self.fresh_name("amq.gen-") } else { clean(name) };
         let resource = Resource::queue(&vhost, &name);
-        arguments::check_queue(&resource, arguments)?;
         let spec = QueueSpec {
             id: QueueId(0),
             name,
@@ -236,6 +235,7 @@ impl Shard {
             arguments::same_queue(&vhost, &spec, &found.spec)?;
             return self.queue_there(call, spec.name, now);
         }
+        arguments::check_queue(&resource, spec.arguments.table())?;
         if spec.name.starts_with("amq.") && !server_named {
             return Err(Refusal::ReservedName(resource));
         }

@@ -82,6 +82,10 @@ class Broker:
             self._wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def stopped(self):
+        """Waits for the end of a process that was told to stop; its exit code."""
+        return self._wait()
+
     def log(self):
         """What the process wrote so far."""
         return self.output.read_text(errors="replace") if self.output.exists() else ""

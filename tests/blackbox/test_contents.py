@@ -8,7 +8,7 @@ import pika
 import pytest
 from pika import spec
 
-from support import Inbox, drain, publish
+from support import Inbox, closes_channel, drain, expect, publish
 from wire import octets
 
 SIZES = [0, 1, 2047, 2048, 2049, 8184, 8185, 65535, 131063, 131064, 131065, 262128, 5 << 20]
@@ -61,15 +61,28 @@ EVERY_PROPERTY = {
     "app_id": "shop", "cluster_id": "legacy"}
 
 
-def test_every_property(channel, queue):
-    sent = pika.BasicProperties(**EVERY_PROPERTY, headers={"x": "y"})
+def properties_for(broker):
+    """A message TTL is refused until it is obeyed, so that nobody is served an expired message."""
+    refused = expect(
+        broker, why="message TTL is not built yet", ringtail={"expiration"}, rabbitmq=set())
+    return {key: value for key, value in EVERY_PROPERTY.items() if key not in refused}
+
+
+def test_every_property(broker, channel, queue):
+    sent = pika.BasicProperties(**properties_for(broker), headers={"x": "y"})
     channel.basic_publish("", queue, b"", sent)
     _, got, _ = channel.basic_get(queue)
     assert vars(got) == vars(sent)
 
 
 @pytest.mark.parametrize("only", EVERY_PROPERTY)
-def test_each_property_alone(channel, queue, only):
+def test_each_property_alone(broker, channel, queue, only):
+    if only not in properties_for(broker):
+        properties = pika.BasicProperties(**{only: EVERY_PROPERTY[only]})
+        text = "PRECONDITION_FAILED - invalid expiration '60000': message TTL is not supported yet"
+        closes_channel(
+            channel, lambda: channel.basic_publish("", queue, b"", properties), 406, text)
+        return
     sent = pika.BasicProperties(**{only: EVERY_PROPERTY[only]})
     channel.basic_publish("", queue, b"", sent)
     assert vars(channel.basic_get(queue)[1]) == vars(sent)

@@ -19,7 +19,7 @@ def test_sigterm_tells_every_client(own_broker):
         with client:
             close = client.expect(spec.Connection.Close, 0)
             assert (close.reply_code, close.reply_text) == (320, STOPPED)
-    assert broker.stop() == 0
+    assert broker.stopped() == 0
     eventually(lambda: brokers.port_is_free(broker.port))
 
 
