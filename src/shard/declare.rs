@@ -307,3 +307,21 @@ fn binding(destination: Destination, source: &str, key: &str, arguments: Table<'
 pub(super) fn clean(name: &str) -> Name {
     name.chars().filter(|c| !matches!(c, '\r' | '\n')).collect::<String>().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use model::ShardId;
+
+    use super::*;
+    use crate::shard::ShardConfig;
+
+    #[test]
+    fn shards_of_one_seed_make_different_names() {
+        let mut one = Shard::new(ShardConfig::new(ShardId(0), 2, 7));
+        let mut other = Shard::new(ShardConfig::new(ShardId(1), 2, 7));
+        let names = [one.fresh_name("amq.gen-"), one.fresh_name("amq.gen-")];
+        assert_ne!(names[0], names[1]);
+        assert!(!names.contains(&other.fresh_name("amq.gen-")));
+        assert_eq!(names[0].len(), "amq.gen-".len() + 22);
+    }
+}

@@ -109,7 +109,8 @@ impl Shard {
             releases: Releases::new(seed),
             conn_ids: IdSource::new(config.id),
             ids: IdSource::new(config.id),
-            rng: fastrand::Rng::with_seed(config.seed),
+            // Shards may share a seed, but never a name that they make.
+            rng: fastrand::Rng::with_seed(config.seed.rotate_left(16) ^ u64::from(config.id.0)),
             scratch: Draft::default(),
             targets: Targets::new(),
             by_home: Vec::new(),
