@@ -123,8 +123,15 @@ impl Assembler {
         if found != expected {
             return Err(SequenceError::HeaderClass { expected, found });
         }
-        *self = if body_size == 0 { Assembler::Idle } else { Assembler::Body(body_size) };
-        Ok(Step::Header { body_size, properties: reader.rest() })
+        *self = if body_size == 0 {
+            Assembler::Idle
+        } else {
+            Assembler::Body(body_size)
+        };
+        Ok(Step::Header {
+            body_size,
+            properties: reader.rest(),
+        })
     }
 
     /// Takes a piece of a body frame.
@@ -138,8 +145,17 @@ impl Assembler {
             Assembler::Header(class) => return Err(SequenceError::HeaderExpected(class)),
             Assembler::Idle => return Err(SequenceError::MethodExpected),
         };
-        let left = left.checked_sub(piece.len() as u64).ok_or(SequenceError::BodyTooLong)?;
-        *self = if left == 0 { Assembler::Idle } else { Assembler::Body(left) };
-        Ok(Step::Body { piece, complete: left == 0 })
+        let left = left
+            .checked_sub(piece.len() as u64)
+            .ok_or(SequenceError::BodyTooLong)?;
+        *self = if left == 0 {
+            Assembler::Idle
+        } else {
+            Assembler::Body(left)
+        };
+        Ok(Step::Body {
+            piece,
+            complete: left == 0,
+        })
     }
 }

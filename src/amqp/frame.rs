@@ -28,13 +28,28 @@ const HEAD: usize = 7;
 
 /// A frame, or for a body frame one piece of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "channel and payload are the fields of the frame")]
+#[expect(
+    missing_docs,
+    reason = "channel and payload are the fields of the frame"
+)]
 pub enum Frame<'a> {
-    Method { channel: u16, payload: &'a [u8] },
-    Header { channel: u16, payload: &'a [u8] },
+    Method {
+        channel: u16,
+        payload: &'a [u8],
+    },
+    Header {
+        channel: u16,
+        payload: &'a [u8],
+    },
     /// A piece of a body frame's payload; `last` when the frame ends with it.
-    Body { channel: u16, piece: &'a [u8], last: bool },
-    Heartbeat { channel: u16 },
+    Body {
+        channel: u16,
+        piece: &'a [u8],
+        last: bool,
+    },
+    Heartbeat {
+        channel: u16,
+    },
 }
 
 /// Bytes that are no frame.
@@ -106,8 +121,12 @@ impl Parser {
     /// A parser for frames of at most `frame_max` octets; 0 means no limit.
     #[must_use]
     pub fn new(frame_max: u32) -> Self {
-        let mut parser =
-            Self { payload_max: 0, carry: Vec::new(), carry_done: false, body: None };
+        let mut parser = Self {
+            payload_max: 0,
+            carry: Vec::new(),
+            carry_done: false,
+            body: None,
+        };
         parser.set_frame_max(frame_max);
         parser
     }
@@ -174,7 +193,11 @@ impl Parser {
         }
         if head.kind == BODY {
             *at += HEAD;
-            self.body = Some(Body { channel: head.channel, left: size, end_due: false });
+            self.body = Some(Body {
+                channel: head.channel,
+                left: size,
+                end_due: false,
+            });
             return self.body_piece(input, at);
         }
         self.carry.extend_from_slice(rest);
@@ -196,7 +219,11 @@ impl Parser {
         let size = head.size as usize;
         if head.kind == BODY {
             self.carry.clear();
-            self.body = Some(Body { channel: head.channel, left: size, end_due: false });
+            self.body = Some(Body {
+                channel: head.channel,
+                left: size,
+                end_due: false,
+            });
             let piece = self.body_piece(input, at)?;
             return if piece.is_none() && self.body.is_none() {
                 // An empty body frame: nothing to hand out, on to the next frame.
@@ -240,10 +267,14 @@ impl Parser {
         input: &'a [u8],
         at: &mut usize,
     ) -> Result<Option<Frame<'a>>, FrameError> {
-        let Some(mut body) = self.body else { return Ok(None) };
+        let Some(mut body) = self.body else {
+            return Ok(None);
+        };
         let rest = input.get(*at..).unwrap_or_default();
         if body.end_due || body.left == 0 {
-            let Some(&end) = rest.first() else { return Ok(None) };
+            let Some(&end) = rest.first() else {
+                return Ok(None);
+            };
             check_end(BODY, end)?;
             *at += 1;
             self.body = None;
@@ -258,7 +289,11 @@ impl Parser {
         let last = body.left == 0;
         body.end_due = last;
         self.body = Some(body);
-        Ok(Some(Frame::Body { channel: body.channel, piece, last }))
+        Ok(Some(Frame::Body {
+            channel: body.channel,
+            piece,
+            last,
+        }))
     }
 }
 
@@ -266,21 +301,32 @@ impl Parser {
 #[inline]
 fn whole_frame<'a>(head: Head, whole: &'a [u8]) -> Result<Frame<'a>, FrameError> {
     let Some((&end, payload)) = whole.split_last() else {
-        return Err(FrameError::EndMarker { kind: head.kind, found: 0 });
+        return Err(FrameError::EndMarker {
+            kind: head.kind,
+            found: 0,
+        });
     };
     check_end(head.kind, end)?;
     let channel = head.channel;
     Ok(match head.kind {
         METHOD => Frame::Method { channel, payload },
         HEADER => Frame::Header { channel, payload },
-        BODY => Frame::Body { channel, piece: payload, last: true },
+        BODY => Frame::Body {
+            channel,
+            piece: payload,
+            last: true,
+        },
         _ => Frame::Heartbeat { channel },
     })
 }
 
 #[inline]
 fn check_end(kind: u8, found: u8) -> Result<(), FrameError> {
-    if found == END { Ok(()) } else { Err(FrameError::EndMarker { kind, found }) }
+    if found == END {
+        Ok(())
+    } else {
+        Err(FrameError::EndMarker { kind, found })
+    }
 }
 
 /// Appends a method frame.
@@ -288,6 +334,19 @@ fn check_end(kind: u8, found: u8) -> Result<(), FrameError> {
 pub fn write_method(out: &mut Vec<u8>, channel: u16, method: &Method<'_>) {
     let start = begin(out, METHOD, channel);
     method.write(out);
+    finish(out, start);
+}
+
+/// Appends a frame, or a piece of one as a frame of its own, as it was read.
+pub fn write_frame(out: &mut Vec<u8>, frame: Frame<'_>) {
+    let (kind, channel, payload) = match frame {
+        Frame::Method { channel, payload } => (METHOD, channel, payload),
+        Frame::Header { channel, payload } => (HEADER, channel, payload),
+        Frame::Body { channel, piece, .. } => (BODY, channel, piece),
+        Frame::Heartbeat { channel } => (HEARTBEAT, channel, &[][..]),
+    };
+    let start = begin(out, kind, channel);
+    out.extend_from_slice(payload);
     finish(out, start);
 }
 

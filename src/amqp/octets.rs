@@ -37,7 +37,11 @@ impl<'a> Reader<'a> {
     /// A reader at the start of `bytes`.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, bits: 0, bits_left: 0 }
+        Self {
+            rest: bytes,
+            bits: 0,
+            bits_left: 0,
+        }
     }
 
     /// The next `len` bytes as they are.
@@ -47,7 +51,10 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn take(&mut self, len: usize) -> Result<&'a [u8], WireError> {
         self.bits_left = 0;
-        let (head, rest) = self.rest.split_at_checked(len).ok_or(WireError::Truncated)?;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(WireError::Truncated)?;
         self.rest = rest;
         Ok(head)
     }
@@ -55,7 +62,10 @@ impl<'a> Reader<'a> {
     #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         self.bits_left = 0;
-        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(WireError::Truncated)?;
+        let (head, rest) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or(WireError::Truncated)?;
         self.rest = rest;
         Ok(*head)
     }

@@ -9,7 +9,10 @@ pub struct Properties<'a>(&'a [u8]);
 
 /// The properties of class `basic`, decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[expect(missing_docs, reason = "the fields are the properties of the specification")]
+#[expect(
+    missing_docs,
+    reason = "the fields are the properties of the specification"
+)]
 pub struct Basic<'a> {
     pub content_type: Option<&'a str>,
     pub content_encoding: Option<&'a str>,

@@ -11,7 +11,10 @@ pub struct Table<'a>(&'a [u8]);
 
 /// One value of a table or an array.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[expect(missing_docs, reason = "the variants are the types of the wire, by their RabbitMQ names")]
+#[expect(
+    missing_docs,
+    reason = "the variants are the types of the wire, by their RabbitMQ names"
+)]
 pub enum Value<'a> {
     Bool(bool),
     Byte(i8),
@@ -78,7 +81,9 @@ impl<'a> Table<'a> {
     /// The first entry named `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<Value<'a>> {
-        self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+        self.iter()
+            .find(|(name, _)| *name == key)
+            .map(|(_, value)| value)
     }
 }
 
@@ -87,7 +92,11 @@ impl<'a> Array<'a> {
     pub fn iter(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
         let mut reader = Reader::new(self.0);
         std::iter::from_fn(move || {
-            if reader.is_empty() { None } else { value(&mut reader).ok() }
+            if reader.is_empty() {
+                None
+            } else {
+                value(&mut reader).ok()
+            }
         })
     }
 }

@@ -4,17 +4,33 @@
 //!
 //! Absent by design: I/O, clocks, threads, globals, randomness that was not injected.
 
+pub mod arena;
+pub mod consumer;
+pub mod exchange;
+pub mod fault;
 pub mod hash;
 pub mod ids;
+pub mod ledger;
 pub mod message;
+pub mod outbox;
+pub mod queue;
 pub mod refusal;
+pub mod session;
 pub mod spec;
 pub mod time;
 pub mod topology;
+pub mod vhost;
 
+pub use consumer::ConsumerSpec;
+pub use exchange::{Exchange, Targets};
+pub use fault::Fault;
 pub use hash::{Map, Seed};
 pub use ids::{ChannelId, ConnId, ConsumerId, IdSource, QueueId, ShardId, Ticket};
 pub use message::{Body, Draft, Message};
+pub use outbox::Outbox;
+pub use queue::Queue;
 pub use refusal::{Refusal, Resource};
 pub use spec::{Arguments, Binding, Destination, ExchangeKind, ExchangeSpec, Name, QueueSpec};
 pub use time::Now;
+pub use topology::Topology;
+pub use vhost::{QueueEntry, Vhost};

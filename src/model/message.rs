@@ -192,7 +192,11 @@ impl Draft {
     #[inline]
     pub fn header(&mut self, properties: Properties<'_>, basic: &Basic<'_>, body_size: u32) {
         self.large = body_size as usize > INLINE_MAX;
-        let persistent = if basic.delivery_mode == Some(2) { PERSISTENT } else { 0 };
+        let persistent = if basic.delivery_mode == Some(2) {
+            PERSISTENT
+        } else {
+            0
+        };
         self.record[0] = persistent | if self.large { LARGE } else { 0 };
         self.record[2] = basic.priority.unwrap_or(0);
         let encoded = properties.encoded();
@@ -220,7 +224,17 @@ impl Draft {
         if self.large && self.body.is_none() {
             self.body = Some(Body::new(std::mem::take(&mut self.pieces)));
         }
-        Message { record: &self.record, body: self.body.as_ref() }
+        Message {
+            record: &self.record,
+            body: self.body.as_ref(),
+        }
+    }
+
+    /// Lets go of a body by reference once the message has gone where it goes.
+    #[inline]
+    pub fn reset(&mut self) {
+        self.body = None;
+        self.pieces.clear();
     }
 
     /// Octets of memory held for a half-received message.

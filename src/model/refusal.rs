@@ -27,13 +27,21 @@ impl Resource {
     /// A queue's name.
     #[must_use]
     pub fn queue(vhost: &str, name: &str) -> Self {
-        Self { kind: Kind::Queue, name: name.into(), vhost: vhost.into() }
+        Self {
+            kind: Kind::Queue,
+            name: name.into(),
+            vhost: vhost.into(),
+        }
     }
 
     /// An exchange's name.
     #[must_use]
     pub fn exchange(vhost: &str, name: &str) -> Self {
-        Self { kind: Kind::Exchange, name: name.into(), vhost: vhost.into() }
+        Self {
+            kind: Kind::Exchange,
+            name: name.into(),
+            vhost: vhost.into(),
+        }
     }
 }
 
@@ -95,6 +103,15 @@ pub enum Refusal {
         /// The configured maximum.
         max: u64,
     },
+    /// The user-id property is not the user who is logged in.
+    UserId {
+        /// The property.
+        claimed: Name,
+        /// The user.
+        user: Name,
+    },
+    /// A property or header of a message with a value RabbitMQ refuses, or one not built yet.
+    InvalidProperty(String),
     /// The queue has an exclusive consumer, or has consumers and one wants to be exclusive.
     ExclusiveUse(Resource),
 }

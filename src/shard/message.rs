@@ -7,7 +7,8 @@
 use model::spec::Name;
 use model::topology::Change;
 use model::{
-    Binding, ChannelId, ConnId, ConsumerId, ExchangeSpec, QueueId, QueueSpec, Refusal, Ticket,
+    Binding, ChannelId, ConnId, ConsumerId, ConsumerSpec, ExchangeSpec, QueueId, QueueSpec,
+    Refusal, Ticket,
 };
 
 /// What crosses cores once per operation.
@@ -60,6 +61,8 @@ pub enum Control {
     ChannelGone(ChannelId),
     /// The home holds nothing of the channel any more.
     ChannelReleased(ChannelId),
+    /// The connection is gone: its flow credit here can be forgotten.
+    ConnGone(ConnId),
     /// The consumer was cancelled by the server: its queue is gone.
     ConsumerGone(ConnId, ChannelId, ConsumerId),
 }
@@ -150,7 +153,7 @@ pub enum QueueRequest {
     /// How many messages and consumers?
     Count,
     /// Add a consumer.
-    Consume(NewConsumer),
+    Consume(ConsumerSpec),
     /// Remove a consumer.
     Cancel(ConsumerId),
     /// One message, now.
@@ -164,23 +167,6 @@ pub enum QueueRequest {
     },
     /// Drop the ready messages.
     Purge,
-}
-
-/// A consumer as its queue's home keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewConsumer {
-    /// Its identity.
-    pub id: ConsumerId,
-    /// The connection, whose flow credit it shares.
-    pub conn: ConnId,
-    /// The channel its unacknowledged messages belong to.
-    pub channel: ChannelId,
-    /// Deliveries are acknowledged by being sent.
-    pub no_ack: bool,
-    /// At most so many unacknowledged messages; 0: no limit.
-    pub prefetch: u16,
-    /// Wants to be the queue's only consumer.
-    pub exclusive: bool,
 }
 
 /// What a queue's home answers.
@@ -197,7 +183,7 @@ pub enum QueueAnswer {
     /// So many messages were dropped.
     Purged(u32),
     /// The queue is being deleted, or is no more: look again when that is applied.
-    Frozen,
+    Frozen(QueueId),
     /// It cannot be done.
     Refused(Refusal),
 }

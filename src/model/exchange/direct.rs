@@ -1,0 +1,40 @@
+//! The direct exchange: a message goes where its key is bound, letter by letter.
+
+use super::targets::{Target, TargetSet, Targets};
+use crate::hash::{Map, Seed};
+use crate::spec::Name;
+
+/// The bindings of a direct exchange by key.
+#[derive(Debug)]
+pub(super) struct Direct(Map<Name, TargetSet>);
+
+impl Direct {
+    pub fn new(seed: Seed) -> Self {
+        Self(Map::with_hasher(seed))
+    }
+
+    pub fn add(&mut self, key: &str, target: Target) {
+        if let Some(set) = self.0.get_mut(key) {
+            set.add(target);
+        } else {
+            self.0.entry(key.into()).or_default().add(target);
+        }
+    }
+
+    pub fn remove(&mut self, key: &str, target: Target) {
+        let Some(set) = self.0.get_mut(key) else {
+            return;
+        };
+        set.remove(target);
+        if set.is_empty() {
+            self.0.remove(key);
+        }
+    }
+
+    #[inline]
+    pub fn collect(&self, key: &str, targets: &mut Targets) {
+        if let Some(set) = self.0.get(key) {
+            set.collect(targets);
+        }
+    }
+}

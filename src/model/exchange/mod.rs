@@ -1,0 +1,154 @@
+//! An exchange: which of its bindings a message matches.
+
+mod direct;
+mod fanout;
+mod headers;
+mod targets;
+mod topic;
+
+use std::cell::LazyCell;
+
+use amqp::Table;
+
+use self::direct::Direct;
+use self::fanout::Fanout;
+use self::headers::Headers;
+use self::topic::Topic;
+use crate::hash::{Map, Seed};
+use crate::refusal::Refusal;
+use crate::spec::{Arguments, Destination, ExchangeKind, ExchangeSpec, Name};
+
+pub(crate) use self::targets::Target;
+pub use self::targets::Targets;
+
+/// A declared exchange and the bindings it is the source of.
+#[derive(Debug)]
+pub struct Exchange {
+    /// What was declared.
+    pub spec: ExchangeSpec,
+    /// The version of the topology that created it.
+    pub version: u64,
+    pub(crate) slot: u32,
+    routes: Routes,
+    /// How many bindings lead from here to each destination.
+    pub(crate) destinations: Map<Destination, u32>,
+    bindings: usize,
+}
+
+/// The headers of the message being routed, looked up when an exchange asks for them.
+pub(crate) type LazyHeaders<'h, F> = LazyCell<Option<Table<'h>>, F>;
+
+/// A binding but for its source and destination.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Label {
+    pub key: Name,
+    pub arguments: Arguments,
+}
+
+#[derive(Debug)]
+enum Routes {
+    /// The default exchange: every queue is bound by its name, which needs no table.
+    QueueNames,
+    Direct(Direct),
+    Fanout(Fanout),
+    Topic(Topic),
+    Headers(Headers),
+}
+
+/// Checks the arguments of a binding to an exchange of this kind.
+///
+/// # Errors
+/// [`Refusal::InvalidXMatch`] for a headers exchange and an x-match that is none of those there are.
+pub fn validate_binding(kind: ExchangeKind, arguments: &Arguments) -> Result<(), Refusal> {
+    match kind {
+        ExchangeKind::Headers => headers::validate(arguments),
+        ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic => Ok(()),
+    }
+}
+
+impl Exchange {
+    pub(crate) fn new(spec: ExchangeSpec, version: u64, slot: u32, seed: Seed) -> Self {
+        let routes = match spec.kind {
+            ExchangeKind::Direct if spec.name.is_empty() => Routes::QueueNames,
+            ExchangeKind::Direct => Routes::Direct(Direct::new(seed)),
+            ExchangeKind::Fanout => Routes::Fanout(Fanout::default()),
+            ExchangeKind::Topic => Routes::Topic(Topic::new(seed)),
+            ExchangeKind::Headers => Routes::Headers(Headers::new(seed)),
+        };
+        let destinations = Map::with_hasher(seed);
+        Self {
+            spec,
+            version,
+            slot,
+            routes,
+            destinations,
+            bindings: 0,
+        }
+    }
+
+    /// How many bindings it is the source of.
+    #[must_use]
+    pub fn bindings(&self) -> usize {
+        self.bindings
+    }
+
+    /// Adds a binding that is not there yet.
+    pub(crate) fn add(&mut self, destination: &Destination, label: &Label, target: Target) {
+        match &mut self.routes {
+            Routes::QueueNames => {}
+            Routes::Direct(direct) => direct.add(&label.key, target),
+            Routes::Fanout(fanout) => fanout.add(target),
+            Routes::Topic(topic) => topic.add(&label.key, target),
+            Routes::Headers(headers) => headers.add(&label.key, &label.arguments, target),
+        }
+        self.bindings += 1;
+        if let Some(count) = self.destinations.get_mut(destination) {
+            *count += 1;
+        } else {
+            self.destinations.insert(destination.clone(), 1);
+        }
+    }
+
+    /// Removes a binding that is there.
+    pub(crate) fn remove(&mut self, destination: &Destination, label: &Label, target: Target) {
+        match &mut self.routes {
+            Routes::QueueNames => {}
+            Routes::Direct(direct) => direct.remove(&label.key, target),
+            Routes::Fanout(fanout) => fanout.remove(target),
+            Routes::Topic(topic) => topic.remove(&label.key, target),
+            Routes::Headers(headers) => headers.remove(&label.key, &label.arguments, target),
+        }
+        let Some(count) = self.destinations.get_mut(destination) else {
+            return;
+        };
+        *count -= 1;
+        self.bindings -= 1;
+        if *count == 0 {
+            self.destinations.remove(destination);
+        }
+    }
+
+    /// Adds the targets of the bindings that match; or says that queue names are asked for.
+    #[inline]
+    pub(crate) fn collect<'h, F: FnOnce() -> Option<Table<'h>>>(
+        &self,
+        key: &str,
+        headers: &LazyHeaders<'h, F>,
+        targets: &mut Targets,
+    ) -> ByQueueName {
+        match &self.routes {
+            Routes::QueueNames => return ByQueueName(true),
+            Routes::Direct(direct) => direct.collect(key, targets),
+            Routes::Fanout(fanout) => fanout.collect(targets),
+            Routes::Topic(topic) => topic.collect(key, targets),
+            Routes::Headers(patterns) => {
+                patterns.collect(headers.unwrap_or(Table::EMPTY), targets);
+            }
+        }
+        ByQueueName(false)
+    }
+}
+
+/// Whether the exchange leaves it to the vhost to look the key up among the queues.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ByQueueName(pub bool);

@@ -1,0 +1,289 @@
+//! Where a message goes: lists without duplicates that are filled again and again without allocating.
+
+use std::hash::Hash;
+
+use crate::hash::{Map, Seed, Set};
+use crate::ids::{QueueId, ShardId};
+
+/// Up to this length a list is searched from front to back; a longer one is indexed.
+const LINEAR_MAX: usize = 16;
+
+/// What a binding leads to, resolved. A queue's bindings go before the queue does, and an exchange's
+/// before its slot is used again, so neither can be stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Target {
+    Queue(QueueId, ShardId),
+    /// The exchange's slot in its vhost.
+    Exchange(u32),
+}
+
+/// The queues a message is routed to, each once. Use one again and again: once it has grown to the
+/// largest fan-out, routing allocates nothing.
+#[derive(Debug, Default)]
+pub struct Targets {
+    queues: Unique<(QueueId, ShardId)>,
+    /// The exchanges reached over exchange-to-exchange bindings by the route under way.
+    pub(super) exchanges: Unique<u32>,
+    pub(super) words: Words,
+}
+
+impl Targets {
+    /// An empty list.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets the queues. Routes add up until then, so that a message may have several keys.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.queues.clear();
+    }
+
+    /// The queues and their home shards, in the order they were found.
+    #[inline]
+    #[must_use]
+    pub fn queues(&self) -> &[(QueueId, ShardId)] {
+        &self.queues.items
+    }
+
+    /// Whether no queue was found.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queues.items.is_empty()
+    }
+
+    #[inline]
+    pub(crate) fn queue(&mut self, id: QueueId, home: ShardId) {
+        self.queues.push((id, home));
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, target: Target) {
+        match target {
+            Target::Queue(id, home) => self.queue(id, home),
+            Target::Exchange(slot) => self.exchanges.push(slot),
+        }
+    }
+
+    /// The exchange reached `nth` by the route under way.
+    #[inline]
+    pub(crate) fn exchange(&self, nth: usize) -> Option<u32> {
+        self.exchanges.items.get(nth).copied()
+    }
+
+    pub(crate) fn forget_exchanges(&mut self) {
+        self.exchanges.clear();
+    }
+}
+
+/// What the topic trie needs while it matches: the nodes it stands on, and which `#` it has met.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    pub current: Vec<u32>,
+    pub next: Vec<u32>,
+    /// Counts the routes.
+    pub route: u64,
+    /// By node: the last route that met it.
+    pub met: Vec<u64>,
+}
+
+/// A list without duplicates, in the order of insertion.
+#[derive(Debug)]
+pub(super) struct Unique<T> {
+    items: Vec<T>,
+    /// The first items of the list; brought up to date only when a long list is searched.
+    index: Set<T>,
+}
+
+impl<T> Default for Unique<T> {
+    fn default() -> Self {
+        // What is hashed are numbers the broker chose, so the seed protects nothing.
+        Self {
+            items: Vec::new(),
+            index: Set::with_hasher(Seed::default()),
+        }
+    }
+}
+
+impl<T: Copy + Eq + Hash> Unique<T> {
+    #[inline]
+    fn push(&mut self, item: T) {
+        if !self.holds(&item) {
+            self.items.push(item);
+        }
+    }
+
+    #[inline]
+    fn holds(&mut self, item: &T) -> bool {
+        if self.items.len() <= LINEAR_MAX {
+            return self.items.contains(item);
+        }
+        self.index.extend(&self.items[self.index.len()..]);
+        self.index.contains(item)
+    }
+
+    #[inline]
+    fn clear(&mut self) {
+        self.items.clear();
+        // Clearing touches the whole table of a set, even of an empty one.
+        if !self.index.is_empty() {
+            self.index.clear();
+        }
+    }
+}
+
+/// The targets of bindings that match alike, each with the number of bindings that lead to it.
+#[derive(Debug, Default)]
+pub(super) struct TargetSet {
+    entries: Vec<(Target, u32)>,
+    /// Places in `entries`, once there are many.
+    index: Option<Box<Map<Target, usize>>>,
+    /// How many entries are exchanges.
+    exchanges: usize,
+}
+
+impl TargetSet {
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Counts one more binding to the target.
+    pub fn add(&mut self, target: Target) {
+        if let Some(at) = self.position(target) {
+            self.entries[at].1 += 1;
+            return;
+        }
+        self.exchanges += usize::from(matches!(target, Target::Exchange(_)));
+        self.entries.push((target, 1));
+        if let Some(index) = &mut self.index {
+            index.insert(target, self.entries.len() - 1);
+        } else if self.entries.len() > LINEAR_MAX {
+            let mut index = Map::with_hasher(Seed::default());
+            index.extend(
+                self.entries
+                    .iter()
+                    .enumerate()
+                    .map(|(at, entry)| (entry.0, at)),
+            );
+            self.index = Some(Box::new(index));
+        }
+    }
+
+    /// Counts one binding to the target less; the last one takes the target with it.
+    pub fn remove(&mut self, target: Target) {
+        let Some(at) = self.position(target) else {
+            return;
+        };
+        self.entries[at].1 -= 1;
+        if self.entries[at].1 > 0 {
+            return;
+        }
+        self.exchanges -= usize::from(matches!(target, Target::Exchange(_)));
+        self.entries.swap_remove(at);
+        if let Some(index) = &mut self.index {
+            index.remove(&target);
+            if let Some(moved) = self.entries.get(at) {
+                index.insert(moved.0, at);
+            }
+        }
+    }
+
+    /// Adds the targets to the list.
+    #[inline]
+    pub fn collect(&self, targets: &mut Targets) {
+        if self.exchanges == 0 && targets.is_empty() {
+            // No target is here twice, so nothing needs to be searched.
+            targets
+                .queues
+                .items
+                .extend(self.entries.iter().filter_map(queue));
+        } else {
+            self.entries.iter().for_each(|entry| targets.push(entry.0));
+        }
+    }
+
+    fn position(&self, target: Target) -> Option<usize> {
+        match &self.index {
+            Some(index) => index.get(&target).copied(),
+            None => self.entries.iter().position(|entry| entry.0 == target),
+        }
+    }
+}
+
+#[inline]
+fn queue(entry: &(Target, u32)) -> Option<(QueueId, ShardId)> {
+    match entry.0 {
+        Target::Queue(id, home) => Some((id, home)),
+        Target::Exchange(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(number: u64) -> Target {
+        Target::Queue(QueueId(number), ShardId(0))
+    }
+
+    fn found(set: &TargetSet) -> Vec<u64> {
+        let mut targets = Targets::new();
+        set.collect(&mut targets);
+        let mut ids: Vec<u64> = targets.queues().iter().map(|queue| queue.0.0).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    #[test]
+    fn a_target_stays_until_its_last_binding_goes() {
+        let mut set = TargetSet::default();
+        set.add(target(1));
+        set.add(target(1));
+        set.remove(target(1));
+        assert_eq!(found(&set), [1]);
+        set.remove(target(1));
+        assert!(set.is_empty());
+        set.remove(target(1));
+        assert!(set.is_empty());
+    }
+
+    #[test]
+    fn a_long_set_forgets_the_right_one() {
+        let mut set = TargetSet::default();
+        (0..100).for_each(|number| set.add(target(number)));
+        (0..100)
+            .filter(|number| number % 3 != 0)
+            .for_each(|number| set.remove(target(number)));
+        assert_eq!(
+            found(&set),
+            (0..100)
+                .filter(|number| number % 3 == 0)
+                .collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn a_list_holds_each_queue_once_however_long_it_is() {
+        let mut targets = Targets::new();
+        for _ in 0..3 {
+            (0..50).for_each(|number| targets.queue(QueueId(number), ShardId(0)));
+        }
+        assert_eq!(targets.queues().len(), 50);
+        targets.clear();
+        assert!(targets.is_empty());
+        targets.queue(QueueId(7), ShardId(1));
+        assert_eq!(targets.queues(), [(QueueId(7), ShardId(1))]);
+    }
+
+    #[test]
+    fn a_set_added_to_a_filled_list_adds_only_what_is_new() {
+        let mut set = TargetSet::default();
+        (0..40).for_each(|number| set.add(target(number)));
+        let mut targets = Targets::new();
+        set.collect(&mut targets);
+        set.collect(&mut targets);
+        assert_eq!(targets.queues().len(), 40);
+    }
+}

@@ -1,0 +1,210 @@
+//! What waits to leave for a socket: octets, and large bodies by reference between them.
+
+use std::io::IoSlice;
+
+use amqp::frame;
+use amqp::methods::Method;
+use bytes::Bytes;
+
+use crate::message::Message;
+
+/// Output of one connection, in order.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    octets: Vec<u8>,
+    /// A piece of a body and how many octets of the buffer are in front of it.
+    pieces: Vec<(usize, Bytes)>,
+    piece_octets: usize,
+    /// Octets that were moved on since the start.
+    drained: u64,
+}
+
+impl Outbox {
+    /// Octets appended since the start.
+    #[must_use]
+    pub fn produced(&self) -> u64 {
+        self.drained + self.len() as u64
+    }
+
+    /// Octets waiting, bodies by reference included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.octets.len() + self.piece_octets
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.octets.is_empty() && self.pieces.is_empty()
+    }
+
+    /// The buffer to append to.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.octets
+    }
+
+    /// Appends a method frame.
+    pub fn method(&mut self, channel: u16, method: &Method<'_>) {
+        frame::write_method(&mut self.octets, channel, method);
+    }
+
+    /// Appends the content header and the body of a message, in frames of at most `frame_max`.
+    #[inline]
+    pub fn content(&mut self, channel: u16, message: Message<'_>, frame_max: u32) {
+        let properties = message.properties().encoded();
+        let size = message.body_len();
+        frame::write_header(&mut self.octets, channel, size as u64, properties);
+        match message.large_body() {
+            None => frame::write_body(&mut self.octets, channel, message.inline_body(), frame_max),
+            Some(body) => self.pieces(channel, body.pieces(), size, frame_max),
+        }
+    }
+
+    /// Cuts a body's pieces into frames, which may end anywhere in a piece.
+    fn pieces(&mut self, channel: u16, pieces: &[Bytes], mut left: usize, frame_max: u32) {
+        let mut room = 0;
+        for piece in pieces {
+            let mut at = 0;
+            while at < piece.len() {
+                if room == 0 {
+                    room = left.min(frame::payload_max(frame_max));
+                    // At most frame_max, which is 32 bits.
+                    self.octets
+                        .extend_from_slice(&frame::body_head(channel, room as u32));
+                }
+                let taken = room.min(piece.len() - at);
+                self.reference(piece.slice(at..at + taken));
+                at += taken;
+                room -= taken;
+                left -= taken;
+                if room == 0 {
+                    self.octets.push(frame::END);
+                }
+            }
+        }
+    }
+
+    /// Appends octets by reference.
+    fn reference(&mut self, piece: Bytes) {
+        self.piece_octets += piece.len();
+        self.pieces.push((self.octets.len(), piece));
+    }
+
+    /// Moves everything to the end of `other`; buffers are swapped when that is empty.
+    pub fn drain_into(&mut self, other: &mut Outbox) {
+        self.drained += self.len() as u64;
+        if other.is_empty() {
+            other.clear();
+            std::mem::swap(&mut self.octets, &mut other.octets);
+            std::mem::swap(&mut self.pieces, &mut other.pieces);
+            std::mem::swap(&mut self.piece_octets, &mut other.piece_octets);
+            return;
+        }
+        let shift = other.octets.len();
+        other.octets.append(&mut self.octets);
+        other
+            .pieces
+            .extend(self.pieces.drain(..).map(|(at, piece)| (at + shift, piece)));
+        other.piece_octets += std::mem::take(&mut self.piece_octets);
+    }
+
+    /// The octets from `from` on as slices for writev, as many as the spare capacity of `slices`.
+    pub fn slices<'a>(&'a self, from: usize, slices: &mut Vec<IoSlice<'a>>) {
+        let mut skip = from;
+        let mut start = 0;
+        for (at, piece) in &self.pieces {
+            for part in [&self.octets[start..*at], piece.as_ref()] {
+                if slices.len() == slices.capacity() {
+                    return;
+                }
+                push_rest(part, &mut skip, slices);
+            }
+            start = *at;
+        }
+        if slices.len() < slices.capacity() {
+            push_rest(&self.octets[start..], &mut skip, slices);
+        }
+    }
+
+    /// Forgets what waits; a buffer of ordinary size is kept for the next output.
+    pub fn clear(&mut self) {
+        const KEPT: usize = 256 * 1024;
+        self.octets.clear();
+        self.octets.shrink_to(KEPT);
+        self.pieces.clear();
+        self.piece_octets = 0;
+    }
+}
+
+fn push_rest<'a>(part: &'a [u8], skip: &mut usize, slices: &mut Vec<IoSlice<'a>>) {
+    let skipped = part.len().min(*skip);
+    *skip -= skipped;
+    if skipped < part.len() {
+        slices.push(IoSlice::new(&part[skipped..]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use amqp::{Frame, Parser, Properties};
+
+    use super::*;
+    use crate::message::Draft;
+
+    fn joined(outbox: &Outbox, from: usize) -> Vec<u8> {
+        let mut slices = Vec::with_capacity(1024);
+        outbox.slices(from, &mut slices);
+        slices.iter().flat_map(|slice| slice.to_vec()).collect()
+    }
+
+    #[test]
+    fn a_body_by_reference_is_framed_like_one_in_the_record() {
+        for (size, frame_max) in [
+            (2049, 4096),
+            (100_000, 8192),
+            (300_000, 131_072),
+            (70_000, 0),
+        ] {
+            let chunk = Bytes::from((0..size).map(|n| n as u8).collect::<Vec<u8>>());
+            let mut draft = Draft::default();
+            draft.begin("e", "k");
+            let (properties, basic) = Properties::parse(&[0, 0]).unwrap();
+            draft.header(properties, &basic, size as u32);
+            for piece in chunk.chunks(40_000) {
+                draft.body(piece, &chunk);
+            }
+            let mut outbox = Outbox::default();
+            outbox.content(3, draft.message(), frame_max);
+            let octets = joined(&outbox, 0);
+            assert_eq!(octets.len(), outbox.len());
+            assert_eq!(joined(&outbox, 1000), octets[1000..]);
+            let (mut parser, mut at, mut body) = (Parser::new(frame_max), 0, Vec::new());
+            while let Some(frame) = parser.next(&octets, &mut at).unwrap() {
+                if let Frame::Body {
+                    channel: 3,
+                    piece,
+                    last: true,
+                } = frame
+                {
+                    assert!(piece.len() <= frame::payload_max(frame_max));
+                    body.extend_from_slice(piece);
+                }
+            }
+            assert_eq!(body, chunk);
+        }
+    }
+
+    #[test]
+    fn draining_keeps_the_order() {
+        let (mut one, mut two) = (Outbox::default(), Outbox::default());
+        one.buffer().extend_from_slice(b"ab");
+        one.drain_into(&mut two);
+        one.buffer().extend_from_slice(b"cd");
+        one.reference(Bytes::from_static(b"EF"));
+        one.buffer().extend_from_slice(b"gh");
+        one.drain_into(&mut two);
+        assert!(one.is_empty());
+        assert_eq!(joined(&two, 0), b"abcdEFgh");
+        assert_eq!(joined(&two, 5), b"Fgh");
+    }
+}

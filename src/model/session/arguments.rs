@@ -1,0 +1,195 @@
+//! What the arguments of declares may say, and when two declares are the same.
+
+use amqp::{Table, Value};
+
+use crate::refusal::{Refusal, Resource};
+use crate::spec::{ExchangeSpec, Name, QueueSpec};
+
+/// Arguments of queues that RabbitMQ gives a meaning that is not built here: refused by name, never
+/// ignored.
+const QUEUE_NOT_BUILT: [&str; 12] = [
+    "x-message-ttl",
+    "x-expires",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-priority",
+    "x-overflow",
+    "x-single-active-consumer",
+    "x-delivery-limit",
+    "x-consumer-timeout",
+];
+/// Arguments of queues that count when two declares are compared.
+const QUEUE_COMPARED: [&str; 3] = ["x-queue-type", "x-queue-mode", "x-queue-version"];
+const CONSUMER_NOT_BUILT: [&str; 2] = ["x-priority", "x-consumer-timeout"];
+const EXCHANGE_NOT_BUILT: [&str; 1] = ["alternate-exchange"];
+
+/// Checks the arguments of queue.declare.
+///
+/// # Errors
+/// [`Refusal::InvalidArgument`] for the first that is wrong or not built.
+pub fn check_queue(queue: &Resource, table: Table<'_>) -> Result<(), Refusal> {
+    refuse_any(queue, table, &QUEUE_NOT_BUILT)?;
+    match table.get("x-queue-type") {
+        None => {}
+        Some(value) if value.as_str() == Some("classic") => {}
+        Some(value) => {
+            let why = format!("queue type {} is not supported yet", shown(value));
+            return Err(invalid(queue, "x-queue-type", why));
+        }
+    }
+    match table.get("x-queue-mode").map(|value| value.as_str()) {
+        None | Some(Some("default" | "lazy")) => Ok(()),
+        Some(_) => Err(invalid(
+            queue,
+            "x-queue-mode",
+            "expected default or lazy".into(),
+        )),
+    }
+}
+
+/// Checks the arguments of basic.consume.
+///
+/// # Errors
+/// [`Refusal::InvalidArgument`] for the first that is not built.
+pub fn check_consumer(queue: &Resource, table: Table<'_>) -> Result<(), Refusal> {
+    refuse_any(queue, table, &CONSUMER_NOT_BUILT)
+}
+
+/// Checks the arguments of exchange.declare.
+///
+/// # Errors
+/// [`Refusal::InvalidArgument`] for the first that is not built.
+pub fn check_exchange(exchange: &Resource, table: Table<'_>) -> Result<(), Refusal> {
+    refuse_any(exchange, table, &EXCHANGE_NOT_BUILT)
+}
+
+fn refuse_any(what: &Resource, table: Table<'_>, names: &[&str]) -> Result<(), Refusal> {
+    let mut found = table.iter().filter(|(key, _)| names.contains(key));
+    match found.next() {
+        Some((key, _)) => Err(invalid(what, key, "not supported yet".into())),
+        None => Ok(()),
+    }
+}
+
+fn invalid(resource: &Resource, argument: &str, why: String) -> Refusal {
+    Refusal::InvalidArgument {
+        resource: resource.clone(),
+        argument: argument.into(),
+        why,
+    }
+}
+
+/// Compares a queue.declare with the queue that is there, in RabbitMQ's order.
+///
+/// # Errors
+/// [`Refusal::Locked`] or [`Refusal::Inequivalent`].
+pub fn same_queue(vhost: &str, declared: &QueueSpec, current: &QueueSpec) -> Result<(), Refusal> {
+    let resource = Resource::queue(vhost, &current.name);
+    if declared.owner != current.owner {
+        return Err(Refusal::Locked(resource));
+    }
+    same_flag(&resource, "durable", declared.durable, current.durable)?;
+    same_flag(
+        &resource,
+        "auto_delete",
+        declared.auto_delete,
+        current.auto_delete,
+    )?;
+    for key in QUEUE_COMPARED {
+        let (received, current) = (declared.arguments.table(), current.arguments.table());
+        same_argument(
+            &resource,
+            key,
+            queue_value(received, key),
+            queue_value(current, key),
+        )?;
+    }
+    Ok(())
+}
+
+/// A queue without a type is a classic one.
+fn queue_value<'a>(table: Table<'a>, key: &str) -> Option<Value<'a>> {
+    let absent = (key == "x-queue-type").then_some(Value::LongString(b"classic"));
+    table.get(key).or(absent)
+}
+
+/// Compares an exchange.declare with the exchange that is there.
+///
+/// # Errors
+/// [`Refusal::Inequivalent`]
+pub fn same_exchange(
+    vhost: &str,
+    declared: &ExchangeSpec,
+    current: &ExchangeSpec,
+) -> Result<(), Refusal> {
+    let resource = Resource::exchange(vhost, &current.name);
+    if declared.kind != current.kind {
+        let quoted = |kind: &str| format!("'{kind}'");
+        return Err(Refusal::Inequivalent {
+            resource,
+            property: "type".into(),
+            received: quoted(declared.kind.name()),
+            current: quoted(current.kind.name()),
+        });
+    }
+    same_flag(&resource, "durable", declared.durable, current.durable)?;
+    same_flag(
+        &resource,
+        "auto_delete",
+        declared.auto_delete,
+        current.auto_delete,
+    )?;
+    same_flag(&resource, "internal", declared.internal, current.internal)
+}
+
+fn same_flag(what: &Resource, name: &str, received: bool, current: bool) -> Result<(), Refusal> {
+    if received == current {
+        return Ok(());
+    }
+    Err(Refusal::Inequivalent {
+        resource: what.clone(),
+        property: name.into(),
+        received: format!("'{received}'"),
+        current: format!("'{current}'"),
+    })
+}
+
+fn same_argument(
+    what: &Resource,
+    key: &str,
+    received: Option<Value<'_>>,
+    current: Option<Value<'_>>,
+) -> Result<(), Refusal> {
+    let integers = received
+        .and_then(|v| v.as_integer())
+        .zip(current.and_then(|v| v.as_integer()));
+    if received == current || integers.is_some_and(|(one, other)| one == other) {
+        return Ok(());
+    }
+    Err(Refusal::Inequivalent {
+        resource: what.clone(),
+        property: Name::from(key),
+        received: told(received),
+        current: told(current),
+    })
+}
+
+/// A value as RabbitMQ's 406 prints it.
+fn told(value: Option<Value<'_>>) -> String {
+    match value {
+        None => "none".into(),
+        Some(value) => format!("the value {} of type '{}'", shown(value), value.type_name()),
+    }
+}
+
+fn shown(value: Value<'_>) -> String {
+    match (value, value.as_integer()) {
+        (_, Some(number)) => format!("'{number}'"),
+        (Value::LongString(bytes), _) => format!("'{}'", String::from_utf8_lossy(bytes)),
+        (Value::Bool(flag), _) => format!("'{flag}'"),
+        (other, _) => format!("'{}'", other.type_name()),
+    }
+}

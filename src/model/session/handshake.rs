@@ -1,0 +1,370 @@
+//! From the protocol header to connection.open-ok (spec 2.2.4), with RabbitMQ's limits and refusals.
+//!
+//! ```text
+//!  Header --> StartOk --> LoggingIn --> TuneOk --> Open --> Opening --> Running
+//! ```
+
+use amqp::methods::Method;
+use amqp::{Code, PROTOCOL_HEADER, Table, TableWriter, Value};
+
+use crate::fault::Fault;
+use crate::outbox::Outbox;
+use crate::spec::Name;
+
+/// The RabbitMQ level this broker is compatible with.
+pub const COMPATIBLE_VERSION: &str = "4.2.0";
+/// The smallest frame_max a client may ask for (RabbitMQ's frame-min-size).
+const FRAME_MAX_MIN: u32 = amqp::frame::FRAME_MIN;
+const MECHANISMS: &str = "PLAIN AMQPLAIN";
+
+/// What is offered to clients, by RabbitMQ's names and defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Channels per connection; 0: no limit.
+    pub channel_max: u16,
+    /// Octets per frame; 0: no limit.
+    pub frame_max: u32,
+    /// Seconds; 0: no heartbeats.
+    pub heartbeat_s: u16,
+    /// Milliseconds until connection.open.
+    pub handshake_timeout_ms: u64,
+    /// Octets in a message's body.
+    pub max_message_size: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            channel_max: 2047,
+            frame_max: 131_072,
+            heartbeat_s: 60,
+            handshake_timeout_ms: 10_000,
+            max_message_size: 134_217_728,
+        }
+    }
+}
+
+/// What client and server agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Negotiated {
+    /// The highest channel number.
+    pub channel_max: u16,
+    /// Octets per frame; 0: no limit.
+    pub frame_max: u32,
+    /// Seconds; 0: none.
+    pub heartbeat_s: u16,
+}
+
+/// What the client said it can do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Takes basic.cancel from the server.
+    pub consumer_cancel_notify: bool,
+    /// Takes connection.blocked.
+    pub blocked: bool,
+    /// Takes connection.close when the login fails.
+    pub authentication_failure_close: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Header,
+    StartOk,
+    LoggingIn,
+    TuneOk,
+    Open,
+    Opening,
+    Running,
+}
+
+/// What the shard is to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing: the client is to answer.
+    Wait,
+    /// Ask whether this login is right, then [`Handshake::logged_in`] or [`Handshake::refused`].
+    Login {
+        /// The user.
+        user: Name,
+        /// The password in clear.
+        password: Vec<u8>,
+    },
+    /// tune-ok was taken: the limits are in force.
+    Tuned,
+    /// Ask whether the vhost may be opened, then [`Handshake::opened`].
+    Open(Name),
+}
+
+/// The handshake of one connection.
+#[derive(Debug)]
+pub struct Handshake {
+    state: State,
+    limits: Limits,
+    negotiated: Negotiated,
+    capabilities: Capabilities,
+    mechanism: Name,
+    header: Vec<u8>,
+}
+
+impl Handshake {
+    /// A connection just accepted.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        // RabbitMQ takes only frames of the smallest size before tune-ok.
+        let negotiated = Negotiated {
+            channel_max: 0,
+            frame_max: FRAME_MAX_MIN,
+            heartbeat_s: 0,
+        };
+        Self {
+            state: State::Header,
+            limits,
+            negotiated,
+            capabilities: Capabilities::default(),
+            mechanism: Name::default(),
+            header: Vec::new(),
+        }
+    }
+
+    /// What was agreed so far.
+    #[must_use]
+    pub fn negotiated(&self) -> Negotiated {
+        self.negotiated
+    }
+
+    /// What the client can do.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// Whether connection.open-ok was sent.
+    #[must_use]
+    pub fn running(&self) -> bool {
+        self.state == State::Running
+    }
+
+    /// Whether the protocol header is still due.
+    #[must_use]
+    pub fn header_due(&self) -> bool {
+        self.state == State::Header
+    }
+
+    /// Takes octets of the protocol header from `input`; says how many. A complete header is
+    /// answered by connection.start. `None` for another header: the client is told ours, and the
+    /// socket is to be closed.
+    pub fn header(&mut self, input: &[u8], out: &mut Outbox) -> Option<usize> {
+        let taken = input.len().min(PROTOCOL_HEADER.len() - self.header.len());
+        self.header.extend_from_slice(&input[..taken]);
+        let alike = |header: &[u8; 8]| header.starts_with(&self.header);
+        // AMQP 0-9 announced itself as 1 1 0 9 and is close enough, as RabbitMQ finds.
+        if !alike(&PROTOCOL_HEADER) && !alike(b"AMQP\x01\x01\x00\x09") {
+            out.buffer().extend_from_slice(&PROTOCOL_HEADER);
+            return None;
+        }
+        if self.header.len() == PROTOCOL_HEADER.len() {
+            start(out);
+            self.state = State::StartOk;
+        }
+        Some(taken)
+    }
+
+    /// Takes a method on channel 0 before the connection is open.
+    ///
+    /// # Errors
+    /// A fault that closes the connection.
+    pub fn method(&mut self, method: &Method<'_>) -> Result<Next, Fault> {
+        match (self.state, *method) {
+            (
+                State::StartOk,
+                Method::ConnectionStartOk {
+                    client_properties,
+                    mechanism,
+                    response,
+                    ..
+                },
+            ) => self.start_ok(client_properties, mechanism, response),
+            (
+                State::TuneOk,
+                Method::ConnectionTuneOk {
+                    channel_max,
+                    frame_max,
+                    heartbeat,
+                },
+            ) => self.tune_ok(channel_max, frame_max, heartbeat, method.id()),
+            (State::Open, Method::ConnectionOpen { virtual_host, .. }) => {
+                self.state = State::Opening;
+                Ok(Next::Open(virtual_host.into()))
+            }
+            _ => Err(self.unexpected(method.id())),
+        }
+    }
+
+    fn unexpected(&self, method: (u16, u16)) -> Fault {
+        let state = match self.state {
+            State::Header | State::StartOk => "starting",
+            State::LoggingIn => "securing",
+            State::TuneOk => "tuning",
+            State::Open | State::Opening => "opening",
+            State::Running => "running",
+        };
+        let text = format!("unexpected method in connection state {state}");
+        Fault::new(Code::ChannelError, &text, method)
+    }
+
+    fn start_ok(
+        &mut self,
+        properties: Table<'_>,
+        mechanism: &str,
+        response: &[u8],
+    ) -> Result<Next, Fault> {
+        self.capabilities = capabilities(properties);
+        self.mechanism = mechanism.into();
+        let fault = |code, text: &str| Fault::new(code, text, (10, 11));
+        let login = match mechanism {
+            "PLAIN" => plain(response),
+            "AMQPLAIN" => amqplain(response),
+            other => {
+                let text = format!("unknown authentication mechanism '{other}'");
+                return Err(fault(Code::CommandInvalid, &text));
+            }
+        };
+        let text = format!("invalid {mechanism} response");
+        let (user, password) = login.ok_or_else(|| fault(Code::SyntaxError, &text))?;
+        self.state = State::LoggingIn;
+        Ok(Next::Login {
+            user: user.into(),
+            password: password.into(),
+        })
+    }
+
+    /// The login is right: limits are offered.
+    pub fn logged_in(&mut self, out: &mut Outbox) {
+        let Limits {
+            channel_max,
+            frame_max,
+            heartbeat_s: heartbeat,
+            ..
+        } = self.limits;
+        out.method(
+            0,
+            &Method::ConnectionTune {
+                channel_max,
+                frame_max,
+                heartbeat,
+            },
+        );
+        self.state = State::TuneOk;
+    }
+
+    /// The login is wrong.
+    #[must_use]
+    pub fn refused(&self) -> Fault {
+        let text = format!(
+            "Login was refused using authentication mechanism {}. For details see the broker \
+             logfile.",
+            self.mechanism
+        );
+        Fault::new(Code::AccessRefused, &text, (0, 0))
+    }
+
+    fn tune_ok(
+        &mut self,
+        channel_max: u16,
+        frame_max: u32,
+        heartbeat_s: u16,
+        method: (u16, u16),
+    ) -> Result<Next, Fault> {
+        let limits = self.limits;
+        let check = |name, value, min, max| negotiable(name, value, min, max, method);
+        check(
+            "channel_max",
+            u32::from(channel_max),
+            1,
+            u32::from(limits.channel_max),
+        )?;
+        check("frame_max", frame_max, FRAME_MAX_MIN, limits.frame_max)?;
+        self.negotiated = Negotiated {
+            channel_max,
+            frame_max,
+            heartbeat_s,
+        };
+        self.state = State::Open;
+        Ok(Next::Tuned)
+    }
+
+    /// The vhost is open.
+    pub fn opened(&mut self, out: &mut Outbox) {
+        out.method(0, &Method::ConnectionOpenOk { known_hosts: "" });
+        self.state = State::Running;
+    }
+}
+
+/// A client's value must lie between the protocol's minimum and what was offered; 0 means no limit.
+fn negotiable(name: &str, value: u32, min: u32, max: u32, method: (u16, u16)) -> Result<(), Fault> {
+    let text = if max != 0 && value == 0 {
+        format!("negotiated {name} = 0 (no limit) is higher than the maximum allowed value ({max})")
+    } else if max != 0 && value > max {
+        format!("negotiated {name} = {value} is higher than the maximum allowed value ({max})")
+    } else if value != 0 && value < min {
+        format!("negotiated {name} = {value} is lower than the minimum allowed value ({min})")
+    } else {
+        return Ok(());
+    };
+    Err(Fault::new(Code::NotAllowed, &text, method))
+}
+
+/// RFC 4616: authorisation identity, user and password with a NUL in front of the latter two.
+fn plain(response: &[u8]) -> Option<(&str, &[u8])> {
+    let mut parts = response.splitn(3, |octet| *octet == 0);
+    let (_identity, user, password) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((std::str::from_utf8(user).ok()?, password))
+}
+
+/// RabbitMQ's AMQPLAIN: the content of a table with LOGIN and PASSWORD.
+fn amqplain(response: &[u8]) -> Option<(&str, &[u8])> {
+    let table = Table::parse(response).ok()?;
+    let Some(Value::LongString(password)) = table.get("PASSWORD") else {
+        return None;
+    };
+    Some((table.get("LOGIN")?.as_str()?, password))
+}
+
+fn capabilities(properties: Table<'_>) -> Capabilities {
+    let Some(Value::Table(table)) = properties.get("capabilities") else {
+        return Capabilities::default();
+    };
+    let has = |key| table.get(key) == Some(Value::Bool(true));
+    Capabilities {
+        consumer_cancel_notify: has("consumer_cancel_notify"),
+        blocked: has("connection.blocked"),
+        authentication_failure_close: has("authentication_failure_close"),
+    }
+}
+
+fn start(out: &mut Outbox) {
+    let yes = Value::Bool(true);
+    let capabilities = TableWriter::new()
+        .with("publisher_confirms", yes)
+        .with("exchange_exchange_bindings", yes)
+        .with("basic.nack", yes)
+        .with("consumer_cancel_notify", yes)
+        .with("connection.blocked", yes)
+        .with("authentication_failure_close", yes)
+        .with("per_consumer_qos", yes);
+    let text = |text: &'static str| Value::LongString(text.as_bytes());
+    let properties = TableWriter::new()
+        .with("capabilities", Value::Table(capabilities.table()))
+        .with("platform", text("Rust"))
+        .with("product", text("Ringtail"))
+        .with("ringtail_version", text(env!("CARGO_PKG_VERSION")))
+        .with("version", text(COMPATIBLE_VERSION));
+    let method = Method::ConnectionStart {
+        version_major: 0,
+        version_minor: 9,
+        server_properties: properties.table(),
+        mechanisms: MECHANISMS.as_bytes(),
+        locales: b"en_US",
+    };
+    out.method(0, &method);
+}

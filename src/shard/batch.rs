@@ -1,0 +1,345 @@
+//! What one endpoint sends another at the end of a turn: packed records, large bodies by reference,
+//! and controls, in one order.
+//!
+//! The buffers of a batch go back to its sender once it has been read, so a message that crosses
+//! cores costs no allocation and no shared count, unless its body is a large one.
+
+use std::collections::VecDeque;
+
+use amqp::{Reader, WireError, Writer};
+use model::queue::Settle;
+use model::{Body, ChannelId, ConnId, ConsumerId, Message, QueueId, Ticket};
+
+use super::message::Control;
+
+/// Records for one peer, in order.
+#[derive(Debug, Default)]
+pub struct Batch {
+    records: Vec<u8>,
+    bodies: VecDeque<Body>,
+    controls: VecDeque<Control>,
+}
+
+/// A message as it crosses: its record, and its body if that is not in the record.
+#[derive(Debug)]
+pub struct Carried<'a> {
+    record: &'a [u8],
+    body: Option<Body>,
+}
+
+impl Carried<'_> {
+    /// The message.
+    #[must_use]
+    pub fn message(&self) -> Message<'_> {
+        Message::new(self.record, self.body.as_ref())
+    }
+}
+
+/// One record, read.
+#[derive(Debug)]
+pub enum Record<'a> {
+    /// A message for queues of the receiving home.
+    Enqueue {
+        /// Their ids, eight octets each.
+        queues: QueueIds<'a>,
+        /// The message.
+        carried: Carried<'a>,
+    },
+    /// A message for a consumer of the receiving shard.
+    Deliver {
+        /// To whom, and the home's number.
+        to: Addressed,
+        /// The message.
+        carried: Carried<'a>,
+    },
+    /// A message for a basic.get of the receiving shard.
+    Got {
+        /// The question.
+        ticket: Ticket,
+        /// Messages that stay ready.
+        remaining: u32,
+        /// To whom, and the home's number.
+        to: Addressed,
+        /// The message.
+        carried: Carried<'a>,
+    },
+    /// A channel settles deliveries of a queue.
+    Settle {
+        /// The queue.
+        queue: QueueId,
+        /// The channel.
+        channel: ChannelId,
+        /// The home's number.
+        number: u64,
+        /// All up to the number, not only that one.
+        up_to: bool,
+        /// What becomes of them.
+        how: Settle,
+    },
+    /// Deliveries have left for a connection's socket.
+    Credit {
+        /// The connection.
+        conn: ConnId,
+        /// How many octets of them.
+        octets: u64,
+    },
+    /// How far a home is with what the receiver sent it to enqueue.
+    Watermark(Watermark),
+    /// A control.
+    Control(Control),
+}
+
+/// The progress of one home for one source, counted since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Watermark {
+    /// Enqueues applied.
+    pub applied: u64,
+    /// Octets of those.
+    pub octets: u64,
+    /// Enqueues whose persistent messages are on disk where that is asked for.
+    pub durable: u64,
+}
+
+/// Where a delivery goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addressed {
+    /// The connection.
+    pub conn: ConnId,
+    /// The channel.
+    pub channel: ChannelId,
+    /// The consumer; 0 for a basic.get.
+    pub consumer: ConsumerId,
+    /// The queue.
+    pub queue: QueueId,
+    /// The home's number; 0: nothing to settle.
+    pub number: u64,
+    /// It was delivered before.
+    pub redelivered: bool,
+}
+
+/// A list of queue ids in a record.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueIds<'a>(&'a [u8]);
+
+impl QueueIds<'_> {
+    /// The ids.
+    pub fn iter(&self) -> impl Iterator<Item = QueueId> {
+        let (ids, _) = self.0.as_chunks::<8>();
+        ids.iter().map(|id| QueueId(u64::from_be_bytes(*id)))
+    }
+}
+
+const ENQUEUE: u8 = 1;
+const DELIVER: u8 = 2;
+const GOT: u8 = 3;
+const SETTLE: u8 = 4;
+const CREDIT: u8 = 5;
+const WATERMARK: u8 = 6;
+const CONTROL: u8 = 7;
+
+impl Batch {
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Octets of packed records; bodies by reference are not counted.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Forgets what was read; buffers of ordinary size are kept.
+    pub fn clear(&mut self) {
+        const KEPT: usize = 1024 * 1024;
+        self.records.clear();
+        self.records.shrink_to(KEPT);
+        self.bodies.clear();
+        self.controls.clear();
+    }
+
+    /// Adds a message for queues of the home this batch goes to.
+    pub fn enqueue(
+        &mut self,
+        queues: impl ExactSizeIterator<Item = QueueId>,
+        message: Message<'_>,
+    ) {
+        let mut writer = Writer::new(&mut self.records);
+        writer.octet(ENQUEUE);
+        writer.long(queues.len() as u32);
+        queues.for_each(|queue| writer.longlong(queue.0));
+        self.message(message);
+    }
+
+    /// Adds a delivery.
+    pub fn deliver(&mut self, to: Addressed, message: Message<'_>) {
+        let mut writer = Writer::new(&mut self.records);
+        writer.octet(DELIVER);
+        write_address(&mut writer, to);
+        self.message(message);
+    }
+
+    /// Adds the answer to a basic.get.
+    pub fn got(&mut self, ticket: Ticket, remaining: u32, to: Addressed, message: Message<'_>) {
+        let mut writer = Writer::new(&mut self.records);
+        writer.octet(GOT);
+        writer.longlong(ticket.0);
+        writer.long(remaining);
+        write_address(&mut writer, to);
+        self.message(message);
+    }
+
+    /// Adds a settle.
+    pub fn settle(
+        &mut self,
+        queue: QueueId,
+        channel: ChannelId,
+        number: u64,
+        up_to: bool,
+        how: Settle,
+    ) {
+        let mut writer = Writer::new(&mut self.records);
+        writer.octet(SETTLE);
+        writer.longlong(queue.0);
+        writer.longlong(channel.0);
+        writer.longlong(number);
+        writer.octet(u8::from(up_to));
+        writer.octet(how as u8);
+    }
+
+    /// Adds credit that returns to a home.
+    pub fn credit(&mut self, conn: ConnId, octets: u64) {
+        let mut writer = Writer::new(&mut self.records);
+        writer.octet(CREDIT);
+        writer.longlong(conn.0);
+        writer.longlong(octets);
+    }
+
+    /// Adds a home's progress.
+    pub fn watermark(&mut self, mark: Watermark) {
+        let mut writer = Writer::new(&mut self.records);
+        writer.octet(WATERMARK);
+        writer.longlong(mark.applied);
+        writer.longlong(mark.octets);
+        writer.longlong(mark.durable);
+    }
+
+    /// Adds a control.
+    pub fn control(&mut self, control: Control) {
+        self.records.push(CONTROL);
+        self.controls.push_back(control);
+    }
+
+    fn message(&mut self, message: Message<'_>) {
+        let mut writer = Writer::new(&mut self.records);
+        writer.octet(u8::from(message.large_body().is_some()));
+        writer.longstr(message.record());
+        self.bodies.extend(message.large_body().cloned());
+    }
+
+    /// The record at `at`, which moves behind it. `None` at the end.
+    pub fn next(&mut self, at: &mut usize) -> Option<Record<'_>> {
+        let rest = self.records.get(*at..)?;
+        if rest.is_empty() {
+            return None;
+        }
+        let mut reader = Reader::new(rest);
+        let record = read(&mut reader, &mut self.bodies, &mut self.controls);
+        debug_assert!(record.is_ok(), "a batch reads as it was written");
+        *at += rest.len() - reader.rest().len();
+        record.ok().flatten()
+    }
+}
+
+fn read<'a>(
+    reader: &mut Reader<'a>,
+    bodies: &mut VecDeque<Body>,
+    controls: &mut VecDeque<Control>,
+) -> Result<Option<Record<'a>>, WireError> {
+    Ok(Some(match reader.octet()? {
+        ENQUEUE => {
+            let count = reader.long()? as usize;
+            let queues = QueueIds(reader.take(count * 8)?);
+            Record::Enqueue {
+                queues,
+                carried: read_message(reader, bodies)?,
+            }
+        }
+        DELIVER => {
+            let to = read_address(reader)?;
+            Record::Deliver {
+                to,
+                carried: read_message(reader, bodies)?,
+            }
+        }
+        GOT => {
+            let ticket = Ticket(reader.longlong()?);
+            let remaining = reader.long()?;
+            let to = read_address(reader)?;
+            Record::Got {
+                ticket,
+                remaining,
+                to,
+                carried: read_message(reader, bodies)?,
+            }
+        }
+        SETTLE => read_settle(reader)?,
+        CREDIT => Record::Credit {
+            conn: ConnId(reader.longlong()?),
+            octets: reader.longlong()?,
+        },
+        WATERMARK => Record::Watermark(Watermark {
+            applied: reader.longlong()?,
+            octets: reader.longlong()?,
+            durable: reader.longlong()?,
+        }),
+        _ => return Ok(controls.pop_front().map(Record::Control)),
+    }))
+}
+
+fn read_settle<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, WireError> {
+    Ok(Record::Settle {
+        queue: QueueId(reader.longlong()?),
+        channel: ChannelId(reader.longlong()?),
+        number: reader.longlong()?,
+        up_to: reader.octet()? == 1,
+        how: match reader.octet()? {
+            0 => Settle::Ack,
+            1 => Settle::Requeue,
+            _ => Settle::Drop,
+        },
+    })
+}
+
+fn read_message<'a>(
+    reader: &mut Reader<'a>,
+    bodies: &mut VecDeque<Body>,
+) -> Result<Carried<'a>, WireError> {
+    let large = reader.octet()? == 1;
+    let record = reader.longstr()?;
+    Ok(Carried {
+        record,
+        body: if large { bodies.pop_front() } else { None },
+    })
+}
+
+fn write_address(writer: &mut Writer<'_>, to: Addressed) {
+    writer.longlong(to.conn.0);
+    writer.longlong(to.channel.0);
+    writer.longlong(to.consumer.0);
+    writer.longlong(to.queue.0);
+    writer.longlong(to.number);
+    writer.octet(u8::from(to.redelivered));
+}
+
+fn read_address(reader: &mut Reader<'_>) -> Result<Addressed, WireError> {
+    Ok(Addressed {
+        conn: ConnId(reader.longlong()?),
+        channel: ChannelId(reader.longlong()?),
+        consumer: ConsumerId(reader.longlong()?),
+        queue: QueueId(reader.longlong()?),
+        number: reader.longlong()?,
+        redelivered: reader.octet()? == 1,
+    })
+}

@@ -1,0 +1,106 @@
+//! Methods on channel 0: the handshake's questions and the end of a connection.
+
+use amqp::{Code, Method};
+use model::session::Next;
+use model::{ChannelId, ConnId, Fault, Name, Now};
+
+use super::clients::Then;
+use super::conn::Phase;
+use super::message::{Answer, Request};
+use super::questions::Call;
+use super::shard::Shard;
+
+impl Shard {
+    pub(super) fn connection_method(&mut self, id: ConnId, method: &Method<'_>, now: Now) {
+        let Some(conn) = self.clients.get(id) else { return };
+        match (conn.phase, method) {
+            (Phase::ClosedByServer, Method::ConnectionCloseOk {}) => self.leave(id),
+            (Phase::ClosedByServer, Method::ConnectionClose { .. }) => {
+                self.clients.send(id, 0, &Method::ConnectionCloseOk {});
+                self.leave(id);
+            }
+            (Phase::Alive, Method::ConnectionClose { .. }) => self.close_connection(id),
+            (Phase::Alive, _) if conn.handshake.running() => self.running_method(id, method, now),
+            (Phase::Alive, _) => self.handshake_method(id, method, now),
+            _ => {}
+        }
+    }
+
+    fn leave(&mut self, id: ConnId) {
+        if let Some(conn) = self.clients.get(id) {
+            conn.phase = Phase::Leaving;
+            self.clients.touch(id);
+        }
+    }
+
+    fn running_method(&mut self, id: ConnId, method: &Method<'_>, now: Now) {
+        let fault = match method {
+            Method::ConnectionUpdateSecret { .. } => {
+                Fault::new(Code::NotImplemented, "connection.update-secret", method.id())
+            }
+            _ => {
+                let text = "unexpected method in connection state running";
+                Fault::new(Code::ChannelError, text, method.id())
+            }
+        };
+        self.fail(id, 0, &fault, now);
+    }
+
+    fn handshake_method(&mut self, id: ConnId, method: &Method<'_>, now: Now) {
+        let Some(conn) = self.clients.get(id) else { return };
+        let loopback = conn.info.peer.ip().to_canonical().is_loopback();
+        match conn.handshake.method(method) {
+            Err(fault) => self.fail(id, 0, &fault, now),
+            Ok(Next::Wait) => {}
+            Ok(Next::Tuned) => self.arm(id, now),
+            Ok(Next::Login { user, password }) => {
+                conn.user = user.clone();
+                let request = Request::Login { user, password, loopback };
+                self.ask_for_connection(id, request, Then::Login);
+            }
+            Ok(Next::Open(vhost)) => {
+                let user = conn.user.clone();
+                let request = Request::OpenVhost { user, vhost: vhost.clone() };
+                self.ask_for_connection(id, request, Then::OpenVhost(vhost));
+            }
+        }
+    }
+
+    fn ask_for_connection(&mut self, id: ConnId, request: Request, then: Then) {
+        let call = Call { conn: id, number: 0, channel: ChannelId(0), payload: &[] };
+        self.ask(call, request, then);
+    }
+
+    pub(super) fn login_answered(&mut self, id: ConnId, answer: &Answer, now: Now) {
+        let Some(conn) = self.clients.get(id).filter(|conn| conn.phase == Phase::Alive) else {
+            return;
+        };
+        if *answer == Answer::LoggedIn {
+            conn.handshake.logged_in(&mut conn.outbox);
+            self.clients.touch(id);
+        } else if conn.handshake.capabilities().authentication_failure_close {
+            let fault = conn.handshake.refused();
+            self.fail(id, 0, &fault, now);
+        } else {
+            // The specification's way to refuse a login: the socket is closed without a word.
+            self.leave(id);
+        }
+    }
+
+    pub(super) fn vhost_answered(&mut self, id: ConnId, vhost: Name, answer: &Answer, now: Now) {
+        let Some(conn) = self.clients.get(id).filter(|conn| conn.phase == Phase::Alive) else {
+            return;
+        };
+        let text = match answer {
+            Answer::Done => {
+                conn.vhost = vhost;
+                conn.handshake.opened(&mut conn.outbox);
+                self.clients.touch(id);
+                return;
+            }
+            Answer::NoVhost => format!("vhost {vhost} not found"),
+            _ => format!("access to vhost '{vhost}' refused for user '{}'", conn.user),
+        };
+        self.fail(id, 0, &Fault::new(Code::NotAllowed, &text, (10, 40)), now);
+    }
+}

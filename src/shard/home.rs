@@ -1,0 +1,247 @@
+//! The queues this shard is home of, and the flow credit of the connections they deliver to.
+
+use model::queue::{Delivery, Outlet, Queue, Settle};
+use model::{
+    ChannelId, ConnId, ConsumerSpec, Map, Message, Name, QueueId, QueueSpec, Refusal, Resource, Seed,
+    ShardId, Ticket,
+};
+
+use super::batch::Addressed;
+use super::clients::Clients;
+use super::message::{Control, QueueAnswer};
+use super::peers::Peers;
+use crate::store::Store;
+
+/// Octets of deliveries that a home may have on the way to one connection.
+pub const CREDIT_OCTETS: i64 = 256 * 1024;
+
+/// What a message counts in windows and credits: its octets and what goes around them.
+#[inline]
+pub(super) fn cost(message: Message<'_>) -> u64 {
+    const AROUND: u64 = 64;
+    let body = message.large_body().map_or(0, |_| message.body_len());
+    (message.record().len() + body) as u64 + AROUND
+}
+
+/// A queue with its names.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub queue: Queue,
+    pub vhost: Name,
+    pub name: Name,
+    pub durable: bool,
+}
+
+impl Kept {
+    pub fn resource(&self) -> Resource {
+        Resource::queue(&self.vhost, &self.name)
+    }
+}
+
+/// The flow credit of one connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    octets: i64,
+    /// Queues with consumers that wait for credit.
+    stalled: Vec<QueueId>,
+}
+
+/// The queues of a shard.
+#[derive(Debug)]
+pub(super) struct Home {
+    pub queues: Map<QueueId, Kept>,
+    pub links: Map<ConnId, Link>,
+    /// Which queues hold something of a channel.
+    pub channels: Map<ChannelId, Vec<QueueId>>,
+    /// Octets of memory the queues hold.
+    pub pinned: usize,
+    resident_max: usize,
+    seed: Seed,
+}
+
+/// What queues do to the rest of the shard.
+pub(super) struct Door<'a> {
+    pub me: ShardId,
+    pub clients: &'a mut Clients,
+    pub peers: &'a mut Peers,
+    pub links: &'a mut Map<ConnId, Link>,
+    pub store: &'a mut Store,
+}
+
+impl Outlet for Door<'_> {
+    #[inline]
+    fn open(&mut self, queue: QueueId, conn: ConnId) -> bool {
+        let Some(link) = self.links.get_mut(&conn) else { return false };
+        if link.octets > 0 {
+            return true;
+        }
+        if link.stalled.last() != Some(&queue) {
+            link.stalled.push(queue);
+        }
+        false
+    }
+
+    #[inline]
+    fn deliver(&mut self, delivery: Delivery<'_>) {
+        let cost = cost(delivery.message);
+        if let Some(link) = self.links.get_mut(&delivery.conn) {
+            link.octets -= cost as i64;
+        }
+        let to = addressed(&delivery);
+        let there = delivery.conn.origin();
+        if there == self.me {
+            self.clients.deliver(self.me, to, delivery.message);
+        } else {
+            self.peers.get(there).out.deliver(to, delivery.message);
+        }
+    }
+
+    fn got(&mut self, ticket: Ticket, remaining: u32, delivery: Delivery<'_>) {
+        let to = addressed(&delivery);
+        let there = ticket.origin();
+        if there == self.me {
+            self.clients.got(self.me, ticket, remaining, to, delivery.message);
+        } else {
+            self.peers.get(there).out.got(ticket, remaining, to, delivery.message);
+        }
+    }
+
+    fn empty(&mut self, ticket: Ticket) {
+        if ticket.origin() == self.me {
+            self.clients.empty(ticket);
+        } else {
+            let answer = Control::QueueAnswer(ticket, QueueAnswer::Empty);
+            self.peers.get(ticket.origin()).out.control(answer);
+        }
+    }
+
+    fn spill(&mut self, queue: QueueId, seq: u64, message: Message<'_>) {
+        self.store.spill(queue, seq, message);
+    }
+
+    fn fetch(&mut self, queue: QueueId, seq: u64) {
+        self.store.fetch(queue, seq);
+    }
+
+    fn forget(&mut self, queue: QueueId, seq: u64) {
+        self.store.forget(queue, seq);
+    }
+}
+
+fn addressed(delivery: &Delivery<'_>) -> Addressed {
+    Addressed {
+        conn: delivery.conn,
+        channel: delivery.channel,
+        consumer: delivery.consumer,
+        queue: delivery.queue,
+        number: delivery.number,
+        redelivered: delivery.redelivered,
+    }
+}
+
+impl Home {
+    pub fn new(seed: Seed, resident_max: usize) -> Self {
+        Self {
+            queues: Map::with_hasher(seed),
+            links: Map::with_hasher(seed),
+            channels: Map::with_hasher(seed),
+            pinned: 0,
+            resident_max,
+            seed,
+        }
+    }
+
+    pub fn create(&mut self, vhost: Name, spec: QueueSpec) {
+        let queue = Queue::new(spec.id, spec.auto_delete, self.resident_max, self.seed);
+        self.pinned += queue.pinned();
+        let kept = Kept { queue, vhost, name: spec.name, durable: spec.durable };
+        self.queues.insert(spec.id, kept);
+    }
+
+    /// Freezes a queue unless a condition forbids it; its ready messages.
+    pub fn freeze(&mut self, id: QueueId, if_unused: bool, if_empty: bool) -> Result<u32, Refusal> {
+        let Some(kept) = self.queues.get_mut(&id) else { return Ok(0) };
+        let ready = kept.queue.ready();
+        if kept.queue.frozen() {
+            return Ok(ready);
+        }
+        if if_unused && !kept.queue.consumers().is_empty() {
+            return Err(Refusal::InUse(kept.resource()));
+        }
+        if if_empty && ready > 0 {
+            return Err(Refusal::NotEmpty(kept.resource()));
+        }
+        kept.queue.freeze();
+        Ok(ready)
+    }
+
+    /// Gives a queue up; its consumers, who are to be told.
+    pub fn drop_queue(&mut self, id: QueueId) -> Vec<ConsumerSpec> {
+        let Some(kept) = self.queues.remove(&id) else { return Vec::new() };
+        self.pinned -= kept.queue.pinned();
+        kept.queue.consumers().iter().cloned().collect()
+    }
+
+    /// Works on a queue and keeps count of its memory. `None`: there is no such queue.
+    #[inline]
+    pub fn with<R>(
+        &mut self,
+        id: QueueId,
+        door: (ShardId, &mut Clients, &mut Peers, &mut Store),
+        work: impl FnOnce(&mut Queue, &mut Door<'_>) -> R,
+    ) -> Option<R> {
+        let kept = self.queues.get_mut(&id)?;
+        let before = kept.queue.pinned();
+        let (me, clients, peers, store) = door;
+        let mut door = Door { me, clients, peers, links: &mut self.links, store };
+        let result = work(&mut kept.queue, &mut door);
+        self.pinned = self.pinned + kept.queue.pinned() - before;
+        Some(result)
+    }
+
+    /// Remembers that the queue may hold something of the channel.
+    pub fn involve(&mut self, channel: ChannelId, queue: QueueId) {
+        let queues = self.channels.entry(channel).or_default();
+        if !queues.contains(&queue) {
+            queues.push(queue);
+        }
+    }
+
+    /// Opens flow credit for a connection unless it has some.
+    pub fn link(&mut self, conn: ConnId) {
+        let fresh = || Link { octets: CREDIT_OCTETS, stalled: Vec::new() };
+        self.links.entry(conn).or_insert_with(fresh);
+    }
+
+    /// Returns credit; the queues that may go on.
+    pub fn credit(&mut self, conn: ConnId, octets: u64) -> Vec<QueueId> {
+        let Some(link) = self.links.get_mut(&conn) else { return Vec::new() };
+        // Never more than what was taken, which was below i64::MAX.
+        link.octets += octets as i64;
+        if link.octets >= CREDIT_OCTETS / 2 {
+            std::mem::take(&mut link.stalled)
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+/// A settle as it came from a channel.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settlement {
+    pub queue: QueueId,
+    pub channel: ChannelId,
+    pub number: u64,
+    pub up_to: bool,
+    pub how: Settle,
+}
+
+/// Applies a settle to a queue and lets the queue go on.
+pub(super) fn settle(queue: &mut Queue, door: &mut Door<'_>, what: Settlement) {
+    if what.up_to {
+        queue.settle_up_to(what.channel, what.number, what.how);
+    } else {
+        queue.settle(what.channel, what.number, what.how);
+    }
+    queue.dispatch(door);
+}

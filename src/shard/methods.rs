@@ -1,0 +1,156 @@
+//! Methods on channels: one place where each is handed to the file that obeys it.
+
+use amqp::{Code, Method};
+use model::queue::Settle;
+use model::{ChannelId, ConnId, Fault, Now, Refusal};
+
+use super::questions::Call;
+use super::shard::Shard;
+
+impl Shard {
+    /// Obeys a method; `payload` is its encoded form.
+    pub(super) fn method(
+        &mut self,
+        id: ConnId,
+        number: u16,
+        method: &Method<'_>,
+        payload: &[u8],
+        now: Now,
+    ) {
+        if number == 0 {
+            return self.connection_method(id, method, now);
+        }
+        let result = match *method {
+            Method::ChannelOpen { .. } => self.open_channel(id, number),
+            Method::ChannelClose { .. } => {
+                self.close_channel(id, number);
+                Ok(())
+            }
+            Method::ChannelCloseOk {} => {
+                self.channel_close_ok(id, number);
+                Ok(())
+            }
+            _ => self.channel_method(id, number, method, payload, now),
+        };
+        if let Err(fault) = result {
+            self.fail(id, number, &fault, now);
+        }
+    }
+
+    fn channel_method(
+        &mut self,
+        id: ConnId,
+        number: u16,
+        method: &Method<'_>,
+        payload: &[u8],
+        now: Now,
+    ) -> Result<(), Fault> {
+        let channel = self.clients.get(id).and_then(|conn| conn.channel(number));
+        let Some(channel) = channel.map(|channel| channel.id) else { return Ok(()) };
+        let call = Call { conn: id, number, channel, payload };
+        let result = match method.id().0 {
+            40 => self.exchange_method(call, method),
+            50 => self.queue_method(call, method, now),
+            60 => self.basic_method(call, method, now),
+            _ => self.other_method(call, method)?,
+        };
+        result.map_err(|refusal| refusal.fault(method.id()))
+    }
+
+    fn basic_method(
+        &mut self,
+        call: Call<'_>,
+        method: &Method<'_>,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        match *method {
+            Method::BasicAck { delivery_tag, multiple } => {
+                self.settle(call, delivery_tag, multiple, Settle::Ack)
+            }
+            Method::BasicNack { delivery_tag, multiple, requeue } => {
+                self.settle(call, delivery_tag, multiple, unwanted(requeue))
+            }
+            Method::BasicReject { delivery_tag, requeue } => {
+                self.settle(call, delivery_tag, false, unwanted(requeue))
+            }
+            Method::BasicQos { .. } => self.qos(call, method),
+            Method::BasicConsume { .. } => self.consume(call, method, now),
+            Method::BasicCancel { consumer_tag, nowait } => {
+                self.cancel(call, consumer_tag, nowait, now);
+                Ok(())
+            }
+            Method::BasicGet { queue, no_ack, .. } => self.get(call, queue, no_ack, now),
+            // The client answers a basic.cancel of ours.
+            Method::BasicCancelOk { .. } => Ok(()),
+            _ => Err(not_built(method)),
+        }
+    }
+
+    fn other_method(
+        &mut self,
+        call: Call<'_>,
+        method: &Method<'_>,
+    ) -> Result<Result<(), Refusal>, Fault> {
+        let reply = match *method {
+            Method::ConfirmSelect { nowait } => {
+                self.select_confirms(call);
+                if nowait {
+                    return Ok(Ok(()));
+                }
+                Method::ConfirmSelectOk {}
+            }
+            Method::ChannelFlow { active: true } => Method::ChannelFlowOk { active: true },
+            Method::ChannelFlow { active: false } => {
+                return Ok(Err(Refusal::NotImplemented("active=false".into())));
+            }
+            Method::ChannelFlowOk { .. } => return Ok(Ok(())),
+            // Tickets of AMQP 0-8; every client that asks gets the same.
+            Method::AccessRequest { .. } => Method::AccessRequestOk { ticket: 1 },
+            Method::TxSelect {} | Method::TxCommit {} | Method::TxRollback {} => {
+                return Ok(Err(not_built(method)));
+            }
+            _ => {
+                let text = format!("unexpected method {} on a channel", method.name());
+                return Err(Fault::new(Code::CommandInvalid, &text, method.id()));
+            }
+        };
+        self.clients.send(call.conn, call.number, &reply);
+        Ok(Ok(()))
+    }
+
+    fn open_channel(&mut self, id: ConnId, number: u16) -> Result<(), Fault> {
+        let channel: ChannelId = self.ids.fresh();
+        let Some(conn) = self.clients.get(id) else { return Ok(()) };
+        let open = (20, 10);
+        if conn.channel(number).is_some() {
+            return Err(Fault::new(Code::ChannelError, "second 'channel.open' seen", open));
+        }
+        let max = conn.handshake.negotiated().channel_max;
+        if max != 0 && number > max {
+            let text = format!(
+                "number of channels opened ({}) has reached the negotiated channel_max ({max})",
+                conn.numbers().len()
+            );
+            return Err(Fault::new(Code::NotAllowed, &text, open));
+        }
+        conn.add_channel(number, channel);
+        self.clients.send(id, number, &Method::ChannelOpenOk { channel_id: &[] });
+        Ok(())
+    }
+
+    fn select_confirms(&mut self, call: Call<'_>) {
+        let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
+        if let Some(channel) = channel {
+            channel.confirms.get_or_insert_default();
+        }
+    }
+}
+
+fn unwanted(requeue: bool) -> Settle {
+    if requeue { Settle::Requeue } else { Settle::Drop }
+}
+
+pub(super) fn not_built(method: &Method<'_>) -> Refusal {
+    let (class, id) = method.id();
+    Refusal::NotImplemented(format!("{} ({class}, {id}) is not supported yet", method.name()))
+}

@@ -1,0 +1,138 @@
+//! The other endpoints as this shard sees them: what is to go there, and what it answered.
+
+use std::collections::VecDeque;
+
+use model::{ChannelId, ConnId, ShardId};
+
+use super::batch::{Batch, Watermark};
+
+/// Octets a shard may have sent to all its peers and not seen applied. Publishers beyond it are not
+/// read.
+const WINDOW_OCTETS: u64 = 4 * 1024 * 1024;
+
+/// A publish whose confirm waits for a home.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Awaiting {
+    /// The enqueue at that home.
+    pub enqueue: u64,
+    pub conn: ConnId,
+    pub channel: ChannelId,
+    /// The number of the publish on its channel.
+    pub publish: u64,
+}
+
+/// One endpoint; a shard is among its own peers, so that its own queues confirm like others.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    /// What goes there at the end of the turn.
+    pub out: Batch,
+    sent: u64,
+    sent_octets: u64,
+    answered: Watermark,
+    awaiting_applied: VecDeque<Awaiting>,
+    awaiting_durable: VecDeque<Awaiting>,
+    /// Connections that are not read until the window opens.
+    pub stalled: Vec<ConnId>,
+    /// What this shard has done for that one.
+    pub done: Watermark,
+    told: Watermark,
+}
+
+impl Peer {
+    /// Counts an enqueue sent there; gives its number.
+    pub fn send(&mut self, octets: u64) -> u64 {
+        self.sent += 1;
+        self.sent_octets += octets;
+        self.sent
+    }
+
+    /// Lets a confirm wait for the last enqueue.
+    pub fn wait(&mut self, awaiting: Awaiting, durable: bool) {
+        let list = if durable { &mut self.awaiting_durable } else { &mut self.awaiting_applied };
+        list.push_back(awaiting);
+    }
+
+    /// Octets sent and not applied.
+    pub fn outstanding(&self) -> u64 {
+        self.sent_octets - self.answered.octets
+    }
+
+    /// The progress of a home that has done everything.
+    pub fn all_sent(&self) -> Watermark {
+        Watermark { applied: self.sent, octets: self.sent_octets, durable: self.sent }
+    }
+
+    /// Takes the home's progress.
+    pub fn answered(&mut self, mark: Watermark) {
+        self.answered = mark;
+    }
+
+    /// A publish that the home's progress confirms.
+    pub fn confirmed(&mut self) -> Option<Awaiting> {
+        pop_up_to(&mut self.awaiting_applied, self.answered.applied)
+            .or_else(|| pop_up_to(&mut self.awaiting_durable, self.answered.durable))
+    }
+
+    /// The progress to tell that shard, if there is any.
+    pub fn news(&mut self) -> Option<Watermark> {
+        let news = self.done != self.told;
+        self.told = self.done;
+        news.then_some(self.done)
+    }
+
+    /// Counts an enqueue applied for that shard.
+    pub fn applied(&mut self, octets: u64) {
+        self.done.applied += 1;
+        self.done.octets += octets;
+    }
+
+    /// Confirms that wait.
+    pub fn waiting(&self) -> usize {
+        self.awaiting_applied.len() + self.awaiting_durable.len()
+    }
+}
+
+fn pop_up_to(list: &mut VecDeque<Awaiting>, enqueue: u64) -> Option<Awaiting> {
+    list.pop_front_if(|first| first.enqueue <= enqueue)
+}
+
+/// All endpoints: the shards, then the coordinator.
+#[derive(Debug)]
+pub(super) struct Peers {
+    list: Vec<Peer>,
+    window: u64,
+}
+
+impl Peers {
+    pub fn new(shards: u16) -> Self {
+        let list = (0..=shards).map(|_| Peer::default()).collect();
+        Self { list, window: WINDOW_OCTETS / u64::from(shards.max(2) - 1) }
+    }
+
+    pub fn get(&mut self, id: ShardId) -> &mut Peer {
+        // Ids are given out by this process, for the endpoints that there are.
+        &mut self.list[id.index()]
+    }
+
+    /// Whether publishers to the home must wait.
+    pub fn full(&mut self, id: ShardId) -> bool {
+        let window = self.window;
+        self.get(id).outstanding() > window
+    }
+
+    /// Whether publishers to the home may go on.
+    pub fn relaxed(&mut self, id: ShardId) -> bool {
+        let window = self.window;
+        self.get(id).outstanding() <= window / 2
+    }
+
+    pub fn shards(&self) -> u16 {
+        // One endpoint is the coordinator.
+        (self.list.len() - 1) as u16
+    }
+
+    /// Confirms that wait for any home.
+    pub fn waiting(&self) -> usize {
+        self.list.iter().map(Peer::waiting).sum()
+    }
+}

@@ -1,0 +1,232 @@
+//! One publish: routed by the local copy of the topology, then into local queues or to their homes.
+
+use amqp::properties::Basic;
+use amqp::{Method, Value};
+use model::{ConnId, Message, Now, QueueId, Refusal, Resource, ShardId, Targets};
+
+use super::conn::pause;
+use super::home::cost;
+use super::peers::Awaiting;
+use super::shard::Shard;
+
+/// What a publish needs to know of its channel.
+#[derive(Debug, Clone, Copy)]
+struct Publisher {
+    id: ConnId,
+    number: u16,
+    channel: model::ChannelId,
+    confirms: bool,
+    mandatory: bool,
+}
+
+impl Shard {
+    /// Publishes the message in the scratch draft.
+    #[inline]
+    pub(super) fn publish(&mut self, id: ConnId, number: u16, now: Now) {
+        let alarm = self.alarm;
+        let Some(conn) = self.clients.get(id) else { return };
+        conn.publisher = true;
+        if alarm {
+            conn.paused |= pause::ALARM;
+        }
+        let Some(channel) = conn.channel(number) else { return };
+        let publisher = Publisher {
+            id,
+            number,
+            channel: channel.id,
+            confirms: channel.confirms.is_some(),
+            mandatory: channel.mandatory,
+        };
+        let order = std::mem::take(&mut channel.draft_order);
+        if order != 0 {
+            self.received(order);
+        }
+        if alarm {
+            self.tell_blocked(id);
+        }
+        // Taken out, so that queues may write to any connection, this one too.
+        let mut draft = std::mem::take(&mut self.scratch);
+        let mut targets = std::mem::take(&mut self.targets);
+        targets.clear();
+        let message = draft.message();
+        match self.route(id, message, &mut targets) {
+            Ok(()) => self.routed(publisher, message, &targets),
+            Err(refusal) => {
+                let fault = refusal.fault((60, 40));
+                self.fail(id, number, &fault, now);
+            }
+        }
+        draft.reset();
+        self.scratch = draft;
+        self.targets = targets;
+    }
+
+    #[inline]
+    fn route(
+        &self,
+        id: ConnId,
+        message: Message<'_>,
+        targets: &mut Targets,
+    ) -> Result<(), Refusal> {
+        let Some((vhost_name, vhost)) = self.vhost(id) else { return Ok(()) };
+        let resource = || Resource::exchange(vhost_name, message.exchange());
+        let exchange =
+            vhost.exchange(message.exchange()).ok_or_else(|| Refusal::NotFound(resource()))?;
+        if exchange.spec.internal {
+            return Err(Refusal::InternalExchange(resource()));
+        }
+        let headers = || message.properties().basic().headers;
+        vhost.route(exchange, message.routing_key(), headers, targets);
+        Ok(())
+    }
+
+    #[inline]
+    fn routed(&mut self, publisher: Publisher, message: Message<'_>, targets: &Targets) {
+        let waits = match targets.queues() {
+            [] => {
+                if publisher.mandatory {
+                    self.give_back(publisher, message);
+                }
+                0
+            }
+            [(queue, home)] => {
+                self.enqueue(publisher, *home, std::iter::once(*queue), message)
+            }
+            many => {
+                let mut by_home = std::mem::take(&mut self.by_home);
+                by_home.clear();
+                by_home.extend(many.iter().map(|(queue, home)| (*home, *queue)));
+                by_home.sort_unstable();
+                let waits = self.enqueue_many(publisher, &by_home, message);
+                self.by_home = by_home;
+                waits
+            }
+        };
+        if publisher.confirms {
+            self.count_confirm(publisher, waits);
+        }
+    }
+
+    fn enqueue_many(
+        &mut self,
+        publisher: Publisher,
+        by_home: &[(ShardId, QueueId)],
+        message: Message<'_>,
+    ) -> u16 {
+        let homes = by_home.chunk_by(|one, other| one.0 == other.0);
+        homes
+            .map(|queues| {
+                let home = queues.first().map(|(home, _)| *home).unwrap_or_default();
+                self.enqueue(publisher, home, queues.iter().map(|(_, queue)| *queue), message)
+            })
+            .sum()
+    }
+
+    /// Puts a message into queues of one home; 1 if its confirm waits for that.
+    #[inline]
+    fn enqueue(
+        &mut self,
+        publisher: Publisher,
+        home: ShardId,
+        queues: impl ExactSizeIterator<Item = QueueId>,
+        message: Message<'_>,
+    ) -> u16 {
+        let here = home == self.me;
+        if here {
+            for queue in queues {
+                self.push(queue, message);
+            }
+            if !message.persistent() || !publisher.confirms {
+                return 0;
+            }
+        } else {
+            self.peers.get(home).out.enqueue(queues, message);
+        }
+        let peer = self.peers.get(home);
+        let enqueue = peer.send(cost(message));
+        if publisher.confirms {
+            let Publisher { id: conn, channel, .. } = publisher;
+            let publish = self.clients.next_publish(conn, publisher.number);
+            let awaiting = Awaiting { enqueue, conn, channel, publish };
+            self.peers.get(home).wait(awaiting, message.persistent());
+        }
+        if !here && self.peers.full(home) {
+            self.stall(publisher.id, home);
+        }
+        u16::from(publisher.confirms)
+    }
+
+    /// A message enters a queue of this shard; one that is gone drops it.
+    #[inline]
+    pub(super) fn push(&mut self, queue: QueueId, message: Message<'_>) {
+        self.with_queue(queue, |queue, door| queue.push(message, door));
+    }
+
+    /// The connection published more to a home than that has applied: it is not read for now.
+    fn stall(&mut self, id: ConnId, home: ShardId) {
+        let Some(conn) = self.clients.get(id) else { return };
+        if conn.paused & pause::WINDOW == 0 {
+            conn.paused |= pause::WINDOW;
+            self.peers.get(home).stalled.push(id);
+            self.clients.touch(id);
+        }
+    }
+
+    fn give_back(&mut self, publisher: Publisher, message: Message<'_>) {
+        let Some(conn) = self.clients.get(publisher.id) else { return };
+        let method = Method::BasicReturn {
+            reply_code: 312,
+            reply_text: "NO_ROUTE",
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+        };
+        let frame_max = conn.frame_max();
+        conn.outbox.method(publisher.number, &method);
+        conn.outbox.content(publisher.number, message, frame_max);
+        self.clients.touch(publisher.id);
+    }
+
+    #[inline]
+    fn count_confirm(&mut self, publisher: Publisher, waits: u16) {
+        let Publisher { id, number, .. } = publisher;
+        let channel = self.clients.get(id).and_then(|conn| conn.channel(number));
+        let Some(confirms) = channel.and_then(|channel| channel.confirms.as_mut()) else { return };
+        let due = confirms.due();
+        confirms.publish(waits);
+        if !due && confirms.due() {
+            self.clients.telling.push((id, number));
+        }
+    }
+}
+
+/// Refuses properties that mean something that is not built, and a user-id that is not the user's.
+#[inline]
+pub(super) fn check_properties(basic: &Basic<'_>, user: &str) -> Result<(), Refusal> {
+    if let Some(claimed) = basic.user_id
+        && claimed != user
+    {
+        return Err(Refusal::UserId { claimed: claimed.into(), user: user.into() });
+    }
+    if let Some(expiration) = basic.expiration {
+        let text = format!("invalid expiration '{expiration}': message TTL is not supported yet");
+        return Err(Refusal::InvalidProperty(text));
+    }
+    if basic.reply_to == Some("amq.rabbitmq.reply-to") {
+        return Err(Refusal::InvalidProperty("fast reply consumer does not exist".into()));
+    }
+    match basic.headers {
+        Some(headers) => check_headers(headers.iter()),
+        None => Ok(()),
+    }
+}
+
+fn check_headers<'a>(
+    mut headers: impl Iterator<Item = (&'a str, Value<'a>)>,
+) -> Result<(), Refusal> {
+    match headers.find(|(key, _)| matches!(*key, "CC" | "BCC")) {
+        Some((key, _)) => {
+            Err(Refusal::InvalidProperty(format!("invalid header '{key}': not supported yet")))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,68 @@
+//! ack, nack and reject: from tags of a channel to numbers of its queues' homes.
+
+use model::queue::Settle;
+use model::session::{Channel, Outstanding};
+use model::{ChannelId, QueueId, Refusal, ShardId};
+
+use super::home::{self, Settlement};
+use super::questions::Call;
+use super::shard::Shard;
+
+impl Shard {
+    pub(super) fn settle(
+        &mut self,
+        call: Call<'_>,
+        tag: u64,
+        multiple: bool,
+        how: Settle,
+    ) -> Result<(), Refusal> {
+        let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
+        let Some(channel) = channel else { return Ok(()) };
+        if !multiple {
+            let one = channel.unacked.remove(tag).ok_or(Refusal::UnknownDeliveryTag(tag))?;
+            self.settle_at_home(one, call.channel, false, how);
+            return Ok(());
+        }
+        for last in take_up_to(channel, tag)? {
+            self.settle_at_home(last, call.channel, true, how);
+        }
+        Ok(())
+    }
+
+    fn settle_at_home(&mut self, last: Outstanding, channel: ChannelId, up_to: bool, how: Settle) {
+        let Outstanding { queue, home, number } = last;
+        self.pass_settle(home, Settlement { queue, channel, number, up_to, how });
+    }
+
+    fn pass_settle(&mut self, home: ShardId, what: Settlement) {
+        let Settlement { queue, channel, number, up_to, how } = what;
+        if home == self.me {
+            self.settle_here(what);
+        } else {
+            self.peers.get(home).out.settle(queue, channel, number, up_to, how);
+        }
+    }
+
+    /// Applies a settle to a queue of this shard; one that is gone ignores it.
+    pub(super) fn settle_here(&mut self, what: Settlement) {
+        self.with_queue(what.queue, |queue, door| home::settle(queue, door, what));
+    }
+}
+
+/// Takes all deliveries up to a tag off a channel: the last of each queue. Tag 0 means all.
+fn take_up_to(channel: &mut Channel, tag: u64) -> Result<Vec<Outstanding>, Refusal> {
+    if tag != 0 && channel.unacked.get_mut(tag).is_none() {
+        return Err(Refusal::UnknownDeliveryTag(tag));
+    }
+    let up_to = if tag == 0 { u64::MAX } else { tag };
+    let mut last: Vec<Outstanding> = Vec::new();
+    let position =
+        |last: &[Outstanding], queue: QueueId| last.iter().rposition(|one| one.queue == queue);
+    while let Some((_, one)) = channel.unacked.pop_up_to(up_to) {
+        match position(&last, one.queue) {
+            Some(at) => last[at] = one,
+            None => last.push(one),
+        }
+    }
+    Ok(last)
+}

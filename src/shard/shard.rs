@@ -1,0 +1,240 @@
+//! The shard: what it is made of and how the shell drives it.
+
+use std::collections::{BTreeMap, BinaryHeap};
+
+use bytes::Bytes;
+use model::session::Limits;
+use model::{
+    ConnId, Draft, IdSource, Now, Outbox, QueueId, Seed, ShardId, Targets, Topology,
+};
+
+use super::batch::Batch;
+use super::clients::Clients;
+use super::closing::Releases;
+use super::conn::{Conn, ConnInfo, Phase};
+use super::home::{Door, Home};
+use super::peers::Peers;
+use super::timers::Due;
+use crate::store::Store;
+
+/// What a shard is started with.
+#[derive(Debug, Clone, Copy)]
+pub struct ShardConfig {
+    /// Its number.
+    pub id: ShardId,
+    /// How many shards there are.
+    pub shards: u16,
+    /// Randomness: names the server makes, seeds of hash maps.
+    pub seed: u64,
+    /// What clients are offered.
+    pub limits: Limits,
+    /// Octets of records a queue keeps in memory before the store gets them.
+    pub resident_max: usize,
+    /// Octets of large messages being received at once; beyond it only the oldest goes on.
+    pub receiving_max: usize,
+}
+
+impl ShardConfig {
+    /// The defaults for one of `shards` shards.
+    #[must_use]
+    pub fn new(id: ShardId, shards: u16, seed: u64) -> Self {
+        Self {
+            id,
+            shards,
+            seed,
+            limits: Limits::default(),
+            resident_max: usize::MAX,
+            receiving_max: 256 * 1024 * 1024,
+        }
+    }
+}
+
+/// What the shell does with a connection's socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Read it.
+    Open,
+    /// Do not read it now; it becomes dirty when that changes.
+    Paused,
+    /// Write what waits, shut the sending side, discard what comes for a moment, close.
+    Closing,
+}
+
+/// One core's broker.
+#[derive(Debug)]
+pub struct Shard {
+    pub(super) me: ShardId,
+    pub(super) limits: Limits,
+    pub(super) clients: Clients,
+    pub(super) home: Home,
+    pub(super) peers: Peers,
+    pub(super) store: Store,
+    pub(super) topology: Topology,
+    /// Every shard has applied the topology up to this version.
+    pub(super) settled: u64,
+    pub(super) releases: Releases,
+    pub(super) conn_ids: IdSource,
+    pub(super) ids: IdSource,
+    pub(super) rng: fastrand::Rng,
+    /// The message being published.
+    pub(super) scratch: Draft,
+    pub(super) targets: Targets,
+    /// The targets of a message with several, by home.
+    pub(super) by_home: Vec<(ShardId, QueueId)>,
+    pub(super) timers: BinaryHeap<Due>,
+    /// Connections that may be read again.
+    pub(super) resumed: Vec<ConnId>,
+    /// Memory is short: publishers are not read.
+    pub(super) alarm: bool,
+    pub(super) memory_told: usize,
+    /// Large messages being received, oldest first: the connection and the octets so far.
+    pub(super) receiving: BTreeMap<u64, (ConnId, usize)>,
+    pub(super) receiving_octets: usize,
+    pub(super) receiving_max: usize,
+    pub(super) receiving_next: u64,
+}
+
+impl Shard {
+    /// A shard without connections or queues; its topology comes from the coordinator.
+    #[must_use]
+    pub fn new(config: ShardConfig) -> Self {
+        let seed = Seed::new(config.seed);
+        Self {
+            me: config.id,
+            limits: config.limits,
+            clients: Clients::new(seed),
+            home: Home::new(seed, config.resident_max),
+            peers: Peers::new(config.shards),
+            store: Store::default(),
+            topology: Topology::new(seed),
+            settled: 0,
+            releases: Releases::new(seed),
+            conn_ids: IdSource::new(config.id),
+            ids: IdSource::new(config.id),
+            rng: fastrand::Rng::with_seed(config.seed),
+            scratch: Draft::default(),
+            targets: Targets::new(),
+            by_home: Vec::new(),
+            timers: BinaryHeap::new(),
+            resumed: Vec::new(),
+            alarm: false,
+            memory_told: 0,
+            receiving: BTreeMap::new(),
+            receiving_octets: 0,
+            receiving_max: config.receiving_max,
+            receiving_next: 1,
+        }
+    }
+
+    /// A connection was accepted.
+    pub fn opened(&mut self, info: ConnInfo, now: Now) -> ConnId {
+        let id: ConnId = self.conn_ids.fresh();
+        let conn = Conn::new(id, info, self.limits, now);
+        self.clients.conns.insert(id, Box::new(conn));
+        self.arm(id, now);
+        id
+    }
+
+    /// A chunk was read from the connection's socket. The shard may keep slices of it.
+    pub fn receive(&mut self, id: ConnId, chunk: &Bytes, now: Now) {
+        let Some(conn) = self.clients.get(id) else { return };
+        conn.received_us = now.monotonic_us;
+        if conn.paused != 0 || !conn.input.is_empty() {
+            conn.input.push_back(chunk.clone());
+            return;
+        }
+        let at = self.run(id, chunk, now);
+        if at < chunk.len()
+            && let Some(conn) = self.clients.get(id)
+        {
+            conn.input.push_front(chunk.slice(at..));
+        }
+    }
+
+    /// So many octets of the connection's output have left for its socket.
+    pub fn written(&mut self, id: ConnId, octets: usize, _now: Now) {
+        let Some(conn) = self.clients.get(id) else { return };
+        conn.wrote(octets);
+        self.pay(id);
+        self.resume_output(id);
+    }
+
+    /// The connection's socket is gone.
+    pub fn closed(&mut self, id: ConnId, _now: Now) {
+        self.let_go(id);
+        self.clients.conns.remove(&id);
+    }
+
+    /// What is to go to another endpoint.
+    pub fn outbound(&mut self, to: ShardId) -> &mut Batch {
+        &mut self.peers.get(to).out
+    }
+
+    /// The next connection whose output or gate changed.
+    pub fn next_dirty(&mut self) -> Option<ConnId> {
+        let id = self.clients.dirty.pop()?;
+        if let Some(conn) = self.clients.get(id) {
+            conn.dirty = false;
+        }
+        Some(id)
+    }
+
+    /// What is to be written to the connection's socket.
+    pub fn outbox(&mut self, id: ConnId) -> Option<&mut Outbox> {
+        self.clients.get(id).map(|conn| &mut conn.outbox)
+    }
+
+    /// What to do with the connection's socket; an unknown one is to be closed.
+    #[must_use]
+    pub fn gate(&self, id: ConnId) -> Gate {
+        match self.clients.conns.get(&id) {
+            None => Gate::Closing,
+            Some(conn) if conn.phase == Phase::Leaving => Gate::Closing,
+            Some(conn) if conn.paused != 0 || !conn.input.is_empty() => Gate::Paused,
+            Some(_) => Gate::Open,
+        }
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.clients.conns.len()
+    }
+
+    /// What is still held for clients: connections, consumers, unsettled deliveries, questions,
+    /// confirms, releases, credit. 0 when all clients are gone and everything has arrived.
+    #[must_use]
+    pub fn leftovers(&self) -> usize {
+        let queues = self.home.queues.values().map(|kept| &kept.queue);
+        self.clients.conns.len()
+            + self.clients.tickets.len()
+            + self.peers.waiting()
+            + self.releases.len()
+            + self.home.links.len()
+            + self.home.channels.len()
+            + self.receiving.len()
+            + queues.map(|queue| queue.consumers().len() + queue.unacked()).sum::<usize>()
+    }
+
+    /// Octets of memory that queues and half-received messages hold.
+    #[must_use]
+    pub fn pinned(&self) -> usize {
+        self.home.pinned + self.receiving_octets
+    }
+
+    /// Works on a queue of this shard. `None`: there is no such queue here.
+    #[inline]
+    pub(super) fn with_queue<R>(
+        &mut self,
+        id: QueueId,
+        work: impl FnOnce(&mut model::Queue, &mut Door<'_>) -> R,
+    ) -> Option<R> {
+        let door = (self.me, &mut self.clients, &mut self.peers, &mut self.store);
+        self.home.with(id, door, work)
+    }
+
+    /// The coordinator's endpoint.
+    pub(super) fn coordinator(&self) -> ShardId {
+        ShardId(self.peers.shards())
+    }
+}

@@ -1,0 +1,147 @@
+//! Deadlines of connections: handshake, heartbeats both ways, the end of a close.
+
+use std::cmp::{Ordering, Reverse};
+
+use model::{ConnId, Now};
+
+use super::conn::{Conn, Phase};
+use super::shard::Shard;
+
+/// How long a client may take to answer connection.close, as RabbitMQ's CLOSING_TIMEOUT.
+const CLOSE_OK_US: u64 = 30_000_000;
+
+/// When a connection is to be looked at; the earliest comes first out of a heap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Due {
+    at_us: u64,
+    conn: ConnId,
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        Reverse((self.at_us, self.conn)).cmp(&Reverse((other.at_us, other.conn)))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// What is due on a connection.
+enum Action {
+    Nothing,
+    Heartbeat,
+    GiveUp,
+}
+
+impl Conn {
+    fn heartbeat_us(&self) -> u64 {
+        u64::from(self.handshake.negotiated().heartbeat_s) * 1_000_000
+    }
+
+    /// Nothing was heard for between two and three intervals.
+    fn silent_at(&self) -> u64 {
+        let interval = self.heartbeat_us();
+        // Nothing can be heard on a socket that is not read.
+        if interval == 0 || self.paused != 0 {
+            return u64::MAX;
+        }
+        self.received_us + interval * 5 / 2
+    }
+
+    fn heartbeat_at(&self) -> u64 {
+        match self.heartbeat_us() {
+            0 => u64::MAX,
+            interval => self.sent_us + interval / 2,
+        }
+    }
+
+    fn deadline(&self, handshake_us: u64) -> u64 {
+        match self.phase {
+            Phase::Alive if !self.handshake.running() => self.opened_us + handshake_us,
+            Phase::Alive => self.silent_at().min(self.heartbeat_at()),
+            Phase::ClosedByServer => self.closing_us + CLOSE_OK_US,
+            Phase::ClosedByClient | Phase::Leaving => u64::MAX,
+        }
+    }
+
+    fn due(&self, handshake_us: u64, now: Now) -> Action {
+        let us = now.monotonic_us;
+        if self.deadline(handshake_us) > us {
+            return Action::Nothing;
+        }
+        let running = self.phase == Phase::Alive && self.handshake.running();
+        if running && self.silent_at() > us { Action::Heartbeat } else { Action::GiveUp }
+    }
+}
+
+impl Shard {
+    /// Sets a connection's timer if that is earlier than what is set.
+    pub(super) fn arm(&mut self, id: ConnId, now: Now) {
+        let handshake_us = self.limits.handshake_timeout_ms * 1000;
+        let Some(conn) = self.clients.get(id) else { return };
+        let at_us = conn.deadline(handshake_us).max(now.monotonic_us);
+        if at_us < conn.timer_us {
+            conn.timer_us = at_us;
+            self.timers.push(Due { at_us, conn: id });
+        }
+    }
+
+    /// When [`Shard::tick`] is to be called next, on the monotonic clock.
+    #[must_use]
+    pub fn next_deadline_us(&self) -> Option<u64> {
+        self.timers.peek().map(|due| due.at_us)
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Now) {
+        while let Some(due) = self.timers.peek().copied()
+            && due.at_us <= now.monotonic_us
+        {
+            self.timers.pop();
+            let Some(conn) = self.clients.get(due.conn) else { continue };
+            if conn.timer_us != due.at_us {
+                continue;
+            }
+            conn.timer_us = u64::MAX;
+            self.fire(due.conn, now);
+            self.rearm(due.conn, now);
+        }
+    }
+
+    /// The next look is at least a little later, whatever stands.
+    fn rearm(&mut self, id: ConnId, now: Now) {
+        const LEAST_US: u64 = 1000;
+        let later = Now { monotonic_us: now.monotonic_us + LEAST_US, ..now };
+        let paused_again_us = 1_000_000;
+        self.arm(id, later);
+        let Some(conn) = self.clients.get(id) else { return };
+        // A paused connection without heartbeats to send is looked at again when it is read.
+        if conn.timer_us == u64::MAX && conn.paused != 0 {
+            conn.timer_us = now.monotonic_us + paused_again_us;
+            self.timers.push(Due { at_us: conn.timer_us, conn: id });
+        }
+    }
+
+    fn fire(&mut self, id: ConnId, now: Now) {
+        let handshake_us = self.limits.handshake_timeout_ms * 1000;
+        let Some(conn) = self.clients.get(id) else { return };
+        match conn.due(handshake_us, now) {
+            Action::Nothing => {}
+            Action::Heartbeat => {
+                amqp::frame::write_heartbeat(conn.outbox.buffer());
+                conn.sent_us = now.monotonic_us;
+                self.clients.touch(id);
+            }
+            // Nobody is listening, so nothing is said.
+            Action::GiveUp => {
+                conn.phase = Phase::Leaving;
+                conn.paused = 0;
+                self.let_go(id);
+                self.clients.touch(id);
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What arrives from peers, and the end of a turn.
+
+use model::{ConnId, Now, ShardId};
+
+use super::batch::{Batch, Record, Watermark};
+use super::conn::{OUTPUT_MARK, pause};
+use super::home::{Settlement, cost};
+use super::message::Control;
+use super::shard::Shard;
+
+/// The coordinator is told of memory in steps of this many octets.
+const MEMORY_STEP: usize = 1024 * 1024;
+
+impl Shard {
+    /// A batch arrived from a peer; it is left empty.
+    pub fn mesh(&mut self, from: ShardId, batch: &mut Batch, now: Now) {
+        let mut at = 0;
+        while let Some(record) = batch.next(&mut at) {
+            self.record(from, record, now);
+        }
+        batch.clear();
+    }
+
+    fn record(&mut self, from: ShardId, record: Record<'_>, now: Now) {
+        match record {
+            Record::Enqueue { queues, carried } => {
+                let message = carried.message();
+                queues.iter().for_each(|queue| self.push(queue, message));
+                self.peers.get(from).applied(cost(message));
+            }
+            Record::Deliver { to, carried } => {
+                let message = carried.message();
+                if !self.clients.deliver(from, to, message) {
+                    self.peers.get(from).out.credit(to.conn, cost(message));
+                }
+            }
+            Record::Got { ticket, remaining, to, carried } => {
+                self.clients.got(from, ticket, remaining, to, carried.message());
+            }
+            Record::Settle { queue, channel, number, up_to, how } => {
+                self.settle_here(Settlement { queue, channel, number, up_to, how });
+            }
+            Record::Credit { conn, octets } => self.credit(conn, octets),
+            Record::Watermark(mark) => self.watermark(from, mark),
+            Record::Control(control) => self.control(from, control, now),
+        }
+    }
+
+    /// A home has applied more of what this shard sent it.
+    fn watermark(&mut self, home: ShardId, mark: Watermark) {
+        self.peers.get(home).answered(mark);
+        while let Some(done) = self.peers.get(home).confirmed() {
+            self.clients.confirm(done.conn, done.channel, done.publish);
+        }
+        if self.peers.relaxed(home) {
+            for id in std::mem::take(&mut self.peers.get(home).stalled) {
+                self.unpause(id, pause::WINDOW);
+            }
+        }
+    }
+
+    /// Flow credit of a connection returned: queues that waited for it go on.
+    fn credit(&mut self, conn: ConnId, octets: u64) {
+        for queue in self.home.credit(conn, octets) {
+            self.with_queue(queue, |queue, door| queue.reopen(conn, door));
+        }
+    }
+
+    /// Returns credit for deliveries that have left for the socket.
+    pub(super) fn pay(&mut self, id: ConnId) {
+        while let Some(owed) = self.clients.get(id).and_then(super::conn::Conn::paid) {
+            if owed.home == self.me {
+                self.credit(id, owed.octets);
+            } else {
+                self.peers.get(owed.home).out.credit(id, owed.octets);
+            }
+        }
+    }
+
+    /// Reads a connection on when its output has shrunk.
+    pub(super) fn resume_output(&mut self, id: ConnId) {
+        let unsent = self.clients.get(id).map_or(0, |conn| conn.unsent());
+        if unsent <= OUTPUT_MARK / 2 {
+            self.unpause(id, pause::OUTPUT);
+        }
+    }
+
+    /// Ends a turn: what its events led to goes to the outboxes and batches.
+    pub fn end_turn(&mut self, now: Now) {
+        loop {
+            self.go_on(now);
+            if !self.load() {
+                break;
+            }
+        }
+        self.confirm_own();
+        self.tell_sources();
+        self.clients.tell_confirms();
+        self.mark_sent(now);
+        self.tell_memory();
+    }
+
+    /// Takes records that the store has brought; false when there were none.
+    fn load(&mut self) -> bool {
+        let mut any = false;
+        while let Some(loaded) = self.store.next_loaded() {
+            any = true;
+            let (queue, seq) = (loaded.queue, loaded.seq);
+            self.with_queue(queue, |queue, door| queue.loaded(seq, loaded.message(), door));
+        }
+        any
+    }
+
+    /// This shard's own queues have applied everything, and the store calls it durable.
+    fn confirm_own(&mut self) {
+        let mark = self.peers.get(self.me).all_sent();
+        self.watermark(self.me, mark);
+    }
+
+    fn tell_sources(&mut self) {
+        for source in (0..self.peers.shards()).map(ShardId).filter(|source| *source != self.me) {
+            let peer = self.peers.get(source);
+            // What was appended to the store is durable; see there what that means.
+            peer.done.durable = peer.done.applied;
+            if let Some(mark) = peer.news() {
+                peer.out.watermark(mark);
+            }
+        }
+    }
+
+    /// Notes when output was made, and stops reading connections that do not take theirs.
+    fn mark_sent(&mut self, now: Now) {
+        for id in &self.clients.dirty {
+            let Some(conn) = self.clients.conns.get_mut(id) else { continue };
+            conn.sent_us = now.monotonic_us;
+            if conn.unsent() > OUTPUT_MARK {
+                conn.paused |= pause::OUTPUT;
+            }
+        }
+    }
+
+    fn tell_memory(&mut self) {
+        let pinned = self.pinned();
+        if pinned.abs_diff(self.memory_told) >= MEMORY_STEP {
+            self.memory_told = pinned;
+            let coordinator = self.coordinator();
+            self.peers.get(coordinator).out.control(Control::Memory(pinned as u64));
+        }
+    }
+}
