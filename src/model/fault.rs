@@ -145,9 +145,9 @@ impl Refusal {
             Refusal::MessageTooLarge { size, max } => {
                 format!("message size {size} is larger than configured max size {max}")
             }
-            Refusal::UserId { claimed, user } => format!(
-                "user_id property set to '{claimed}' but authenticated user was '{user}'"
-            ),
+            Refusal::UserId { claimed, user } => {
+                format!("user_id property set to '{claimed}' but authenticated user was '{user}'")
+            }
             Refusal::InvalidProperty(what) => what.clone(),
             Refusal::ExclusiveUse(what) => format!("{what} in exclusive use"),
         }

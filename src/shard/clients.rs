@@ -128,7 +128,9 @@ impl Clients {
     /// take it any more.
     #[inline]
     pub fn deliver(&mut self, home: ShardId, to: Addressed, message: Message<'_>) -> bool {
-        let Some(conn) = self.conns.get_mut(&to.conn) else { return false };
+        let Some(conn) = self.conns.get_mut(&to.conn) else {
+            return false;
+        };
         let delivered = conn.deliver(home, to, message);
         if !conn.dirty {
             conn.dirty = true;
@@ -157,7 +159,11 @@ impl Clients {
     /// Tells a basic.get that there is no message.
     pub fn empty(&mut self, ticket: Ticket) {
         if let Some(waiting) = self.answered(ticket) {
-            self.send(waiting.conn, waiting.number, &Method::BasicGetEmpty { cluster_id: "" });
+            self.send(
+                waiting.conn,
+                waiting.number,
+                &Method::BasicGetEmpty { cluster_id: "" },
+            );
         }
     }
 
@@ -185,14 +191,20 @@ impl Clients {
     /// The number of the publish a channel in confirm mode is making.
     pub fn next_publish(&mut self, id: ConnId, number: u16) -> u64 {
         let channel = self.get(id).and_then(|conn| conn.channel(number));
-        channel.and_then(|channel| channel.confirms.as_ref()).map_or(0, Confirms::next)
+        channel
+            .and_then(|channel| channel.confirms.as_ref())
+            .map_or(0, Confirms::next)
     }
 
     /// A publish is confirmed by one of its homes.
     pub fn confirm(&mut self, id: ConnId, channel: ChannelId, publish: u64) {
         let Some(conn) = self.get(id) else { return };
-        let Some((number, channel)) = conn.channel_by_id(channel) else { return };
-        let Some(confirms) = channel.confirms.as_mut() else { return };
+        let Some((number, channel)) = conn.channel_by_id(channel) else {
+            return;
+        };
+        let Some(confirms) = channel.confirms.as_mut() else {
+            return;
+        };
         let due = confirms.due();
         confirms.confirm(publish);
         if !due && confirms.due() {

@@ -7,9 +7,9 @@ use model::{ChannelId, ConnId, ConsumerId, Fault, Map, Now, Seed, ShardId};
 
 use super::clients::Then;
 use super::conn::Phase;
+use super::machine::Shard;
 use super::message::{Control, Request};
 use super::questions::Call;
-use super::shard::Shard;
 
 /// Channels that homes have not let go of yet.
 #[derive(Debug)]
@@ -54,8 +54,12 @@ impl Shard {
     }
 
     fn fail_channel(&mut self, id: ConnId, number: u16, fault: &Fault) {
-        let Some(conn) = self.clients.get(id) else { return };
-        let Some(channel) = conn.channel(number).filter(|channel| channel.state == State::Open)
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
+        let Some(channel) = conn
+            .channel(number)
+            .filter(|channel| channel.state == State::Open)
         else {
             return;
         };
@@ -72,12 +76,20 @@ impl Shard {
     }
 
     fn fail_connection(&mut self, id: ConnId, fault: &Fault, now: Now) {
-        let Some(conn) = self.clients.get(id).filter(|conn| conn.phase == Phase::Alive) else {
+        let Some(conn) = self
+            .clients
+            .get(id)
+            .filter(|conn| conn.phase == Phase::Alive)
+        else {
             return;
         };
         // After a framing error nothing that follows can be read, not even close-ok.
         let readable = fault.code != Code::FrameError;
-        conn.phase = if readable { Phase::ClosedByServer } else { Phase::Leaving };
+        conn.phase = if readable {
+            Phase::ClosedByServer
+        } else {
+            Phase::Leaving
+        };
         conn.closing_us = now.monotonic_us;
         conn.paused = 0;
         let (class_id, method_id) = fault.method;
@@ -128,8 +140,13 @@ impl Shard {
 
     /// The client has seen that the server closed a channel.
     pub(super) fn channel_close_ok(&mut self, id: ConnId, number: u16) {
-        let Some(conn) = self.clients.get(id) else { return };
-        if conn.channel(number).is_some_and(|channel| channel.state == State::ClosedByServer) {
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
+        if conn
+            .channel(number)
+            .is_some_and(|channel| channel.state == State::ClosedByServer)
+        {
             conn.remove_channel(number);
         }
     }
@@ -143,8 +160,12 @@ impl Shard {
 
     /// Tells every home that a channel is gone; says how many have yet to answer.
     fn release(&mut self, id: ConnId, number: u16) -> usize {
-        let Some(conn) = self.clients.get(id) else { return 0 };
-        let Some(channel) = conn.channel(number) else { return 0 };
+        let Some(conn) = self.clients.get(id) else {
+            return 0;
+        };
+        let Some(channel) = conn.channel(number) else {
+            return 0;
+        };
         let (channel_id, homes) = (channel.id, std::mem::take(&mut channel.homes));
         channel.barrier = None;
         let parked = std::mem::take(&mut channel.parked).len();
@@ -158,20 +179,33 @@ impl Shard {
             if home == self.me {
                 self.channel_gone(channel_id);
             } else {
-                self.peers.get(home).out.control(Control::ChannelGone(channel_id));
+                self.peers
+                    .get(home)
+                    .out
+                    .control(Control::ChannelGone(channel_id));
                 away += 1;
             }
         }
         if away > 0 {
-            self.releases.0.insert(channel_id, Release { conn: id, homes: away });
+            self.releases.0.insert(
+                channel_id,
+                Release {
+                    conn: id,
+                    homes: away,
+                },
+            );
         }
         away
     }
 
     /// A home has let go of a channel.
     pub(super) fn channel_released(&mut self, channel: ChannelId) {
-        let Some(id) = self.releases.one(channel) else { return };
-        let Some(conn) = self.clients.get(id) else { return };
+        let Some(id) = self.releases.one(channel) else {
+            return;
+        };
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
         if conn.phase != Phase::Alive {
             self.released_one(id);
             return;
@@ -185,7 +219,9 @@ impl Shard {
 
     /// The client closes the connection.
     pub(super) fn close_connection(&mut self, id: ConnId) {
-        let Some(conn) = self.clients.get(id) else { return };
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
         conn.phase = Phase::ClosedByClient;
         conn.paused = 0;
         self.let_go(id);
@@ -194,13 +230,24 @@ impl Shard {
 
     /// Lets go of everything a connection holds; once.
     pub(super) fn let_go(&mut self, id: ConnId) {
-        let Some(conn) = self.clients.get(id).filter(|conn| !conn.let_go) else { return };
+        let Some(conn) = self.clients.get(id).filter(|conn| !conn.let_go) else {
+            return;
+        };
         conn.let_go = true;
         let links = std::mem::take(&mut conn.links);
         let owns = conn.owns;
         // Channels that were closing before are among them: their homes have yet to answer too.
-        let mut releasing = self.releases.0.values().filter(|other| other.conn == id).count();
-        let numbers = self.clients.get(id).map(|conn| conn.numbers()).unwrap_or_default();
+        let mut releasing = self
+            .releases
+            .0
+            .values()
+            .filter(|other| other.conn == id)
+            .count();
+        let numbers = self
+            .clients
+            .get(id)
+            .map(|conn| conn.numbers())
+            .unwrap_or_default();
         for number in numbers {
             releasing += usize::from(self.release(id, number) > 0);
         }
@@ -209,7 +256,12 @@ impl Shard {
         }
         if owns {
             releasing += 1;
-            let call = Call { conn: id, number: 0, channel: ChannelId(0), payload: &[] };
+            let call = Call {
+                conn: id,
+                number: 0,
+                channel: ChannelId(0),
+                payload: &[],
+            };
             self.ask(call, Request::ConnectionGone(id), Then::Released);
         }
         if let Some(conn) = self.clients.get(id) {
@@ -235,7 +287,9 @@ impl Shard {
     }
 
     fn close_ok_if_released(&mut self, id: ConnId) {
-        let Some(conn) = self.clients.get(id) else { return };
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
         if conn.phase == Phase::ClosedByClient && conn.releasing == 0 {
             conn.phase = Phase::Leaving;
             self.clients.send(id, 0, &Method::ConnectionCloseOk {});
@@ -244,24 +298,30 @@ impl Shard {
 
     /// A consumer's queue is gone; the client is told if it can take that.
     pub(super) fn consumer_gone(&mut self, id: ConnId, channel: ChannelId, consumer: ConsumerId) {
-        let Some(conn) = self.clients.get(id) else { return };
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
         let notify = conn.handshake.capabilities().consumer_cancel_notify;
-        let Some((number, channel)) = conn.channel_by_id(channel) else { return };
-        let Some(gone) = channel.remove_consumer(consumer) else { return };
+        let Some((number, channel)) = conn.channel_by_id(channel) else {
+            return;
+        };
+        let Some(gone) = channel.remove_consumer(consumer) else {
+            return;
+        };
         if notify && channel.state == State::Open {
-            let method = Method::BasicCancel { consumer_tag: &gone.tag, nowait: true };
+            let method = Method::BasicCancel {
+                consumer_tag: &gone.tag,
+                nowait: true,
+            };
             self.clients.send(id, number, &method);
         }
     }
 
     /// A consumer that its queue did not take.
-    pub(super) fn forget_consumer(
-        &mut self,
-        id: ConnId,
-        channel: ChannelId,
-        consumer: ConsumerId,
-    ) {
-        let Some(conn) = self.clients.get(id) else { return };
+    pub(super) fn forget_consumer(&mut self, id: ConnId, channel: ChannelId, consumer: ConsumerId) {
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
         if let Some((_, channel)) = conn.channel_by_id(channel) {
             channel.remove_consumer(consumer);
         }

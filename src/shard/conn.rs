@@ -9,9 +9,7 @@ use amqp::{Assembler, Code, Frame, Parser, Properties, Step};
 use bytes::Bytes;
 use model::session::channel::State;
 use model::session::{Channel, Handshake, Limits};
-use model::{
-    ChannelId, ConnId, Draft, Fault, Message, Name, Now, Outbox, Refusal, ShardId,
-};
+use model::{ChannelId, Draft, Fault, Message, Name, Now, Outbox, Refusal, ShardId};
 
 use super::batch::Addressed;
 use super::home::cost;
@@ -69,7 +67,6 @@ pub(super) struct Owed {
 
 #[derive(Debug)]
 pub(super) struct Conn {
-    pub id: ConnId,
     pub info: ConnInfo,
     pub phase: Phase,
     pub handshake: Handshake,
@@ -113,7 +110,11 @@ pub(super) struct Conn {
 #[derive(Debug)]
 pub(super) enum Event<'a> {
     /// A method without content.
-    Method { channel: u16, method: Method<'a>, payload: &'a [u8] },
+    Method {
+        channel: u16,
+        method: Method<'a>,
+        payload: &'a [u8],
+    },
     /// A publish; its message is in the scratch draft.
     Publish { channel: u16 },
     /// Nothing yet.
@@ -124,11 +125,10 @@ pub(super) enum Event<'a> {
 pub(super) type Failure = (u16, Fault);
 
 impl Conn {
-    pub fn new(id: ConnId, info: ConnInfo, limits: Limits, now: Now) -> Self {
+    pub fn new(info: ConnInfo, limits: Limits, now: Now) -> Self {
         let handshake = Handshake::new(limits);
         let us = now.monotonic_us;
         Self {
-            id,
             info,
             phase: Phase::Alive,
             parser: Parser::new(handshake.negotiated().frame_max),
@@ -172,7 +172,10 @@ impl Conn {
     /// The channel with this identity and its number.
     #[inline]
     pub fn channel_by_id(&mut self, id: ChannelId) -> Option<(u16, &mut Channel)> {
-        let at = self.numbers.binary_search_by_key(&id, |(other, _)| *other).ok()?;
+        let at = self
+            .numbers
+            .binary_search_by_key(&id, |(other, _)| *other)
+            .ok()?;
         let number = self.numbers.get(at)?.1;
         Some((number, self.channel(number)?))
     }
@@ -213,7 +216,11 @@ impl Conn {
                 last.until = until;
                 last.octets += octets;
             }
-            _ => self.owed.push_back(Owed { until, home, octets }),
+            _ => self.owed.push_back(Owed {
+                until,
+                home,
+                octets,
+            }),
         }
     }
 
@@ -237,7 +244,10 @@ impl Conn {
         replayed: bool,
     ) -> Result<Option<Event<'a>>, Failure> {
         let number = match frame {
-            Frame::Method { channel: 0, payload } => return self.method_on_zero(payload),
+            Frame::Method {
+                channel: 0,
+                payload,
+            } => return self.method_on_zero(payload),
             Frame::Heartbeat { channel: 0 } => return Ok(None),
             Frame::Method { channel, .. }
             | Frame::Header { channel, .. }
@@ -250,7 +260,10 @@ impl Conn {
         if self.phase != Phase::Alive {
             return Ok(None);
         }
-        let Some(channel) = self.channels.get_mut(usize::from(number)).and_then(Option::as_mut)
+        let Some(channel) = self
+            .channels
+            .get_mut(usize::from(number))
+            .and_then(Option::as_mut)
         else {
             return unopened(number, frame);
         };
@@ -288,7 +301,9 @@ impl Conn {
             return false;
         }
         let delivery_tag = channel.deliver(to.queue, home, to.number);
-        let Some(consumer) = channel.consumer(to.consumer) else { return false };
+        let Some(consumer) = channel.consumer(to.consumer) else {
+            return false;
+        };
         let method = Method::BasicDeliver {
             consumer_tag: &consumer.tag,
             delivery_tag,
@@ -322,23 +337,40 @@ impl Conn {
 
     /// Tells which publishes of a channel are confirmed.
     pub fn tell_confirms(&mut self, number: u16) {
-        let channel = self.channels.get_mut(usize::from(number)).and_then(Option::as_mut);
-        let Some(confirms) = channel.and_then(|channel| channel.confirms.as_mut()) else { return };
+        let channel = self
+            .channels
+            .get_mut(usize::from(number))
+            .and_then(Option::as_mut);
+        let Some(confirms) = channel.and_then(|channel| channel.confirms.as_mut()) else {
+            return;
+        };
         let outbox = &mut self.outbox;
         confirms.tell(|delivery_tag, multiple| {
-            outbox.method(number, &Method::BasicAck { delivery_tag, multiple });
+            outbox.method(
+                number,
+                &Method::BasicAck {
+                    delivery_tag,
+                    multiple,
+                },
+            );
         });
     }
 
     fn method_on_zero<'a>(&self, payload: &'a [u8]) -> Result<Option<Event<'a>>, Failure> {
         match Method::read(payload) {
-            Ok(method) => Ok(Some(Event::Method { channel: 0, method, payload })),
+            Ok(method) => Ok(Some(Event::Method {
+                channel: 0,
+                method,
+                payload,
+            })),
             Err(error) => Err((0, amqp::assembler::SequenceError::from(error).into())),
         }
     }
 
     fn park<'a>(&mut self, number: u16, frame: Frame<'a>) -> Result<Option<Event<'a>>, Failure> {
-        let Some(channel) = self.channel(number) else { return Ok(None) };
+        let Some(channel) = self.channel(number) else {
+            return Ok(None);
+        };
         let before = channel.parked.len();
         write_frame(&mut channel.parked.later, frame);
         let more = channel.parked.len() - before;
@@ -357,11 +389,18 @@ impl Conn {
         scratch: &mut Draft,
     ) -> Result<Option<Event<'a>>, Fault> {
         let max = self.max_message_size;
-        let Some(channel) = self.channels.get_mut(usize::from(number)).and_then(Option::as_mut)
+        let Some(channel) = self
+            .channels
+            .get_mut(usize::from(number))
+            .and_then(Option::as_mut)
         else {
             return Ok(None);
         };
-        let Step::Header { body_size, properties } = channel.assembler.header(payload)? else {
+        let Step::Header {
+            body_size,
+            properties,
+        } = channel.assembler.header(payload)?
+        else {
             return Ok(None);
         };
         let publish = (60, 40);
@@ -371,7 +410,11 @@ impl Conn {
             return Err(Fault::new(Code::FrameError, &text, publish));
         }
         if body_size > max {
-            return Err(Refusal::MessageTooLarge { size: body_size, max }.fault(publish));
+            return Err(Refusal::MessageTooLarge {
+                size: body_size,
+                max,
+            }
+            .fault(publish));
         }
         let (properties, basic) = Properties::parse(properties)
             .map_err(amqp::assembler::SequenceError::from)
@@ -394,7 +437,9 @@ fn open_channel<'c>(
     channels: &'c mut [Option<Box<Channel>>],
     id: ChannelId,
 ) -> Option<(u16, &'c mut Channel)> {
-    let at = numbers.binary_search_by_key(&id, |(other, _)| *other).ok()?;
+    let at = numbers
+        .binary_search_by_key(&id, |(other, _)| *other)
+        .ok()?;
     let number = numbers.get(at)?.1;
     let channel = channels.get_mut(usize::from(number))?.as_deref_mut()?;
     (channel.state == State::Open).then_some((number, channel))
@@ -406,12 +451,25 @@ fn method<'a>(
     channel: &mut Channel,
     payload: &'a [u8],
 ) -> Result<Option<Event<'a>>, Fault> {
-    let Step::Method(method) = channel.assembler.method(payload)? else { return Ok(None) };
-    let Method::BasicPublish { exchange, routing_key, mandatory, immediate, .. } = method else {
+    let Step::Method(method) = channel.assembler.method(payload)? else {
+        return Ok(None);
+    };
+    let Method::BasicPublish {
+        exchange,
+        routing_key,
+        mandatory,
+        immediate,
+        ..
+    } = method
+    else {
         if method.has_content() {
             channel.assembler = Assembler::Idle;
         }
-        return Ok(Some(Event::Method { channel: number, method, payload }));
+        return Ok(Some(Event::Method {
+            channel: number,
+            method,
+            payload,
+        }));
     };
     if immediate {
         return Err(Refusal::NotImplemented("immediate=true".into()).fault((60, 40)));
@@ -428,7 +486,10 @@ fn body(
     chunk: &Bytes,
     scratch: &mut Draft,
 ) -> Result<bool, Failure> {
-    let step = channel.assembler.body(piece).map_err(|error| (0, error.into()))?;
+    let step = channel
+        .assembler
+        .body(piece)
+        .map_err(|error| (0, error.into()))?;
     channel.draft.body(piece, chunk);
     let complete = matches!(step, Step::Body { complete: true, .. });
     if complete {
@@ -441,7 +502,11 @@ fn body(
 fn closing_method(number: u16, payload: &[u8]) -> Result<Option<Event<'_>>, Fault> {
     Ok(match Method::read(payload) {
         Ok(method @ (Method::ChannelClose { .. } | Method::ChannelCloseOk {})) => {
-            Some(Event::Method { channel: number, method, payload })
+            Some(Event::Method {
+                channel: number,
+                method,
+                payload,
+            })
         }
         _ => None,
     })
@@ -449,15 +514,20 @@ fn closing_method(number: u16, payload: &[u8]) -> Result<Option<Event<'_>>, Faul
 
 /// On a number that is no open channel only open counts; a close-ok may be late.
 fn unopened(number: u16, frame: Frame<'_>) -> Result<Option<Event<'_>>, Failure> {
-    let Frame::Method { payload, .. } = frame else { return Err((0, unexpected())) };
+    let Frame::Method { payload, .. } = frame else {
+        return Err((0, unexpected()));
+    };
     match Method::read(payload) {
         Ok(Method::ChannelCloseOk {}) => Ok(None),
-        Ok(method @ Method::ChannelOpen { .. }) => {
-            Ok(Some(Event::Method { channel: number, method, payload }))
-        }
-        Ok(method) => {
-            Err((0, Fault::new(Code::ChannelError, "expected 'channel.open'", method.id())))
-        }
+        Ok(method @ Method::ChannelOpen { .. }) => Ok(Some(Event::Method {
+            channel: number,
+            method,
+            payload,
+        })),
+        Ok(method) => Err((
+            0,
+            Fault::new(Code::ChannelError, "expected 'channel.open'", method.id()),
+        )),
         Err(error) => Err((0, amqp::assembler::SequenceError::from(error).into())),
     }
 }

@@ -6,13 +6,15 @@ use model::{ChannelId, ConnId, Fault, Name, Now};
 
 use super::clients::Then;
 use super::conn::Phase;
+use super::machine::Shard;
 use super::message::{Answer, Request};
 use super::questions::Call;
-use super::shard::Shard;
 
 impl Shard {
     pub(super) fn connection_method(&mut self, id: ConnId, method: &Method<'_>, now: Now) {
-        let Some(conn) = self.clients.get(id) else { return };
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
         match (conn.phase, method) {
             (Phase::ClosedByServer, Method::ConnectionCloseOk {}) => self.leave(id),
             (Phase::ClosedByServer, Method::ConnectionClose { .. }) => {
@@ -35,9 +37,11 @@ impl Shard {
 
     fn running_method(&mut self, id: ConnId, method: &Method<'_>, now: Now) {
         let fault = match method {
-            Method::ConnectionUpdateSecret { .. } => {
-                Fault::new(Code::NotImplemented, "connection.update-secret", method.id())
-            }
+            Method::ConnectionUpdateSecret { .. } => Fault::new(
+                Code::NotImplemented,
+                "connection.update-secret",
+                method.id(),
+            ),
             _ => {
                 let text = "unexpected method in connection state running";
                 Fault::new(Code::ChannelError, text, method.id())
@@ -47,7 +51,9 @@ impl Shard {
     }
 
     fn handshake_method(&mut self, id: ConnId, method: &Method<'_>, now: Now) {
-        let Some(conn) = self.clients.get(id) else { return };
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
         let loopback = conn.info.peer.ip().to_canonical().is_loopback();
         match conn.handshake.method(method) {
             Err(fault) => self.fail(id, 0, &fault, now),
@@ -55,24 +61,40 @@ impl Shard {
             Ok(Next::Tuned) => self.arm(id, now),
             Ok(Next::Login { user, password }) => {
                 conn.user = user.clone();
-                let request = Request::Login { user, password, loopback };
+                let request = Request::Login {
+                    user,
+                    password,
+                    loopback,
+                };
                 self.ask_for_connection(id, request, Then::Login);
             }
             Ok(Next::Open(vhost)) => {
                 let user = conn.user.clone();
-                let request = Request::OpenVhost { user, vhost: vhost.clone() };
+                let request = Request::OpenVhost {
+                    user,
+                    vhost: vhost.clone(),
+                };
                 self.ask_for_connection(id, request, Then::OpenVhost(vhost));
             }
         }
     }
 
     fn ask_for_connection(&mut self, id: ConnId, request: Request, then: Then) {
-        let call = Call { conn: id, number: 0, channel: ChannelId(0), payload: &[] };
+        let call = Call {
+            conn: id,
+            number: 0,
+            channel: ChannelId(0),
+            payload: &[],
+        };
         self.ask(call, request, then);
     }
 
     pub(super) fn login_answered(&mut self, id: ConnId, answer: &Answer, now: Now) {
-        let Some(conn) = self.clients.get(id).filter(|conn| conn.phase == Phase::Alive) else {
+        let Some(conn) = self
+            .clients
+            .get(id)
+            .filter(|conn| conn.phase == Phase::Alive)
+        else {
             return;
         };
         if *answer == Answer::LoggedIn {
@@ -88,7 +110,11 @@ impl Shard {
     }
 
     pub(super) fn vhost_answered(&mut self, id: ConnId, vhost: Name, answer: &Answer, now: Now) {
-        let Some(conn) = self.clients.get(id).filter(|conn| conn.phase == Phase::Alive) else {
+        let Some(conn) = self
+            .clients
+            .get(id)
+            .filter(|conn| conn.phase == Phase::Alive)
+        else {
             return;
         };
         let text = match answer {

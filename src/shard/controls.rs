@@ -5,8 +5,8 @@ use model::queue::Get;
 use model::{ChannelId, ConsumerSpec, Now, QueueId, Refusal, ShardId, Ticket};
 
 use super::conn::pause;
+use super::machine::Shard;
 use super::message::{Control, QueueAnswer, QueueRequest};
-use super::shard::Shard;
 
 impl Shard {
     pub(super) fn control(&mut self, from: ShardId, control: Control, now: Now) {
@@ -22,10 +22,17 @@ impl Shard {
                 self.home.create(vhost, spec);
                 self.peers.get(from).out.control(Control::Created(id));
             }
-            Control::Freeze { queue, if_unused, if_empty } => {
+            Control::Freeze {
+                queue,
+                if_unused,
+                if_empty,
+            } => {
                 let frozen = self.home.freeze(queue, if_unused, if_empty);
                 self.with_queue(queue, |queue, door| queue.dispatch(door));
-                self.peers.get(from).out.control(Control::Frozen(queue, frozen));
+                self.peers
+                    .get(from)
+                    .out
+                    .control(Control::Frozen(queue, frozen));
             }
             Control::Drop(queue) => self.drop_queue(queue),
             Control::Alarm(on) => self.set_alarm(on),
@@ -35,7 +42,10 @@ impl Shard {
             Control::QueueAnswer(ticket, answer) => self.queue_answer(ticket, answer, now),
             Control::ChannelGone(channel) => {
                 self.channel_gone(channel);
-                self.peers.get(from).out.control(Control::ChannelReleased(channel));
+                self.peers
+                    .get(from)
+                    .out
+                    .control(Control::ChannelReleased(channel));
             }
             Control::ChannelReleased(channel) => self.channel_released(channel),
             Control::ConnGone(conn) => {
@@ -56,7 +66,10 @@ impl Shard {
 
     fn queue_asked(&mut self, from: ShardId, ticket: Ticket, queue: QueueId, what: QueueRequest) {
         if let Some(answer) = self.queue_request(ticket, queue, what) {
-            self.peers.get(from).out.control(Control::QueueAnswer(ticket, answer));
+            self.peers
+                .get(from)
+                .out
+                .control(Control::QueueAnswer(ticket, answer));
         }
         // What a new consumer gets comes behind its consume-ok.
         self.with_queue(queue, |queue, door| queue.dispatch(door));
@@ -69,7 +82,11 @@ impl Shard {
         id: QueueId,
         request: QueueRequest,
     ) -> Option<QueueAnswer> {
-        let kept = self.home.queues.get(&id).filter(|kept| !kept.queue.frozen());
+        let kept = self
+            .home
+            .queues
+            .get(&id)
+            .filter(|kept| !kept.queue.frozen());
         let cancels = matches!(request, QueueRequest::Cancel(_));
         let Some(kept) = kept else {
             // A consumer of a queue that goes away gets nothing more in any case.
@@ -87,20 +104,31 @@ impl Shard {
                 self.tell_unused(id, unused);
                 Some(QueueAnswer::Cancelled)
             }
-            QueueRequest::Get { conn, channel, no_ack } => {
+            QueueRequest::Get {
+                conn,
+                channel,
+                no_ack,
+            } => {
                 self.home.involve(channel, id);
-                let get = Get { ticket, conn, channel, no_ack };
+                let get = Get {
+                    ticket,
+                    conn,
+                    channel,
+                    no_ack,
+                };
                 self.with_queue(id, |queue, door| queue.get(get, door));
                 None
             }
-            QueueRequest::Purge => {
-                self.with_queue(id, |queue, door| queue.purge(door)).map(QueueAnswer::Purged)
-            }
+            QueueRequest::Purge => self
+                .with_queue(id, |queue, door| queue.purge(door))
+                .map(QueueAnswer::Purged),
         }
     }
 
     fn add_consumer(&mut self, id: QueueId, consumer: ConsumerSpec) -> QueueAnswer {
-        let Some(kept) = self.home.queues.get(&id) else { return QueueAnswer::Frozen(id) };
+        let Some(kept) = self.home.queues.get(&id) else {
+            return QueueAnswer::Frozen(id);
+        };
         if !kept.queue.admits(consumer.exclusive) {
             return QueueAnswer::Refused(Refusal::ExclusiveUse(kept.resource()));
         }
@@ -132,7 +160,13 @@ impl Shard {
 
     fn drop_queue(&mut self, id: QueueId) {
         self.store.forget_queue(id);
-        for ConsumerSpec { id: consumer, conn, channel, .. } in self.home.drop_queue(id) {
+        for ConsumerSpec {
+            id: consumer,
+            conn,
+            channel,
+            ..
+        } in self.home.drop_queue(id)
+        {
             let there = conn.origin();
             if there == self.me {
                 self.consumer_gone(conn, channel, consumer);
@@ -152,7 +186,9 @@ impl Shard {
         ids.sort_unstable();
         for id in ids {
             self.unpause(id, pause::ALARM);
-            let Some(conn) = self.clients.get(id) else { continue };
+            let Some(conn) = self.clients.get(id) else {
+                continue;
+            };
             if std::mem::take(&mut conn.blocked) {
                 self.clients.send(id, 0, &Method::ConnectionUnblocked {});
             }
@@ -161,10 +197,18 @@ impl Shard {
 
     /// Tells a publisher once why it is not read.
     pub(super) fn tell_blocked(&mut self, id: model::ConnId) {
-        let Some(conn) = self.clients.get(id) else { return };
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
         if conn.handshake.capabilities().blocked && !conn.blocked {
             conn.blocked = true;
-            self.clients.send(id, 0, &Method::ConnectionBlocked { reason: "low on memory" });
+            self.clients.send(
+                id,
+                0,
+                &Method::ConnectionBlocked {
+                    reason: "low on memory",
+                },
+            );
         }
         self.clients.touch(id);
     }

@@ -5,9 +5,9 @@ use model::{Name, Now, Refusal, Resource};
 
 use super::clients::{Reply, Then};
 use super::declare::clean;
+use super::machine::Shard;
 use super::message::{QueueRequest, Request};
 use super::questions::Call;
-use super::shard::Shard;
 
 impl Shard {
     pub(super) fn delete_exchange(
@@ -18,14 +18,20 @@ impl Shard {
         nowait: bool,
     ) -> Result<(), Refusal> {
         let name = clean(exchange);
-        let Some((vhost, _)) = self.vhost(call.conn) else { return Ok(()) };
+        let Some((vhost, _)) = self.vhost(call.conn) else {
+            return Ok(());
+        };
         if name.is_empty() {
             return Err(Refusal::DefaultExchange);
         }
         if name.starts_with("amq.") {
             return Err(Refusal::SystemExchange(Resource::exchange(vhost, &name)));
         }
-        let request = Request::DeleteExchange { vhost: vhost.clone(), name, if_unused };
+        let request = Request::DeleteExchange {
+            vhost: vhost.clone(),
+            name,
+            if_unused,
+        };
         let reply = Reply::ExchangeDeleteOk.unless(nowait);
         self.ask(call, request, Then::Reply(reply));
         Ok(())
@@ -45,7 +51,9 @@ impl Shard {
             Err(Refusal::NotFound(_)) => return self.delete_missing(call, name, nowait),
             Err(refusal) => return Err(refusal),
         }
-        let Some((vhost, _)) = self.vhost(call.conn) else { return Ok(()) };
+        let Some((vhost, _)) = self.vhost(call.conn) else {
+            return Ok(());
+        };
         let request = Request::DeleteQueue {
             vhost: vhost.clone(),
             name,
@@ -75,7 +83,13 @@ impl Shard {
         let name = self.queue_name(call, queue)?;
         let (spec, _) = self.usable_queue(call.conn, &name)?;
         let queue = (spec.id, spec.home);
-        self.ask_queue(call, queue, QueueRequest::Purge, Then::Purged { nowait }, now);
+        self.ask_queue(
+            call,
+            queue,
+            QueueRequest::Purge,
+            Then::Purged { nowait },
+            now,
+        );
         Ok(())
     }
 }

@@ -2,8 +2,8 @@
 
 use model::queue::{Delivery, Outlet, Queue, Settle};
 use model::{
-    ChannelId, ConnId, ConsumerSpec, Map, Message, Name, QueueId, QueueSpec, Refusal, Resource, Seed,
-    ShardId, Ticket,
+    ChannelId, ConnId, ConsumerSpec, Map, Message, Name, QueueId, QueueSpec, Refusal, Resource,
+    Seed, ShardId, Ticket,
 };
 
 use super::batch::Addressed;
@@ -29,7 +29,6 @@ pub(super) struct Kept {
     pub queue: Queue,
     pub vhost: Name,
     pub name: Name,
-    pub durable: bool,
 }
 
 impl Kept {
@@ -71,7 +70,9 @@ pub(super) struct Door<'a> {
 impl Outlet for Door<'_> {
     #[inline]
     fn open(&mut self, queue: QueueId, conn: ConnId) -> bool {
-        let Some(link) = self.links.get_mut(&conn) else { return false };
+        let Some(link) = self.links.get_mut(&conn) else {
+            return false;
+        };
         if link.octets > 0 {
             return true;
         }
@@ -100,9 +101,13 @@ impl Outlet for Door<'_> {
         let to = addressed(&delivery);
         let there = ticket.origin();
         if there == self.me {
-            self.clients.got(self.me, ticket, remaining, to, delivery.message);
+            self.clients
+                .got(self.me, ticket, remaining, to, delivery.message);
         } else {
-            self.peers.get(there).out.got(ticket, remaining, to, delivery.message);
+            self.peers
+                .get(there)
+                .out
+                .got(ticket, remaining, to, delivery.message);
         }
     }
 
@@ -154,13 +159,19 @@ impl Home {
     pub fn create(&mut self, vhost: Name, spec: QueueSpec) {
         let queue = Queue::new(spec.id, spec.auto_delete, self.resident_max, self.seed);
         self.pinned += queue.pinned();
-        let kept = Kept { queue, vhost, name: spec.name, durable: spec.durable };
+        let kept = Kept {
+            queue,
+            vhost,
+            name: spec.name,
+        };
         self.queues.insert(spec.id, kept);
     }
 
     /// Freezes a queue unless a condition forbids it; its ready messages.
     pub fn freeze(&mut self, id: QueueId, if_unused: bool, if_empty: bool) -> Result<u32, Refusal> {
-        let Some(kept) = self.queues.get_mut(&id) else { return Ok(0) };
+        let Some(kept) = self.queues.get_mut(&id) else {
+            return Ok(0);
+        };
         let ready = kept.queue.ready();
         if kept.queue.frozen() {
             return Ok(ready);
@@ -177,7 +188,9 @@ impl Home {
 
     /// Gives a queue up; its consumers, who are to be told.
     pub fn drop_queue(&mut self, id: QueueId) -> Vec<ConsumerSpec> {
-        let Some(kept) = self.queues.remove(&id) else { return Vec::new() };
+        let Some(kept) = self.queues.remove(&id) else {
+            return Vec::new();
+        };
         self.pinned -= kept.queue.pinned();
         kept.queue.consumers().iter().cloned().collect()
     }
@@ -193,7 +206,13 @@ impl Home {
         let kept = self.queues.get_mut(&id)?;
         let before = kept.queue.pinned();
         let (me, clients, peers, store) = door;
-        let mut door = Door { me, clients, peers, links: &mut self.links, store };
+        let mut door = Door {
+            me,
+            clients,
+            peers,
+            links: &mut self.links,
+            store,
+        };
         let result = work(&mut kept.queue, &mut door);
         self.pinned = self.pinned + kept.queue.pinned() - before;
         Some(result)
@@ -209,13 +228,18 @@ impl Home {
 
     /// Opens flow credit for a connection unless it has some.
     pub fn link(&mut self, conn: ConnId) {
-        let fresh = || Link { octets: CREDIT_OCTETS, stalled: Vec::new() };
+        let fresh = || Link {
+            octets: CREDIT_OCTETS,
+            stalled: Vec::new(),
+        };
         self.links.entry(conn).or_insert_with(fresh);
     }
 
     /// Returns credit; the queues that may go on.
     pub fn credit(&mut self, conn: ConnId, octets: u64) -> Vec<QueueId> {
-        let Some(link) = self.links.get_mut(&conn) else { return Vec::new() };
+        let Some(link) = self.links.get_mut(&conn) else {
+            return Vec::new();
+        };
         // Never more than what was taken, which was below i64::MAX.
         link.octets += octets as i64;
         if link.octets >= CREDIT_OCTETS / 2 {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use model::{ConnId, Now};
 
 use super::conn::{Conn, Event, PARKED_MARK, Phase, pause};
-use super::shard::Shard;
+use super::machine::Shard;
 
 /// What the parse loop stopped for.
 enum Stop<'a> {
@@ -22,7 +22,9 @@ impl Shard {
         if !self.header(id, chunk, &mut at) {
             return chunk.len();
         }
-        let Some(conn) = self.clients.get(id) else { return chunk.len() };
+        let Some(conn) = self.clients.get(id) else {
+            return chunk.len();
+        };
         let mut parser = std::mem::replace(&mut conn.parser, Parser::new(0));
         self.parse(id, &mut parser, chunk, &mut at, now);
         match self.clients.get(id) {
@@ -32,21 +34,20 @@ impl Shard {
         at
     }
 
-    fn parse(
-        &mut self,
-        id: ConnId,
-        parser: &mut Parser,
-        chunk: &Bytes,
-        at: &mut usize,
-        now: Now,
-    ) {
+    fn parse(&mut self, id: ConnId, parser: &mut Parser, chunk: &Bytes, at: &mut usize, now: Now) {
         loop {
-            let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+            let Some(conn) = self.clients.conns.get_mut(&id) else {
+                return;
+            };
             match advance(conn, parser, chunk, at, &mut self.scratch) {
                 Stop::Enough => break,
                 Stop::Event(Event::More) => {}
                 Stop::Event(Event::Publish { channel }) => self.publish(id, channel, now),
-                Stop::Event(Event::Method { channel, method, payload }) => {
+                Stop::Event(Event::Method {
+                    channel,
+                    method,
+                    payload,
+                }) => {
                     self.method(id, channel, &method, payload, now);
                 }
                 Stop::Failure((channel, fault)) => self.fail(id, channel, &fault, now),
@@ -57,7 +58,9 @@ impl Shard {
 
     /// Takes the protocol header; false when it is another one.
     fn header(&mut self, id: ConnId, chunk: &Bytes, at: &mut usize) -> bool {
-        let Some(conn) = self.clients.get(id) else { return false };
+        let Some(conn) = self.clients.get(id) else {
+            return false;
+        };
         if !conn.handshake.header_due() {
             return true;
         }
@@ -90,7 +93,9 @@ impl Shard {
 
     /// Ends a pause; the connection is read on when there is no other.
     pub(super) fn unpause(&mut self, id: ConnId, reason: u8) {
-        let Some(conn) = self.clients.get(id) else { return };
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
         if conn.paused & reason == 0 {
             return;
         }
@@ -102,7 +107,9 @@ impl Shard {
 
     /// Takes the input that waited.
     fn resume(&mut self, id: ConnId, now: Now) {
-        let Some(conn) = self.clients.get(id) else { return };
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
         // It was not read: what it did not send meanwhile is not held against it.
         conn.received_us = now.monotonic_us;
         for number in conn.numbers() {
@@ -124,18 +131,30 @@ impl Shard {
     /// Takes the frames that were parked behind a barrier, up to the next one.
     fn replay(&mut self, id: ConnId, number: u16, now: Now) {
         loop {
-            let Some(conn) = self.clients.get(id) else { return };
-            let Some(channel) = conn.channel(number) else { break };
-            if channel.barrier.is_some() || channel.parked.is_empty() || conn.paused & !pause::PARKED != 0
+            let Some(conn) = self.clients.get(id) else {
+                return;
+            };
+            let Some(channel) = conn.channel(number) else {
+                break;
+            };
+            if channel.barrier.is_some()
+                || channel.parked.is_empty()
+                || conn.paused & !pause::PARKED != 0
             {
                 break;
             }
-            let Some(channel) = conn.channel(number) else { break };
+            let Some(channel) = conn.channel(number) else {
+                break;
+            };
             let bytes = channel.parked.take();
             conn.parked -= bytes.len();
             let at = self.replay_some(id, number, &bytes, now);
-            let Some(conn) = self.clients.get(id) else { return };
-            let Some(channel) = conn.channel(number) else { break };
+            let Some(conn) = self.clients.get(id) else {
+                return;
+            };
+            let Some(channel) = conn.channel(number) else {
+                break;
+            };
             channel.parked.replaying = bytes.slice(at..);
             conn.parked += bytes.len() - at;
         }
@@ -148,22 +167,35 @@ impl Shard {
     fn replay_some(&mut self, id: ConnId, number: u16, bytes: &Bytes, now: Now) -> usize {
         let mut parser = Parser::new(0);
         let mut at = 0;
-        let channel_id = self.clients.get(id).and_then(|conn| Some(conn.channel(number)?.id));
+        let channel_id = self
+            .clients
+            .get(id)
+            .and_then(|conn| Some(conn.channel(number)?.id));
         loop {
-            let Some(conn) = self.clients.conns.get_mut(&id) else { return at };
+            let Some(conn) = self.clients.conns.get_mut(&id) else {
+                return at;
+            };
             let stopped = conn.paused & !pause::PARKED != 0;
-            let Some(channel) = conn.channel(number) else { return bytes.len() };
+            let Some(channel) = conn.channel(number) else {
+                return bytes.len();
+            };
             if Some(channel.id) != channel_id {
                 return bytes.len();
             }
             if channel.barrier.is_some() || stopped {
                 return at;
             }
-            let Ok(Some(frame)) = parser.next(bytes, &mut at) else { return bytes.len() };
+            let Ok(Some(frame)) = parser.next(bytes, &mut at) else {
+                return bytes.len();
+            };
             match conn.frame(frame, bytes, &mut self.scratch, true) {
                 Ok(None | Some(Event::More)) => {}
                 Ok(Some(Event::Publish { channel })) => self.publish(id, channel, now),
-                Ok(Some(Event::Method { channel, method, payload })) => {
+                Ok(Some(Event::Method {
+                    channel,
+                    method,
+                    payload,
+                })) => {
                     self.method(id, channel, &method, payload, now);
                 }
                 Err((channel, fault)) => self.fail(id, channel, &fault, now),

@@ -4,8 +4,8 @@ use amqp::{Code, Method};
 use model::queue::Settle;
 use model::{ChannelId, ConnId, Fault, Now, Refusal};
 
+use super::machine::Shard;
 use super::questions::Call;
-use super::shard::Shard;
 
 impl Shard {
     /// Obeys a method; `payload` is its encoded form.
@@ -46,8 +46,15 @@ impl Shard {
         now: Now,
     ) -> Result<(), Fault> {
         let channel = self.clients.get(id).and_then(|conn| conn.channel(number));
-        let Some(channel) = channel.map(|channel| channel.id) else { return Ok(()) };
-        let call = Call { conn: id, number, channel, payload };
+        let Some(channel) = channel.map(|channel| channel.id) else {
+            return Ok(());
+        };
+        let call = Call {
+            conn: id,
+            number,
+            channel,
+            payload,
+        };
         let result = match method.id().0 {
             40 => self.exchange_method(call, method),
             50 => self.queue_method(call, method, now),
@@ -64,18 +71,25 @@ impl Shard {
         now: Now,
     ) -> Result<(), Refusal> {
         match *method {
-            Method::BasicAck { delivery_tag, multiple } => {
-                self.settle(call, delivery_tag, multiple, Settle::Ack)
-            }
-            Method::BasicNack { delivery_tag, multiple, requeue } => {
-                self.settle(call, delivery_tag, multiple, unwanted(requeue))
-            }
-            Method::BasicReject { delivery_tag, requeue } => {
-                self.settle(call, delivery_tag, false, unwanted(requeue))
-            }
+            Method::BasicAck {
+                delivery_tag,
+                multiple,
+            } => self.settle(call, delivery_tag, multiple, Settle::Ack),
+            Method::BasicNack {
+                delivery_tag,
+                multiple,
+                requeue,
+            } => self.settle(call, delivery_tag, multiple, unwanted(requeue)),
+            Method::BasicReject {
+                delivery_tag,
+                requeue,
+            } => self.settle(call, delivery_tag, false, unwanted(requeue)),
             Method::BasicQos { .. } => self.qos(call, method),
             Method::BasicConsume { .. } => self.consume(call, method, now),
-            Method::BasicCancel { consumer_tag, nowait } => {
+            Method::BasicCancel {
+                consumer_tag,
+                nowait,
+            } => {
                 self.cancel(call, consumer_tag, nowait, now);
                 Ok(())
             }
@@ -120,10 +134,16 @@ impl Shard {
 
     fn open_channel(&mut self, id: ConnId, number: u16) -> Result<(), Fault> {
         let channel: ChannelId = self.ids.fresh();
-        let Some(conn) = self.clients.get(id) else { return Ok(()) };
+        let Some(conn) = self.clients.get(id) else {
+            return Ok(());
+        };
         let open = (20, 10);
         if conn.channel(number).is_some() {
-            return Err(Fault::new(Code::ChannelError, "second 'channel.open' seen", open));
+            return Err(Fault::new(
+                Code::ChannelError,
+                "second 'channel.open' seen",
+                open,
+            ));
         }
         let max = conn.handshake.negotiated().channel_max;
         if max != 0 && number > max {
@@ -134,12 +154,16 @@ impl Shard {
             return Err(Fault::new(Code::NotAllowed, &text, open));
         }
         conn.add_channel(number, channel);
-        self.clients.send(id, number, &Method::ChannelOpenOk { channel_id: &[] });
+        self.clients
+            .send(id, number, &Method::ChannelOpenOk { channel_id: &[] });
         Ok(())
     }
 
     fn select_confirms(&mut self, call: Call<'_>) {
-        let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
+        let channel = self
+            .clients
+            .get(call.conn)
+            .and_then(|conn| conn.channel(call.number));
         if let Some(channel) = channel {
             channel.confirms.get_or_insert_default();
         }
@@ -147,10 +171,17 @@ impl Shard {
 }
 
 fn unwanted(requeue: bool) -> Settle {
-    if requeue { Settle::Requeue } else { Settle::Drop }
+    if requeue {
+        Settle::Requeue
+    } else {
+        Settle::Drop
+    }
 }
 
 pub(super) fn not_built(method: &Method<'_>) -> Refusal {
     let (class, id) = method.id();
-    Refusal::NotImplemented(format!("{} ({class}, {id}) is not supported yet", method.name()))
+    Refusal::NotImplemented(format!(
+        "{} ({class}, {id}) is not supported yet",
+        method.name()
+    ))
 }

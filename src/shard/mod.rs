@@ -33,6 +33,7 @@ mod declare;
 mod delete;
 mod home;
 mod input;
+mod machine;
 pub mod message;
 mod methods;
 mod peers;
@@ -40,7 +41,7 @@ mod publish;
 mod questions;
 mod receiving;
 mod settle;
-mod shard;
+
 mod timers;
 mod turn;
 
@@ -48,6 +49,6 @@ pub use batch::Batch;
 pub use conn::{ConnInfo, OUTPUT_MARK, PARKED_MARK};
 pub use coordinator::{Coordinator, CoordinatorConfig};
 pub use home::CREDIT_OCTETS;
+pub use machine::{Gate, Shard, ShardConfig};
 pub use model::Outbox;
 pub use model::session::Limits;
-pub use shard::{Gate, Shard, ShardConfig};

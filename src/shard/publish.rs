@@ -6,8 +6,8 @@ use model::{ConnId, Message, Now, QueueId, Refusal, Resource, ShardId, Targets};
 
 use super::conn::pause;
 use super::home::cost;
+use super::machine::Shard;
 use super::peers::Awaiting;
-use super::shard::Shard;
 
 /// What a publish needs to know of its channel.
 #[derive(Debug, Clone, Copy)]
@@ -24,12 +24,16 @@ impl Shard {
     #[inline]
     pub(super) fn publish(&mut self, id: ConnId, number: u16, now: Now) {
         let alarm = self.alarm;
-        let Some(conn) = self.clients.get(id) else { return };
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
         conn.publisher = true;
         if alarm {
             conn.paused |= pause::ALARM;
         }
-        let Some(channel) = conn.channel(number) else { return };
+        let Some(channel) = conn.channel(number) else {
+            return;
+        };
         let publisher = Publisher {
             id,
             number,
@@ -68,10 +72,13 @@ impl Shard {
         message: Message<'_>,
         targets: &mut Targets,
     ) -> Result<(), Refusal> {
-        let Some((vhost_name, vhost)) = self.vhost(id) else { return Ok(()) };
+        let Some((vhost_name, vhost)) = self.vhost(id) else {
+            return Ok(());
+        };
         let resource = || Resource::exchange(vhost_name, message.exchange());
-        let exchange =
-            vhost.exchange(message.exchange()).ok_or_else(|| Refusal::NotFound(resource()))?;
+        let exchange = vhost
+            .exchange(message.exchange())
+            .ok_or_else(|| Refusal::NotFound(resource()))?;
         if exchange.spec.internal {
             return Err(Refusal::InternalExchange(resource()));
         }
@@ -89,9 +96,7 @@ impl Shard {
                 }
                 0
             }
-            [(queue, home)] => {
-                self.enqueue(publisher, *home, std::iter::once(*queue), message)
-            }
+            [(queue, home)] => self.enqueue(publisher, *home, std::iter::once(*queue), message),
             many => {
                 let mut by_home = std::mem::take(&mut self.by_home);
                 by_home.clear();
@@ -117,7 +122,12 @@ impl Shard {
         homes
             .map(|queues| {
                 let home = queues.first().map(|(home, _)| *home).unwrap_or_default();
-                self.enqueue(publisher, home, queues.iter().map(|(_, queue)| *queue), message)
+                self.enqueue(
+                    publisher,
+                    home,
+                    queues.iter().map(|(_, queue)| *queue),
+                    message,
+                )
             })
             .sum()
     }
@@ -145,9 +155,16 @@ impl Shard {
         let peer = self.peers.get(home);
         let enqueue = peer.send(cost(message));
         if publisher.confirms {
-            let Publisher { id: conn, channel, .. } = publisher;
+            let Publisher {
+                id: conn, channel, ..
+            } = publisher;
             let publish = self.clients.next_publish(conn, publisher.number);
-            let awaiting = Awaiting { enqueue, conn, channel, publish };
+            let awaiting = Awaiting {
+                enqueue,
+                conn,
+                channel,
+                publish,
+            };
             self.peers.get(home).wait(awaiting, message.persistent());
         }
         if !here && self.peers.full(home) {
@@ -164,7 +181,9 @@ impl Shard {
 
     /// The connection published more to a home than that has applied: it is not read for now.
     fn stall(&mut self, id: ConnId, home: ShardId) {
-        let Some(conn) = self.clients.get(id) else { return };
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
         if conn.paused & pause::WINDOW == 0 {
             conn.paused |= pause::WINDOW;
             self.peers.get(home).stalled.push(id);
@@ -173,7 +192,9 @@ impl Shard {
     }
 
     fn give_back(&mut self, publisher: Publisher, message: Message<'_>) {
-        let Some(conn) = self.clients.get(publisher.id) else { return };
+        let Some(conn) = self.clients.get(publisher.id) else {
+            return;
+        };
         let method = Method::BasicReturn {
             reply_code: 312,
             reply_text: "NO_ROUTE",
@@ -190,7 +211,9 @@ impl Shard {
     fn count_confirm(&mut self, publisher: Publisher, waits: u16) {
         let Publisher { id, number, .. } = publisher;
         let channel = self.clients.get(id).and_then(|conn| conn.channel(number));
-        let Some(confirms) = channel.and_then(|channel| channel.confirms.as_mut()) else { return };
+        let Some(confirms) = channel.and_then(|channel| channel.confirms.as_mut()) else {
+            return;
+        };
         let due = confirms.due();
         confirms.publish(waits);
         if !due && confirms.due() {
@@ -205,14 +228,19 @@ pub(super) fn check_properties(basic: &Basic<'_>, user: &str) -> Result<(), Refu
     if let Some(claimed) = basic.user_id
         && claimed != user
     {
-        return Err(Refusal::UserId { claimed: claimed.into(), user: user.into() });
+        return Err(Refusal::UserId {
+            claimed: claimed.into(),
+            user: user.into(),
+        });
     }
     if let Some(expiration) = basic.expiration {
         let text = format!("invalid expiration '{expiration}': message TTL is not supported yet");
         return Err(Refusal::InvalidProperty(text));
     }
     if basic.reply_to == Some("amq.rabbitmq.reply-to") {
-        return Err(Refusal::InvalidProperty("fast reply consumer does not exist".into()));
+        return Err(Refusal::InvalidProperty(
+            "fast reply consumer does not exist".into(),
+        ));
     }
     match basic.headers {
         Some(headers) => check_headers(headers.iter()),
@@ -224,9 +252,9 @@ fn check_headers<'a>(
     mut headers: impl Iterator<Item = (&'a str, Value<'a>)>,
 ) -> Result<(), Refusal> {
     match headers.find(|(key, _)| matches!(*key, "CC" | "BCC")) {
-        Some((key, _)) => {
-            Err(Refusal::InvalidProperty(format!("invalid header '{key}': not supported yet")))
-        }
+        Some((key, _)) => Err(Refusal::InvalidProperty(format!(
+            "invalid header '{key}': not supported yet"
+        ))),
         None => Ok(()),
     }
 }

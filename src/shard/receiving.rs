@@ -4,7 +4,7 @@
 use model::ConnId;
 
 use super::conn::pause;
-use super::shard::Shard;
+use super::machine::Shard;
 
 impl Shard {
     /// Counts what a connection's half-received messages hold, after a chunk.
@@ -46,12 +46,18 @@ impl Shard {
 
     /// A message is whole, or given up: others may go on.
     pub(super) fn received(&mut self, order: u64) {
-        let Some((_, octets)) = self.receiving.remove(&order) else { return };
+        let Some((_, octets)) = self.receiving.remove(&order) else {
+            return;
+        };
         self.receiving_octets -= octets;
         let all = self.receiving_octets <= self.receiving_max;
         let how_many = if all { self.receiving.len() } else { 1 };
-        let waiting: Vec<ConnId> =
-            self.receiving.values().take(how_many).map(|(conn, _)| *conn).collect();
+        let waiting: Vec<ConnId> = self
+            .receiving
+            .values()
+            .take(how_many)
+            .map(|(conn, _)| *conn)
+            .collect();
         for conn in waiting {
             self.unpause(conn, pause::DRAFTS);
         }

@@ -5,8 +5,8 @@ use model::session::{Channel, Outstanding};
 use model::{ChannelId, QueueId, Refusal, ShardId};
 
 use super::home::{self, Settlement};
+use super::machine::Shard;
 use super::questions::Call;
-use super::shard::Shard;
 
 impl Shard {
     pub(super) fn settle(
@@ -16,10 +16,18 @@ impl Shard {
         multiple: bool,
         how: Settle,
     ) -> Result<(), Refusal> {
-        let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
-        let Some(channel) = channel else { return Ok(()) };
+        let channel = self
+            .clients
+            .get(call.conn)
+            .and_then(|conn| conn.channel(call.number));
+        let Some(channel) = channel else {
+            return Ok(());
+        };
         if !multiple {
-            let one = channel.unacked.remove(tag).ok_or(Refusal::UnknownDeliveryTag(tag))?;
+            let one = channel
+                .unacked
+                .remove(tag)
+                .ok_or(Refusal::UnknownDeliveryTag(tag))?;
             self.settle_at_home(one, call.channel, false, how);
             return Ok(());
         }
@@ -30,16 +38,38 @@ impl Shard {
     }
 
     fn settle_at_home(&mut self, last: Outstanding, channel: ChannelId, up_to: bool, how: Settle) {
-        let Outstanding { queue, home, number } = last;
-        self.pass_settle(home, Settlement { queue, channel, number, up_to, how });
+        let Outstanding {
+            queue,
+            home,
+            number,
+        } = last;
+        self.pass_settle(
+            home,
+            Settlement {
+                queue,
+                channel,
+                number,
+                up_to,
+                how,
+            },
+        );
     }
 
     fn pass_settle(&mut self, home: ShardId, what: Settlement) {
-        let Settlement { queue, channel, number, up_to, how } = what;
+        let Settlement {
+            queue,
+            channel,
+            number,
+            up_to,
+            how,
+        } = what;
         if home == self.me {
             self.settle_here(what);
         } else {
-            self.peers.get(home).out.settle(queue, channel, number, up_to, how);
+            self.peers
+                .get(home)
+                .out
+                .settle(queue, channel, number, up_to, how);
         }
     }
 

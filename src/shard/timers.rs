@@ -5,7 +5,7 @@ use std::cmp::{Ordering, Reverse};
 use model::{ConnId, Now};
 
 use super::conn::{Conn, Phase};
-use super::shard::Shard;
+use super::machine::Shard;
 
 /// How long a client may take to answer connection.close, as RabbitMQ's CLOSING_TIMEOUT.
 const CLOSE_OK_US: u64 = 30_000_000;
@@ -73,7 +73,11 @@ impl Conn {
             return Action::Nothing;
         }
         let running = self.phase == Phase::Alive && self.handshake.running();
-        if running && self.silent_at() > us { Action::Heartbeat } else { Action::GiveUp }
+        if running && self.silent_at() > us {
+            Action::Heartbeat
+        } else {
+            Action::GiveUp
+        }
     }
 }
 
@@ -81,7 +85,9 @@ impl Shard {
     /// Sets a connection's timer if that is earlier than what is set.
     pub(super) fn arm(&mut self, id: ConnId, now: Now) {
         let handshake_us = self.limits.handshake_timeout_ms * 1000;
-        let Some(conn) = self.clients.get(id) else { return };
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
         let at_us = conn.deadline(handshake_us).max(now.monotonic_us);
         if at_us < conn.timer_us {
             conn.timer_us = at_us;
@@ -101,7 +107,9 @@ impl Shard {
             && due.at_us <= now.monotonic_us
         {
             self.timers.pop();
-            let Some(conn) = self.clients.get(due.conn) else { continue };
+            let Some(conn) = self.clients.get(due.conn) else {
+                continue;
+            };
             if conn.timer_us != due.at_us {
                 continue;
             }
@@ -114,20 +122,30 @@ impl Shard {
     /// The next look is at least a little later, whatever stands.
     fn rearm(&mut self, id: ConnId, now: Now) {
         const LEAST_US: u64 = 1000;
-        let later = Now { monotonic_us: now.monotonic_us + LEAST_US, ..now };
+        let later = Now {
+            monotonic_us: now.monotonic_us + LEAST_US,
+            ..now
+        };
         let paused_again_us = 1_000_000;
         self.arm(id, later);
-        let Some(conn) = self.clients.get(id) else { return };
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
         // A paused connection without heartbeats to send is looked at again when it is read.
         if conn.timer_us == u64::MAX && conn.paused != 0 {
             conn.timer_us = now.monotonic_us + paused_again_us;
-            self.timers.push(Due { at_us: conn.timer_us, conn: id });
+            self.timers.push(Due {
+                at_us: conn.timer_us,
+                conn: id,
+            });
         }
     }
 
     fn fire(&mut self, id: ConnId, now: Now) {
         let handshake_us = self.limits.handshake_timeout_ms * 1000;
-        let Some(conn) = self.clients.get(id) else { return };
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
         match conn.due(handshake_us, now) {
             Action::Nothing => {}
             Action::Heartbeat => {

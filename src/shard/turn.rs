@@ -5,8 +5,8 @@ use model::{ConnId, Now, ShardId};
 use super::batch::{Batch, Record, Watermark};
 use super::conn::{OUTPUT_MARK, pause};
 use super::home::{Settlement, cost};
+use super::machine::Shard;
 use super::message::Control;
-use super::shard::Shard;
 
 /// The coordinator is told of memory in steps of this many octets.
 const MEMORY_STEP: usize = 1024 * 1024;
@@ -34,11 +34,29 @@ impl Shard {
                     self.peers.get(from).out.credit(to.conn, cost(message));
                 }
             }
-            Record::Got { ticket, remaining, to, carried } => {
-                self.clients.got(from, ticket, remaining, to, carried.message());
+            Record::Got {
+                ticket,
+                remaining,
+                to,
+                carried,
+            } => {
+                self.clients
+                    .got(from, ticket, remaining, to, carried.message());
             }
-            Record::Settle { queue, channel, number, up_to, how } => {
-                self.settle_here(Settlement { queue, channel, number, up_to, how });
+            Record::Settle {
+                queue,
+                channel,
+                number,
+                up_to,
+                how,
+            } => {
+                self.settle_here(Settlement {
+                    queue,
+                    channel,
+                    number,
+                    up_to,
+                    how,
+                });
             }
             Record::Credit { conn, octets } => self.credit(conn, octets),
             Record::Watermark(mark) => self.watermark(from, mark),
@@ -106,7 +124,9 @@ impl Shard {
         while let Some(loaded) = self.store.next_loaded() {
             any = true;
             let (queue, seq) = (loaded.queue, loaded.seq);
-            self.with_queue(queue, |queue, door| queue.loaded(seq, loaded.message(), door));
+            self.with_queue(queue, |queue, door| {
+                queue.loaded(seq, loaded.message(), door)
+            });
         }
         any
     }
@@ -118,7 +138,10 @@ impl Shard {
     }
 
     fn tell_sources(&mut self) {
-        for source in (0..self.peers.shards()).map(ShardId).filter(|source| *source != self.me) {
+        for source in (0..self.peers.shards())
+            .map(ShardId)
+            .filter(|source| *source != self.me)
+        {
             let peer = self.peers.get(source);
             // What was appended to the store is durable; see there what that means.
             peer.done.durable = peer.done.applied;
@@ -131,7 +154,9 @@ impl Shard {
     /// Notes when output was made, and stops reading connections that do not take theirs.
     fn mark_sent(&mut self, now: Now) {
         for id in &self.clients.dirty {
-            let Some(conn) = self.clients.conns.get_mut(id) else { continue };
+            let Some(conn) = self.clients.conns.get_mut(id) else {
+                continue;
+            };
             conn.sent_us = now.monotonic_us;
             if conn.unsent() > OUTPUT_MARK {
                 conn.paused |= pause::OUTPUT;
@@ -144,7 +169,10 @@ impl Shard {
         if pinned.abs_diff(self.memory_told) >= MEMORY_STEP {
             self.memory_told = pinned;
             let coordinator = self.coordinator();
-            self.peers.get(coordinator).out.control(Control::Memory(pinned as u64));
+            self.peers
+                .get(coordinator)
+                .out
+                .control(Control::Memory(pinned as u64));
         }
     }
 }

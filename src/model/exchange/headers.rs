@@ -60,16 +60,41 @@ impl Headers {
 /// Checks the arguments of a binding to a headers exchange.
 ///
 /// # Errors
-/// [`Refusal::InvalidXMatch`] with the value of x-match as RabbitMQ prints it.
+/// [`Refusal::InvalidXMatch`] with what RabbitMQ says.
 pub(super) fn validate(arguments: &Arguments) -> Result<(), Refusal> {
-    match arguments.table().get(X_MATCH) {
-        None => Ok(()),
-        Some(Value::LongString(b"all" | b"any" | b"all-with-x" | b"any-with-x")) => Ok(()),
-        Some(Value::LongString(other)) => Err(Refusal::InvalidXMatch(format!(
-            "<<\"{}\">>",
-            other.escape_ascii()
-        ))),
-        Some(other) => Err(Refusal::InvalidXMatch(other.type_name().to_owned())),
+    let what = match arguments.table().get(X_MATCH) {
+        None | Some(Value::LongString(b"all" | b"any" | b"all-with-x" | b"any-with-x")) => {
+            return Ok(());
+        }
+        Some(value @ Value::LongString(_)) => {
+            let value = printed(value);
+            format!(
+                "Invalid x-match field value {value}; expected all, any, all-with-x, or any-with-x"
+            )
+        }
+        Some(value) => {
+            let (name, value) = (value.type_name(), printed(value));
+            format!("Invalid x-match field type {name} (value {value}); expected longstr")
+        }
+    };
+    Err(Refusal::InvalidXMatch(what))
+}
+
+/// A value as RabbitMQ prints it.
+fn printed(value: Value<'_>) -> String {
+    match value {
+        Value::LongString(b"") | Value::Binary(b"") => "<<>>".to_owned(),
+        Value::LongString(bytes) | Value::Binary(bytes) => {
+            format!("<<\"{}\">>", bytes.escape_ascii())
+        }
+        Value::Bool(value) => value.to_string(),
+        Value::Float(value) => format!("{value:?}"),
+        Value::Double(value) => format!("{value:?}"),
+        Value::Timestamp(seconds) => seconds.to_string(),
+        Value::Void => "undefined".to_owned(),
+        other => other
+            .as_integer()
+            .map_or_else(|| "...".to_owned(), |value| value.to_string()),
     }
 }
 
@@ -170,4 +195,186 @@ fn encoded(value: Value<'_>) -> Box<[u8]> {
     let mut out = Vec::new();
     write_value(&mut out, value);
     out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use amqp::table::TableWriter;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn table(entries: &[(&str, Value<'_>)]) -> TableWriter {
+        entries
+            .iter()
+            .fold(TableWriter::new(), |table, (key, value)| {
+                table.with(key, *value)
+            })
+    }
+
+    fn text(text: &str) -> Value<'_> {
+        Value::LongString(text.as_bytes())
+    }
+
+    fn check(pattern: &[(&str, Value<'_>)], headers: &[(&str, Value<'_>)], expected: bool) {
+        let is_match = Pattern::new(table(pattern).table()).matches(table(headers).table());
+        assert_eq!(is_match, expected, "{pattern:?} on {headers:?}");
+    }
+
+    #[test]
+    fn all_fields_or_any_of_them() {
+        let (a, b) = (("a", text("1")), ("b", text("2")));
+        check(&[a, b], &[a, b], true);
+        check(&[a, b], &[a], false);
+        check(&[], &[a], true);
+        check(&[], &[], true);
+        check(&[("x-match", text("all")), a], &[b, a], true);
+        check(&[("x-match", text("any")), a, b], &[b], true);
+        check(&[("x-match", text("any")), a], &[b], false);
+        check(&[("x-match", text("any"))], &[a], false);
+    }
+
+    #[test]
+    fn keys_beginning_with_x_count_only_when_asked_for() {
+        let (a, x) = (("a", text("1")), ("x-b", text("2")));
+        check(&[a, x], &[a], true);
+        check(&[("x-match", text("all-with-x")), a, x], &[a], false);
+        check(&[("x-match", text("all-with-x")), a, x], &[a, x], true);
+        check(&[("x-match", text("any")), x], &[x], false);
+        check(&[("x-match", text("any-with-x")), x], &[x], true);
+        check(
+            &[("x-match", text("any-with-x"))],
+            &[("x-match", text("any-with-x"))],
+            false,
+        );
+    }
+
+    #[test]
+    fn void_asks_for_presence() {
+        check(&[("a", Value::Void)], &[("a", Value::Int(1))], true);
+        check(&[("a", Value::Void)], &[("a", Value::Void)], true);
+        check(&[("a", Value::Void)], &[], false);
+        check(&[("a", Value::Int(1))], &[("a", Value::Void)], false);
+    }
+
+    #[test]
+    fn values_are_compared_without_their_wire_types() {
+        let same = [
+            (Value::Int(5), Value::Long(5)),
+            (Value::UnsignedByte(5), Value::Short(5)),
+            (Value::Int(5), Value::Double(5.0)),
+            (Value::Float(0.5), Value::Double(0.5)),
+            (Value::Timestamp(9), Value::Long(9)),
+            (text("a"), Value::Binary(b"a")),
+            (Value::Bool(true), Value::Bool(true)),
+            (Value::Decimal(1, 2), Value::Decimal(1, 2)),
+        ];
+        let other = [
+            (Value::Int(5), text("5")),
+            (Value::Int(1), Value::Bool(true)),
+            (Value::Int(5), Value::Double(5.5)),
+            (Value::Long(i64::MAX), Value::Double(9.3e18)),
+            (Value::Int(0), Value::Double(f64::NAN)),
+            (Value::Decimal(1, 2), Value::Decimal(2, 2)),
+            (Value::Timestamp(u64::MAX), Value::Long(-1)),
+        ];
+        for ((left, right), expected) in same
+            .map(|pair| (pair, true))
+            .into_iter()
+            .chain(other.map(|pair| (pair, false)))
+        {
+            check(&[("a", left)], &[("a", right)], expected);
+            check(&[("a", right)], &[("a", left)], expected);
+        }
+    }
+
+    #[test]
+    fn nested_values_are_compared_whole() {
+        let (one, two) = (
+            table(&[("n", Value::Int(1))]),
+            table(&[("n", Value::Int(2))]),
+        );
+        let nested = |table: &TableWriter| table.clone();
+        let (left, right) = (nested(&one), nested(&two));
+        check(
+            &[("a", Value::Table(left.table()))],
+            &[("a", Value::Table(one.table()))],
+            true,
+        );
+        check(
+            &[("a", Value::Table(left.table()))],
+            &[("a", Value::Table(right.table()))],
+            false,
+        );
+    }
+
+    #[test]
+    fn x_match_is_checked() {
+        let check = |value| validate(&table(&[("x-match", value)]).table().into());
+        for good in ["all", "any", "all-with-x", "any-with-x"] {
+            assert_eq!(check(text(good)), Ok(()));
+        }
+        assert_eq!(validate(&Arguments::default()), Ok(()));
+        let refusal = |text: &str| Err(Refusal::InvalidXMatch(text.to_owned()));
+        assert_eq!(
+            check(text("some")),
+            refusal(
+                "Invalid x-match field value <<\"some\">>; \
+                 expected all, any, all-with-x, or any-with-x"
+            )
+        );
+        assert_eq!(
+            check(Value::Int(23)),
+            refusal("Invalid x-match field type signedint (value 23); expected longstr")
+        );
+    }
+
+    /// The rule once more, over plain integers: `None` asks for presence.
+    fn naive(mode: &str, pattern: &[(String, Option<i8>)], headers: &[(String, i8)]) -> bool {
+        let counts = |key: &str| mode.contains("with-x") || !key.starts_with("x-");
+        let met = |(key, expected): &(String, Option<i8>)| {
+            headers
+                .iter()
+                .find(|header| header.0 == *key)
+                .is_some_and(|header| expected.is_none_or(|expected| expected == header.1))
+        };
+        let mut fields = pattern.iter().filter(|field| counts(&field.0));
+        if mode.starts_with("all") {
+            fields.all(met)
+        } else {
+            fields.any(met)
+        }
+    }
+
+    /// The same number in one of the wire's widths.
+    fn wide(number: i8, width: usize) -> Value<'static> {
+        match width % 4 {
+            0 => Value::Byte(number),
+            1 => Value::Short(number.into()),
+            2 => Value::Long(number.into()),
+            _ => Value::Double(number.into()),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_match_as_the_plain_rule_says(
+            mode in proptest::sample::select(vec!["all", "any", "all-with-x", "any-with-x"]),
+            pattern in prop::collection::vec(("(x-)?[abc]", prop::option::of(0..3i8)), 0..5),
+            headers in prop::collection::vec(("(x-)?[abc]", 0..3i8), 0..6),
+            width in 0..4usize,
+        ) {
+            let fields = pattern.iter().map(|(key, value)| {
+                (key.as_str(), value.map_or(Value::Void, |value| wide(value, 0)))
+            });
+            let fields: Vec<_> = std::iter::once(("x-match", text(mode))).chain(fields).collect();
+            let sent: Vec<_> = headers
+                .iter()
+                .enumerate()
+                .map(|(n, (key, value))| (key.as_str(), wide(*value, n + width)))
+                .collect();
+            let is_match = Pattern::new(table(&fields).table()).matches(table(&sent).table());
+            prop_assert_eq!(is_match, naive(mode, &pattern, &headers));
+        }
+    }
 }

@@ -223,3 +223,147 @@ fn pattern_words(pattern: &str) -> impl Iterator<Item = &str> {
         !again
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::{QueueId, ShardId};
+
+    fn target(number: usize) -> Target {
+        Target::Queue(QueueId(number as u64), ShardId(0))
+    }
+
+    /// Whether a pattern matches a key, word by word and without any cleverness.
+    fn matches(pattern: &[&str], key: &[&str]) -> bool {
+        match (pattern.split_first(), key.split_first()) {
+            (None, None) => true,
+            (Some((&"#", rest)), None) => matches(rest, key),
+            (Some((&"#", rest)), Some((_, later))) => matches(rest, key) || matches(pattern, later),
+            (Some((&"*", rest)), Some((_, later))) => matches(rest, later),
+            (Some((word, rest)), Some((first, later))) => word == first && matches(rest, later),
+            _ => false,
+        }
+    }
+
+    fn naive(patterns: &[String], key: &str) -> Vec<u64> {
+        let key: Vec<&str> = split(key).collect();
+        let is_match = |pattern: &String| matches(&split(pattern).collect::<Vec<_>>(), &key);
+        (0..patterns.len())
+            .filter(|&n| is_match(&patterns[n]))
+            .map(|n| n as u64)
+            .collect()
+    }
+
+    fn found(topic: &Topic, key: &str, targets: &mut Targets) -> Vec<u64> {
+        targets.clear();
+        topic.collect(key, targets);
+        let mut ids: Vec<u64> = targets.queues().iter().map(|queue| queue.0.0).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    fn topic(patterns: &[String]) -> Topic {
+        let mut topic = Topic::new(Seed::new(1));
+        patterns
+            .iter()
+            .enumerate()
+            .for_each(|(n, pattern)| topic.add(pattern, target(n)));
+        topic
+    }
+
+    fn check(pattern: &str, yes: &[&str], no: &[&str]) {
+        let topic = topic(&[pattern.to_owned()]);
+        let mut targets = Targets::new();
+        for key in yes {
+            assert_eq!(
+                found(&topic, key, &mut targets),
+                [0],
+                "{pattern:?} has to match {key:?}"
+            );
+        }
+        for key in no {
+            assert_eq!(
+                found(&topic, key, &mut targets),
+                [],
+                "{pattern:?} must not match {key:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn words_stars_and_hashes() {
+        check("a.b", &["a.b"], &["a", "a.b.c", "", "a.B", "a..b"]);
+        check("*", &["a", "*", "#"], &["", "a.b", "."]);
+        check("a.*.c", &["a.b.c", "a..c"], &["a.c", "a.b.b.c"]);
+        check("#", &["", "a", "a.b", ".", "#"], &[]);
+        check("#.#", &["", "a", "a.b", "."], &[]);
+        check("a.#", &["a", "a.b", "a.b.c", "a."], &["", "b", "b.a"]);
+        check("#.a", &["a", "b.a", "a.a", ".a"], &["", "a.b"]);
+        check("#.*", &["a", "a.b", "."], &[""]);
+        check("*.#", &["a", "a.b"], &[""]);
+        check("#.a.#", &["a", "b.a.c", "a.a"], &["", "b", "aa"]);
+        check("*.#.*", &["a.b", "a.b.c", "."], &["a", ""]);
+    }
+
+    #[test]
+    fn empty_words_are_words_and_the_empty_key_has_none() {
+        check("", &[""], &[".", "a"]);
+        check(".", &["."], &["", "a.", ".."]);
+        check("*.*", &[".", "a."], &["", ".."]);
+        check("a.", &["a."], &["a", "a.b"]);
+        check("a*", &["a*"], &["ab"]);
+    }
+
+    #[test]
+    fn a_pattern_of_many_hashes_takes_bounded_work() {
+        let pattern = "#.a.".repeat(60) + "b";
+        let topic = topic(&[pattern]);
+        let key = "a.".repeat(127) + "c";
+        assert_eq!(found(&topic, &key, &mut Targets::new()), []);
+        let key = "a.".repeat(126) + "b";
+        assert_eq!(found(&topic, &key, &mut Targets::new()), [0]);
+    }
+
+    #[test]
+    fn removing_everything_leaves_the_root_alone() {
+        let patterns = ["a.b.c", "a.#", "*.b", "#.#", "#", ""].map(str::to_owned);
+        let mut topic = topic(&patterns);
+        topic.remove("a.b", target(0));
+        topic.remove("nowhere", target(0));
+        for (n, pattern) in patterns.iter().enumerate() {
+            topic.remove(pattern, target(n));
+        }
+        assert!(topic.node(ROOT).is_needless());
+        assert_eq!(topic.free.len() + 1, topic.nodes.len());
+    }
+
+    fn words(choice: &'static str) -> impl Strategy<Value = String> {
+        let word = proptest::sample::select(choice.split(' ').collect::<Vec<_>>());
+        prop::collection::vec(word, 0..6).prop_map(|words| words.join("."))
+    }
+
+    proptest! {
+        #[test]
+        fn the_trie_finds_what_a_naive_search_finds(
+            patterns in prop::collection::vec(words("a b * # #  c"), 0..40),
+            removed in prop::collection::vec(any::<bool>(), 40),
+            keys in prop::collection::vec(words("a b c  d"), 1..20),
+        ) {
+            let mut topic = topic(&patterns);
+            let mut targets = Targets::new();
+            for key in &keys {
+                prop_assert_eq!(found(&topic, key, &mut targets), naive(&patterns, key));
+            }
+            for n in (0..patterns.len()).filter(|&n| removed[n]) {
+                topic.remove(&patterns[n], target(n));
+            }
+            for key in &keys {
+                let mut left = naive(&patterns, key);
+                left.retain(|&n| !removed[n as usize]);
+                prop_assert_eq!(found(&topic, key, &mut targets), left);
+            }
+        }
+    }
+}

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use bytes::Bytes;
 use model::session::Limits;
-use model::{
-    ConnId, Draft, IdSource, Now, Outbox, QueueId, Seed, ShardId, Targets, Topology,
-};
+use model::{ConnId, Draft, IdSource, Now, Outbox, QueueId, Seed, ShardId, Targets, Topology};
 
 use super::batch::Batch;
 use super::clients::Clients;
@@ -129,7 +127,7 @@ impl Shard {
     /// A connection was accepted.
     pub fn opened(&mut self, info: ConnInfo, now: Now) -> ConnId {
         let id: ConnId = self.conn_ids.fresh();
-        let conn = Conn::new(id, info, self.limits, now);
+        let conn = Conn::new(info, self.limits, now);
         self.clients.conns.insert(id, Box::new(conn));
         self.arm(id, now);
         id
@@ -137,7 +135,9 @@ impl Shard {
 
     /// A chunk was read from the connection's socket. The shard may keep slices of it.
     pub fn receive(&mut self, id: ConnId, chunk: &Bytes, now: Now) {
-        let Some(conn) = self.clients.get(id) else { return };
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
         conn.received_us = now.monotonic_us;
         if conn.paused != 0 || !conn.input.is_empty() {
             conn.input.push_back(chunk.clone());
@@ -153,7 +153,9 @@ impl Shard {
 
     /// So many octets of the connection's output have left for its socket.
     pub fn written(&mut self, id: ConnId, octets: usize, _now: Now) {
-        let Some(conn) = self.clients.get(id) else { return };
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
         conn.wrote(octets);
         self.pay(id);
         self.resume_output(id);
@@ -213,7 +215,9 @@ impl Shard {
             + self.home.links.len()
             + self.home.channels.len()
             + self.receiving.len()
-            + queues.map(|queue| queue.consumers().len() + queue.unacked()).sum::<usize>()
+            + queues
+                .map(|queue| queue.consumers().len() + queue.unacked())
+                .sum::<usize>()
     }
 
     /// Octets of memory that queues and half-received messages hold.

@@ -1,0 +1,2 @@
+//! Routing.
+fn main() {}

@@ -1,0 +1,254 @@
+//! The coordinator: what is decided once for all shards. It takes the questions of shards, turns them
+//! into numbered changes of the topology that every shard applies in the same order, and answers when
+//! all have. A pure machine: [`Coordinator::control`] in, [`Coordinator::take_outbound`] out.
+//!
+//! ```text
+//!  declare   Ask → Create → home → Created → Apply → all shards → Applied → Settled, Answer
+//!  delete    Ask → Freeze → home → Frozen  → Apply → all shards → Applied → Settled, Drop, Answer
+//!  others    Ask                           → Apply → all shards → Applied → Settled, Answer
+//! ```
+
+mod alarm;
+mod directory;
+mod endpoint;
+mod exchanges;
+mod queues;
+mod users;
+mod versions;
+
+use std::vec::Drain;
+
+use model::spec::Name;
+use model::topology::{Change, Topology, Vhost};
+use model::{Now, Refusal, Seed, ShardId, Ticket};
+
+use self::alarm::Alarm;
+use self::directory::Directory;
+use self::users::Users;
+use self::versions::{Then, Versions};
+use super::batch::Batch;
+use super::message::{Answer, Control, Request};
+
+/// What the coordinator has to know at the start.
+#[derive(Debug, Clone)]
+pub struct CoordinatorConfig {
+    /// How many shards there are; the coordinator's own endpoint is numbered behind the last.
+    pub shards: u16,
+    /// Randomness, for hash maps and for the salts of passwords.
+    pub seed: u64,
+    /// The user there is at the start.
+    pub default_user: String,
+    /// Its password.
+    pub default_pass: String,
+    /// The vhost there is at the start.
+    pub default_vhost: String,
+    /// Users that may log in from this host only.
+    pub loopback_users: Vec<String>,
+    /// More octets of pinned memory than this raise the alarm.
+    pub memory_limit: u64,
+}
+
+/// Decides what all shards have to agree on.
+#[derive(Debug)]
+pub struct Coordinator {
+    topology: Topology,
+    versions: Versions,
+    directory: Directory,
+    users: Users,
+    alarm: Alarm,
+    out: Vec<(ShardId, Control)>,
+    /// What is to go to each shard, filled from `out`.
+    batches: Vec<Batch>,
+}
+
+/// Who waits for the answer to a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asker {
+    shard: ShardId,
+    ticket: Ticket,
+}
+
+/// What becomes of a question for now: the answer, or `None` when it comes later.
+type Outcome = Option<Answer>;
+
+impl Coordinator {
+    /// A coordinator with one vhost and one user. The changes that make the vhost are in the
+    /// outbox already.
+    #[must_use]
+    pub fn new(config: CoordinatorConfig) -> Self {
+        let seed = Seed::new(config.seed);
+        let mut coordinator = Self {
+            topology: Topology::new(seed),
+            versions: Versions::new(config.shards),
+            directory: Directory::new(config.shards, seed),
+            users: Users::new(config.seed, config.loopback_users),
+            alarm: Alarm::new(config.shards, config.memory_limit),
+            out: Vec::new(),
+            batches: (0..config.shards).map(|_| Batch::default()).collect(),
+        };
+        coordinator
+            .users
+            .set_password(&config.default_user, config.default_pass.as_bytes());
+        coordinator.decide(Change::VhostCreated(config.default_vhost.into()));
+        coordinator
+    }
+
+    /// Takes what a shard sent. Items that are not for a coordinator are without effect.
+    pub fn control(&mut self, from: ShardId, control: Control, _now: Now) {
+        match control {
+            Control::Ask(ticket, request) => {
+                self.ask(
+                    Asker {
+                        shard: from,
+                        ticket,
+                    },
+                    request,
+                );
+            }
+            Control::Applied(version) => self.applied(from, version),
+            Control::Created(queue) => self.queue_created(queue),
+            Control::Frozen(queue, result) => self.queue_frozen(queue, result),
+            Control::Unused(queue) => self.queue_unused(queue),
+            Control::Memory(octets) => {
+                if let Some(alarm) = self.alarm.memory(from, octets) {
+                    self.broadcast(&Control::Alarm(alarm));
+                }
+            }
+            other => debug_assert!(false, "not for a coordinator: {other:?}"),
+        }
+    }
+
+    /// What to send, in order.
+    pub fn take_outbound(&mut self) -> Drain<'_, (ShardId, Control)> {
+        self.out.drain(..)
+    }
+
+    /// The coordinator's own copy: everything decided, applied elsewhere or not.
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Whether no question, change or deletion is under way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.versions.is_settled() && self.directory.is_idle()
+    }
+
+    fn ask(&mut self, asker: Asker, request: Request) {
+        let outcome = match request {
+            Request::Login {
+                user,
+                password,
+                loopback,
+            } => Some(self.users.login(&user, &password, loopback)),
+            Request::OpenVhost { user, vhost } => Some(self.open_vhost(&user, &vhost)),
+            Request::Sync => Some(Answer::Done),
+            Request::AwaitDeleted(queue) => self.await_deleted(asker, queue),
+            Request::ConnectionGone(conn) => self.connection_gone(asker, conn),
+            Request::DeclareQueue(vhost, spec) => self.declare_queue(asker, vhost, spec),
+            Request::DeleteQueue {
+                vhost,
+                name,
+                if_unused,
+                if_empty,
+                conn,
+            } => {
+                let delete = queues::Delete {
+                    vhost,
+                    name,
+                    if_unused,
+                    if_empty,
+                    conn,
+                };
+                self.delete_queue(asker, delete)
+            }
+            Request::DeclareExchange(vhost, spec) => Some(self.declare_exchange(vhost, spec)),
+            Request::DeleteExchange {
+                vhost,
+                name,
+                if_unused,
+            } => Some(self.delete_exchange(&vhost, &name, if_unused)),
+            Request::Bind(vhost, binding, conn) => Some(self.bind(vhost, binding, conn)),
+            Request::Unbind(vhost, binding, conn) => Some(self.unbind(vhost, binding, conn)),
+        };
+        if let Some(answer) = outcome {
+            self.answer(asker, answer);
+        }
+    }
+
+    fn open_vhost(&self, user: &str, vhost: &str) -> Answer {
+        if self.topology.vhost(vhost).is_none() {
+            Answer::NoVhost
+        } else if self.users.may_open(user) {
+            Answer::Done
+        } else {
+            Answer::VhostRefused
+        }
+    }
+
+    /// The vhost a request names.
+    fn vhost(&self, name: &str) -> Result<&Vhost, Answer> {
+        self.topology.vhost(name).ok_or(Answer::NoVhost)
+    }
+
+    /// Makes the change a version of its own and tells every shard.
+    fn decide(&mut self, change: Change) {
+        let version = self.versions.decide();
+        self.topology.apply(version, &change);
+        self.broadcast(&Control::Apply(version, change));
+    }
+
+    /// Answers when every shard has applied what is decided so far: also what changed nothing may
+    /// promise only what every shard knows.
+    fn answer(&mut self, asker: Asker, answer: Answer) {
+        self.when_settled(Then::Answer(asker, answer));
+    }
+
+    fn when_settled(&mut self, then: Then) {
+        if let Some(then) = self.versions.wait(then) {
+            self.settled(then);
+        }
+    }
+
+    fn applied(&mut self, from: ShardId, version: u64) {
+        let Some(settled) = self.versions.applied(from, version) else {
+            return;
+        };
+        self.broadcast(&Control::Settled(settled));
+        while let Some(then) = self.versions.next_settled() {
+            self.settled(then);
+        }
+    }
+
+    fn settled(&mut self, then: Then) {
+        match then {
+            Then::Answer(asker, answer) => {
+                self.send(asker.shard, Control::Answer(asker.ticket, answer));
+            }
+            Then::Forget(queue) => self.queue_gone(queue),
+        }
+    }
+
+    fn broadcast(&mut self, control: &Control) {
+        for shard in self.versions.shards() {
+            self.send(shard, control.clone());
+        }
+    }
+
+    fn send(&mut self, to: ShardId, control: Control) {
+        self.out.push((to, control));
+    }
+}
+
+fn refused(refusal: Refusal) -> Answer {
+    Answer::Refused(refusal)
+}
+
+/// A name in a vhost.
+type Path = (Name, Name);
+
+#[cfg(test)]
+mod script_test;
+#[cfg(test)]
+mod seeded_test;
