@@ -311,7 +311,7 @@ impl Channel {
                 What::DeclareQueue { queue, passive: false, exclusive: true, mismatch: false };
         } else if let What::DeclareQueue { queue, .. } = what {
             if h.queues[queue] != name {
-                return h.fail(|| format!("{} was declared, {name} answered", h.queues[queue]));
+                return h.fail(|| format!("queue {queue} was declared, {name} answered"));
             }
             hot.push(queue);
         }
@@ -464,7 +464,8 @@ impl Channel {
         let log = &h.messages[message];
         let own = Some(h.ops[log.op].span.chan) == self.log;
         if !log.mandatory || !own || log.returned.is_some() || log.confirmed {
-            return h.fail(|| format!("message {message} was returned: {:?}", h.messages[message]));
+            let log = log.clone();
+            return h.fail(|| format!("message {message} was returned: {log:?}"));
         }
         h.messages[message].returned = Some(h.time);
     }

@@ -1,7 +1,7 @@
 //! A client: speaks AMQP in bytes, keeps what it is owed, and checks at once what can be checked
 //! from its own stream alone (tags, order of replies, prefetch, contents).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use amqp::frame;
 use amqp::{Assembler, Frame, Method, PROTOCOL_HEADER, Parser, Properties, Step, TableWriter};

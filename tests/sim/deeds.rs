@@ -31,7 +31,7 @@ impl Actor<'_> {
     /// Does it, if the channel is in a state for it.
     pub fn act(&mut self, deed: Deed) {
         let channel = &self.client.channels[self.at];
-        if !channel.open {
+        if !channel.open || channel.closing.is_some() {
             if channel.free() {
                 self.client.open_channel(self.at, self.h);
             }

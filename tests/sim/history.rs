@@ -331,14 +331,17 @@ impl History {
         let now = self.step();
         self.quiets.push(now);
         self.note(|| "quiet".into());
-        for op in self.ops.iter_mut().filter(|op| op.span.done == NEVER) {
+        let deaf = |conn: usize| self.deaf.contains_key(&conn) && self.conns[conn].ending == NEVER;
+        for op in self.ops.iter_mut().filter(|op| op.span.done == NEVER && !deaf(op.conn)) {
             op.span.done = now;
             if op.fate == Fate::Pending {
                 op.fate = Fate::Done;
             }
         }
         for chan in &mut self.channels {
-            chan.loose.clear();
+            if !deaf(chan.conn) {
+                chan.loose.clear();
+            }
             chan.ended = ended(chan.ending, chan.ended, now);
         }
         for conn in &mut self.conns {
@@ -348,7 +351,9 @@ impl History {
             consumer.ended = ended(consumer.ending, consumer.ended, now);
         }
         for message in self.messages.iter_mut().filter(|m| m.arrived == NEVER) {
-            message.arrived = now;
+            if self.ops[message.op].span.done != NEVER {
+                message.arrived = now;
+            }
         }
     }
 

@@ -48,7 +48,8 @@ const DEEDS: [(Deed, u32, bool); 23] = [
     (Deed::DeleteExchange, 1, true),
     (Deed::Confirm, 4, true),
     (Deed::Qos, 2, true),
-    (Deed::Recover, 1, true),
+    // Not built: it would close the connection with 540.
+    (Deed::Recover, 0, true),
     (Deed::CloseChannel, 2, true),
     (Deed::Offend, 1, true),
     (Deed::OffendConnection, 1, true),
@@ -87,6 +88,10 @@ pub struct Plan {
     pub flood: bool,
     /// The memory the broker may pin.
     pub memory_limit: u64,
+    /// Octets a queue keeps in memory.
+    pub resident_max: usize,
+    /// Octets of large messages that may be half received.
+    pub receiving_max: usize,
     /// The two consumers of one queue are compared.
     pub fairness: bool,
     weights: Vec<(Deed, u32)>,
@@ -118,6 +123,8 @@ impl Plan {
             heartbeat: *one_of(rng, &[0, 2, 5]),
             flood: rng.u8(..8) == 0,
             memory_limit: u64::MAX,
+            resident_max: *one_of(rng, &[0, 5000, usize::MAX, usize::MAX]),
+            receiving_max: *one_of(rng, &[100_000, usize::MAX]),
             fairness: rng.u8(..4) == 0,
             total: weights.iter().map(|(_, weight)| weight).sum(),
             weights,

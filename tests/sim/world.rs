@@ -10,7 +10,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use model::{ConnId, Now, Outbox, ShardId};
 use ringtail::shard::{
-    Batch, ConnInfo, Coordinator, CoordinatorConfig, Gate, Limits, Shard, ShardConfig,
+    Batch, ConnInfo, Coordinator, CoordinatorConfig, Gate, Shard, ShardConfig,
 };
 
 use crate::client::{Client, Manner, Stage};
@@ -91,8 +91,12 @@ impl World {
         h.queues = crate::names::QUEUES.iter().map(|queue| queue.name.to_string()).collect();
         let shards = (0..plan.shards)
             .map(|id| {
-                let (id, shards, seed) = (ShardId(id), plan.shards, rng.u64(..));
-                Shard::new(ShardConfig { id, shards, seed, limits: Limits::default() })
+                let config = ShardConfig::new(ShardId(id), plan.shards, rng.u64(..));
+                Shard::new(ShardConfig {
+                    resident_max: plan.resident_max,
+                    receiving_max: plan.receiving_max,
+                    ..config
+                })
             })
             .collect();
         let coordinator = Coordinator::new(CoordinatorConfig {
@@ -404,6 +408,8 @@ impl World {
                 if self.links[at].client.stage != Stage::Gone {
                     self.links[at].client.pump(&mut self.rng, true);
                 }
+                let link = &self.links[at];
+                self.moved |= link.alive && link.gate == Gate::Open && !link.client.out.is_empty();
                 self.client_reads(at, true);
             }
             self.pass(10);
@@ -442,9 +448,8 @@ impl World {
     }
 
     /// What the shards hold when nobody is connected.
-    pub fn leftovers(&self) -> String {
-        let left = self.shards.iter().map(|shard| format!("{:?}", shard.leftovers()));
-        left.collect::<Vec<_>>().join("; ")
+    pub fn leftovers(&self) -> Vec<usize> {
+        self.shards.iter().map(Shard::leftovers).collect()
     }
 
     /// How many shards there are.
