@@ -1,2 +1,113 @@
-//! Routing.
-fn main() {}
+//! Routing by each exchange type: one message, from its key to the list of queues.
+
+use std::hint::black_box;
+
+use amqp::Table;
+use amqp::table::{TableWriter, Value};
+use criterion::{Criterion, criterion_group, criterion_main};
+use model::topology::Change;
+use model::{
+    Arguments, Binding, Destination, QueueId, QueueSpec, Seed, ShardId, Targets, Topology,
+};
+
+fn topology(queues: u64) -> Topology {
+    let mut topology = Topology::new(Seed::new(1));
+    topology.apply(1, &Change::VhostCreated("/".into()));
+    for id in 0..queues {
+        let spec = QueueSpec {
+            id: QueueId(id),
+            name: format!("queue-{id}").into(),
+            home: ShardId((id % 2) as u16),
+            durable: true,
+            auto_delete: false,
+            owner: None,
+            server_named: false,
+            arguments: Arguments::default(),
+        };
+        topology.apply(2, &Change::QueueCreated("/".into(), spec));
+    }
+    topology
+}
+
+fn bind(topology: &mut Topology, source: &str, queue: u64, key: &str, arguments: Table<'_>) {
+    let binding = Binding {
+        source: source.into(),
+        destination: Destination::Queue(format!("queue-{queue}").into()),
+        key: key.into(),
+        arguments: arguments.into(),
+    };
+    topology.apply(3, &Change::Bound("/".into(), binding));
+}
+
+/// Routes one key after the other, round and round.
+fn route(c: &mut Criterion, name: &str, topology: &Topology, exchange: &str, keys: &[String]) {
+    let headers = TableWriter::new()
+        .with("type", Value::LongString(b"order"))
+        .with("shop", Value::Int(500))
+        .with("size", Value::Long(3));
+    let Some(vhost) = topology.vhost("/") else {
+        return;
+    };
+    let mut targets = Targets::new();
+    let mut keys = keys.iter().cycle();
+    c.bench_function(name, |bencher| {
+        bencher.iter(|| {
+            let key = keys.next().map_or("", String::as_str);
+            targets.clear();
+            if let Some(exchange) = vhost.exchange(black_box(exchange)) {
+                vhost.route(exchange, key, || Some(headers.table()), &mut targets);
+            }
+            black_box(targets.queues().len())
+        });
+    });
+}
+
+fn direct(c: &mut Criterion) {
+    let keys = |count: u64| (0..count.min(1000)).map(|n| format!("key-{n}")).collect::<Vec<_>>();
+    for count in [1, 1000, 100_000] {
+        let mut topology = topology(count.min(10_000));
+        for n in 0..count {
+            bind(&mut topology, "amq.direct", n % 10_000, &format!("key-{n}"), Table::EMPTY);
+        }
+        route(c, &format!("direct of {count} bindings"), &topology, "amq.direct", &keys(count));
+    }
+}
+
+fn default_and_fanout(c: &mut Criterion) {
+    let mut topology = topology(10_000);
+    let names: Vec<String> = (0..1000).map(|n| format!("queue-{n}")).collect();
+    route(c, "default exchange, 10000 queues", &topology, "", &names);
+    (0..10).for_each(|n| bind(&mut topology, "amq.fanout", n, "", Table::EMPTY));
+    route(c, "fanout to 10 queues", &topology, "amq.fanout", &names);
+}
+
+fn topic(c: &mut Criterion) {
+    let mut topology = topology(10_000);
+    for n in 0..10_000 {
+        let pattern = match n % 4 {
+            0 => format!("shop.{n}.order.*"),
+            1 => format!("shop.{n}.#"),
+            2 => format!("*.{n}.refund.eu"),
+            _ => format!("#.order.{n}"),
+        };
+        bind(&mut topology, "amq.topic", n, &pattern, Table::EMPTY);
+    }
+    let keys: Vec<String> = (0..1000).map(|n| format!("shop.{n}.order.{}", n * 7)).collect();
+    route(c, "topic of 10000 patterns", &topology, "amq.topic", &keys);
+}
+
+fn headers(c: &mut Criterion) {
+    let mut topology = topology(1000);
+    for n in 0..1000 {
+        let mode: &[u8] = if n % 2 == 0 { b"all" } else { b"any" };
+        let arguments = TableWriter::new()
+            .with("x-match", Value::LongString(mode))
+            .with("type", Value::LongString(if n % 3 == 0 { b"order" } else { b"other" }))
+            .with("shop", Value::Int(n));
+        bind(&mut topology, "amq.headers", n as u64, "", arguments.table());
+    }
+    route(c, "headers of 1000 bindings", &topology, "amq.headers", &[]);
+}
+
+criterion_group!(benches, direct, default_and_fanout, topic, headers);
+criterion_main!(benches);

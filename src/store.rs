@@ -46,12 +46,7 @@ impl Store {
     /// Brings a record back and forgets it; [`Store::next_loaded`] has it later.
     pub fn fetch(&mut self, queue: QueueId, seq: u64) {
         if let Some((record, body)) = self.spilled.remove(&(queue, seq)) {
-            self.loaded.push_back(Loaded {
-                queue,
-                seq,
-                record,
-                body,
-            });
+            self.loaded.push_back(Loaded { queue, seq, record, body });
         }
     }
 
@@ -63,8 +58,7 @@ impl Store {
     /// Forgets all records of a queue.
     pub fn forget_queue(&mut self, queue: QueueId) {
         let mut rest = self.spilled.split_off(&(queue, 0));
-        self.spilled
-            .append(&mut rest.split_off(&(QueueId(queue.0 + 1), 0)));
+        self.spilled.append(&mut rest.split_off(&(QueueId(queue.0 + 1), 0)));
     }
 
     /// The next record that was fetched.

@@ -119,43 +119,49 @@ impl Assembler {
             Assembler::Body(_) => return Err(SequenceError::BodyExpected),
         };
         let mut reader = Reader::new(payload);
+        // The weight is always 0 and never looked at (spec 4.2.6.1).
         let (found, _weight, body_size) = (reader.short()?, reader.short()?, reader.longlong()?);
         if found != expected {
             return Err(SequenceError::HeaderClass { expected, found });
         }
-        *self = if body_size == 0 {
-            Assembler::Idle
-        } else {
-            Assembler::Body(body_size)
-        };
-        Ok(Step::Header {
-            body_size,
-            properties: reader.rest(),
-        })
+        *self = if body_size == 0 { Assembler::Idle } else { Assembler::Body(body_size) };
+        Ok(Step::Header { body_size, properties: reader.rest() })
     }
 
-    /// Takes a piece of a body frame.
+    /// Takes the payload of a whole body frame, or its last piece.
     ///
     /// # Errors
     /// See [`SequenceError`]; the state is unchanged.
     #[inline]
     pub fn body<'a>(&mut self, piece: &'a [u8]) -> Result<Step<'a>, SequenceError> {
+        self.body_piece(piece, true)
+    }
+
+    /// Takes a piece of a body frame; `last` when the frame ends with it. A frame that goes on when
+    /// the content is complete is too long, wherever the reads have cut it.
+    ///
+    /// # Errors
+    /// See [`SequenceError`]; the state is unchanged.
+    #[inline]
+    pub fn body_piece<'a>(
+        &mut self,
+        piece: &'a [u8],
+        last: bool,
+    ) -> Result<Step<'a>, SequenceError> {
         let left = match *self {
             Assembler::Body(left) => left,
             Assembler::Header(class) => return Err(SequenceError::HeaderExpected(class)),
             Assembler::Idle => return Err(SequenceError::MethodExpected),
         };
-        let left = left
-            .checked_sub(piece.len() as u64)
-            .ok_or(SequenceError::BodyTooLong)?;
-        *self = if left == 0 {
-            Assembler::Idle
-        } else {
-            Assembler::Body(left)
-        };
-        Ok(Step::Body {
-            piece,
-            complete: left == 0,
-        })
+        let left = left.checked_sub(piece.len() as u64).ok_or(SequenceError::BodyTooLong)?;
+        if left == 0 && !last {
+            return Err(SequenceError::BodyTooLong);
+        }
+        *self = if left == 0 { Assembler::Idle } else { Assembler::Body(left) };
+        Ok(Step::Body { piece, complete: left == 0 })
     }
 }
+
+#[cfg(test)]
+#[path = "assembler_test.rs"]
+mod tests;

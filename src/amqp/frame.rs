@@ -8,8 +8,10 @@
 //!    octet    short       long          size octets      octet
 //! ```
 //!
-//! (spec 4.2.3.) A method or header frame is handed out whole; the payload of a body frame is handed
-//! out in the pieces it arrived in, so a large body is never joined.
+//! (spec 4.2.3.) A method or header frame is handed out whole; the payload of a body frame is
+//! handed out in the pieces it arrived in, so a large body is never joined and every piece is a
+//! slice of the input. The price: when a read ends between a payload and its end octet, the last
+//! piece is out before that octet can be checked.
 
 use crate::methods::Method;
 
@@ -25,13 +27,12 @@ const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const HEARTBEAT: u8 = 8;
 const HEAD: usize = 7;
+/// A carry buffer larger than this is given back once its frame is through.
+const CARRY_KEPT: usize = 4096;
 
 /// A frame, or for a body frame one piece of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "channel and payload are the fields of the frame"
-)]
+#[expect(missing_docs, reason = "channel and payload are the fields of the frame")]
 pub enum Frame<'a> {
     Method {
         channel: u16,
@@ -41,7 +42,8 @@ pub enum Frame<'a> {
         channel: u16,
         payload: &'a [u8],
     },
-    /// A piece of a body frame's payload; `last` when the frame ends with it.
+    /// A piece of a body frame's payload; `last` when the frame ends with it. A piece is empty only
+    /// if the frame is.
     Body {
         channel: u16,
         piece: &'a [u8],
@@ -52,29 +54,30 @@ pub enum Frame<'a> {
     },
 }
 
-/// Bytes that are no frame.
+/// Bytes that are no frame. The texts are RabbitMQ's, for which it prefixes `FRAME_ERROR - `; of
+/// the payload that it quotes nothing is kept here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The payload's announced size is over the negotiated maximum.
-    #[error("type {kind}, frame too large: payload of {size} octets, at most {max}")]
+    #[error("type {kind}, all octets = <<>>: {{frame_too_large,{size},{max}}}")]
     TooLarge {
         /// The frame's type octet.
         kind: u8,
         /// The announced size of the payload.
         size: u32,
-        /// The largest payload allowed.
+        /// The negotiated frame_max without the octets around a payload.
         max: u32,
     },
     /// Another octet where 0xCE must stand.
-    #[error("type {kind}, invalid frame end marker {found}")]
+    #[error("type {kind}: {{invalid_frame_end_marker,{found}}}")]
     EndMarker {
         /// The frame's type octet.
         kind: u8,
         /// The octet found.
         found: u8,
     },
-    /// A frame type that does not exist.
-    #[error("unknown frame type {0}")]
+    /// A frame type that does not exist, or a heartbeat with a payload.
+    #[error("type {0}: unknown_frame")]
     UnknownType(u8),
 }
 
@@ -95,8 +98,8 @@ pub struct Parser {
 struct Body {
     channel: u16,
     left: usize,
-    /// All pieces are handed out, the end octet is not checked yet.
-    end_due: bool,
+    /// The frame has no payload, so its one empty piece is handed out at its end.
+    empty: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -121,12 +124,7 @@ impl Parser {
     /// A parser for frames of at most `frame_max` octets; 0 means no limit.
     #[must_use]
     pub fn new(frame_max: u32) -> Self {
-        let mut parser = Self {
-            payload_max: 0,
-            carry: Vec::new(),
-            carry_done: false,
-            body: None,
-        };
+        let mut parser = Self { payload_max: 0, carry: Vec::new(), carry_done: false, body: None };
         parser.set_frame_max(frame_max);
         parser
     }
@@ -140,7 +138,7 @@ impl Parser {
     /// Bytes held for a frame that is not complete.
     #[must_use]
     pub fn carried(&self) -> usize {
-        self.carry.len()
+        if self.carry_done { 0 } else { self.carry.len() }
     }
 
     /// The next frame of `input` from `at` on, which moves behind what was read. `None` when the
@@ -155,8 +153,7 @@ impl Parser {
         at: &mut usize,
     ) -> Result<Option<Frame<'a>>, FrameError> {
         if self.carry_done {
-            self.carry.clear();
-            self.carry_done = false;
+            self.drop_carry();
         }
         if self.body.is_some() {
             if let Some(frame) = self.body_piece(input, at)? {
@@ -181,7 +178,7 @@ impl Parser {
     ) -> Result<Option<Frame<'a>>, FrameError> {
         let rest = input.get(*at..).unwrap_or_default();
         let Some(head) = rest.first_chunk::<HEAD>().map(Head::read) else {
-            self.carry.extend_from_slice(rest);
+            self.keep(rest, HEAD);
             *at = input.len();
             return Ok(None);
         };
@@ -193,14 +190,9 @@ impl Parser {
         }
         if head.kind == BODY {
             *at += HEAD;
-            self.body = Some(Body {
-                channel: head.channel,
-                left: size,
-                end_due: false,
-            });
-            return self.body_piece(input, at);
+            return self.begin_body(head, input, at);
         }
-        self.carry.extend_from_slice(rest);
+        self.keep(rest, OVERHEAD + size);
         *at = input.len();
         Ok(None)
     }
@@ -219,18 +211,7 @@ impl Parser {
         let size = head.size as usize;
         if head.kind == BODY {
             self.carry.clear();
-            self.body = Some(Body {
-                channel: head.channel,
-                left: size,
-                end_due: false,
-            });
-            let piece = self.body_piece(input, at)?;
-            return if piece.is_none() && self.body.is_none() {
-                // An empty body frame: nothing to hand out, on to the next frame.
-                self.frame(input, at)
-            } else {
-                Ok(piece)
-            };
+            return self.begin_body(head, input, at);
         }
         self.fill_carry(OVERHEAD + size, input, at);
         match self.carry.get(HEAD..OVERHEAD + size) {
@@ -245,19 +226,52 @@ impl Parser {
     fn fill_carry(&mut self, len: usize, input: &[u8], at: &mut usize) {
         let rest = input.get(*at..).unwrap_or_default();
         let missing = len.saturating_sub(self.carry.len()).min(rest.len());
-        self.carry.extend_from_slice(&rest[..missing]);
+        self.keep(&rest[..missing], len);
         *at += missing;
     }
 
+    /// Carries `bytes` of something of `whole` octets. Grows by doubling with the bytes that came,
+    /// so an announced size allocates nothing, and never past the whole.
+    fn keep(&mut self, bytes: &[u8], whole: usize) {
+        let (len, capacity) = (self.carry.len(), self.carry.capacity());
+        let needed = len + bytes.len();
+        if needed > capacity {
+            let target = capacity.saturating_mul(2).min(whole).max(needed);
+            self.carry.reserve_exact(target - len);
+        }
+        self.carry.extend_from_slice(bytes);
+    }
+
+    fn drop_carry(&mut self) {
+        self.carry_done = false;
+        self.carry.clear();
+        if self.carry.capacity() > CARRY_KEPT {
+            self.carry = Vec::new();
+        }
+    }
+
     fn check(&self, head: Head) -> Result<(), FrameError> {
-        if !matches!(head.kind, METHOD | HEADER | BODY | HEARTBEAT) {
-            return Err(FrameError::UnknownType(head.kind));
-        }
         if head.size > self.payload_max {
-            let (kind, size, max) = (head.kind, head.size, self.payload_max);
-            return Err(FrameError::TooLarge { kind, size, max });
+            let max = self.payload_max.saturating_sub(OVERHEAD as u32);
+            return Err(FrameError::TooLarge { kind: head.kind, size: head.size, max });
         }
-        Ok(())
+        match head.kind {
+            METHOD | HEADER | BODY => Ok(()),
+            HEARTBEAT if head.size == 0 => Ok(()),
+            unknown => Err(FrameError::UnknownType(unknown)),
+        }
+    }
+
+    /// The head of a body frame was read; the rest of the frame is not all there.
+    fn begin_body<'a>(
+        &mut self,
+        head: Head,
+        input: &'a [u8],
+        at: &mut usize,
+    ) -> Result<Option<Frame<'a>>, FrameError> {
+        let left = head.size as usize;
+        self.body = Some(Body { channel: head.channel, left, empty: left == 0 });
+        self.body_piece(input, at)
     }
 
     /// The next piece of the body frame that has begun. The last piece is handed out with the end
@@ -271,29 +285,18 @@ impl Parser {
             return Ok(None);
         };
         let rest = input.get(*at..).unwrap_or_default();
-        if body.end_due || body.left == 0 {
-            let Some(&end) = rest.first() else {
-                return Ok(None);
-            };
+        let (piece, behind) = rest.split_at(body.left.min(rest.len()));
+        body.left -= piece.len();
+        *at += piece.len();
+        let last = body.left == 0;
+        self.body = Some(body);
+        if let Some(&end) = behind.first() {
             check_end(BODY, end)?;
             *at += 1;
             self.body = None;
-            return Ok(None);
         }
-        let piece = &rest[..body.left.min(rest.len())];
-        if piece.is_empty() {
-            return Ok(None);
-        }
-        *at += piece.len();
-        body.left -= piece.len();
-        let last = body.left == 0;
-        body.end_due = last;
-        self.body = Some(body);
-        Ok(Some(Frame::Body {
-            channel: body.channel,
-            piece,
-            last,
-        }))
+        let due = !piece.is_empty() || (body.empty && self.body.is_none());
+        Ok(due.then_some(Frame::Body { channel: body.channel, piece, last }))
     }
 }
 
@@ -301,32 +304,21 @@ impl Parser {
 #[inline]
 fn whole_frame<'a>(head: Head, whole: &'a [u8]) -> Result<Frame<'a>, FrameError> {
     let Some((&end, payload)) = whole.split_last() else {
-        return Err(FrameError::EndMarker {
-            kind: head.kind,
-            found: 0,
-        });
+        return Err(FrameError::EndMarker { kind: head.kind, found: 0 });
     };
     check_end(head.kind, end)?;
     let channel = head.channel;
     Ok(match head.kind {
         METHOD => Frame::Method { channel, payload },
         HEADER => Frame::Header { channel, payload },
-        BODY => Frame::Body {
-            channel,
-            piece: payload,
-            last: true,
-        },
+        BODY => Frame::Body { channel, piece: payload, last: true },
         _ => Frame::Heartbeat { channel },
     })
 }
 
 #[inline]
 fn check_end(kind: u8, found: u8) -> Result<(), FrameError> {
-    if found == END {
-        Ok(())
-    } else {
-        Err(FrameError::EndMarker { kind, found })
-    }
+    if found == END { Ok(()) } else { Err(FrameError::EndMarker { kind, found }) }
 }
 
 /// Appends a method frame.
@@ -351,6 +343,7 @@ pub fn write_frame(out: &mut Vec<u8>, frame: Frame<'_>) {
 }
 
 /// Appends a content header frame of class `basic`; `properties` is the flag word and the fields.
+/// A header cannot be split: one over the peer's frame_max goes out as it is, as RabbitMQ's does.
 #[inline]
 pub fn write_header(out: &mut Vec<u8>, channel: u16, body_size: u64, properties: &[u8]) {
     let start = begin(out, HEADER, channel);
@@ -407,3 +400,7 @@ fn finish(out: &mut Vec<u8>, start: usize) {
     out[start - 4..start].copy_from_slice(&size.to_be_bytes());
     out.push(END);
 }
+
+#[cfg(test)]
+#[path = "frame_test.rs"]
+mod tests;

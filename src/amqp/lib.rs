@@ -1,9 +1,9 @@
 //! The wire of AMQP 0-9-1, read and written without allocation per frame.
 //!
 //! From the ground up: [`octets`] (integers, strings, packed bits), [`table`] (field tables, kept
-//! encoded), [`methods`] (one table of all methods), [`properties`] (content headers, kept encoded),
-//! [`frame`] (bytes to frames at any read boundary), [`assembler`] (frames to commands) and
-//! [`reply`] (reply codes). Everything borrows from the receive buffer.
+//! encoded), [`methods`] (one table of all methods), [`properties`] (content headers, kept
+//! encoded), [`frame`] (bytes to frames at any read boundary), [`assembler`] (frames to commands)
+//! and [`reply`] (reply codes). Everything borrows from the receive buffer.
 //!
 //! Absent by design: sockets, clocks, threads, and any notion of a broker. The load generator and
 //! the broker share this crate and nothing else.
@@ -22,7 +22,12 @@ pub use methods::Method;
 pub use octets::{Reader, WireError, Writer};
 pub use properties::Properties;
 pub use reply::Code;
-pub use table::{Table, TableWriter, Value};
+pub use table::{Array, ArrayWriter, Table, TableWriter, Value};
+
+#[cfg(test)]
+mod draw;
+#[cfg(test)]
+mod peer;
 
 /// The header a client opens with: `AMQP`, 0, 0, 9, 1 (spec 4.2.2).
 pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";

@@ -14,12 +14,28 @@ macro_rules! field {
     (table) => { Table<'a> };
 }
 
+/// A row of the table: the names of the arguments with the names of their types.
+#[cfg(test)]
+pub(crate) struct Row {
+    pub(crate) id: (u16, u16),
+    pub(crate) name: &'static str,
+    pub(crate) arguments: &'static [(&'static str, &'static str)],
+}
+
 macro_rules! methods {
     ($($class:literal $method:literal $name:ident { $($field:ident: $kind:ident),* })*) => {
         /// A method and its arguments, borrowed from the frame that carried it.
         #[derive(Debug, Clone, Copy, PartialEq)]
         #[expect(missing_docs, reason = "names and arguments are those of the specification")]
         pub enum Method<'a> { $($name { $($field: field!($kind)),* }),* }
+
+        /// The table as plain text, for the tests that hold it against other lists.
+        #[cfg(test)]
+        pub(crate) const ROWS: &[Row] = &[$(Row {
+            id: ($class, $method),
+            name: stringify!($name),
+            arguments: &[$((stringify!($field), stringify!($kind))),*],
+        }),*];
 
         impl<'a> Method<'a> {
             /// Reads the payload of a method frame; bytes behind the last argument are an error.
@@ -139,3 +155,7 @@ methods! {
     90 30 TxRollback {}
     90 31 TxRollbackOk {}
 }
+
+#[cfg(test)]
+#[path = "methods_test.rs"]
+mod tests;

@@ -11,7 +11,7 @@ pub enum WireError {
     /// Bytes are left over behind the last field.
     #[error("bytes left over behind the last field")]
     Trailing,
-    /// A short string is not UTF-8.
+    /// A short string that must be text is not UTF-8.
     #[error("Malformed UTF-8 in shortstr")]
     Utf8,
     /// A field table holds a value of unknown type (the type's octet).
@@ -37,11 +37,7 @@ impl<'a> Reader<'a> {
     /// A reader at the start of `bytes`.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            rest: bytes,
-            bits: 0,
-            bits_left: 0,
-        }
+        Self { rest: bytes, bits: 0, bits_left: 0 }
     }
 
     /// The next `len` bytes as they are.
@@ -51,10 +47,7 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn take(&mut self, len: usize) -> Result<&'a [u8], WireError> {
         self.bits_left = 0;
-        let (head, rest) = self
-            .rest
-            .split_at_checked(len)
-            .ok_or(WireError::Truncated)?;
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(WireError::Truncated)?;
         self.rest = rest;
         Ok(head)
     }
@@ -62,10 +55,7 @@ impl<'a> Reader<'a> {
     #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         self.bits_left = 0;
-        let (head, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(WireError::Truncated)?;
+        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(WireError::Truncated)?;
         self.rest = rest;
         Ok(*head)
     }
@@ -116,6 +106,16 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.take(usize::from(len))?).map_err(|_| WireError::Utf8)
     }
 
+    /// A string of at most 255 bytes; `None` when they are not UTF-8.
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`]
+    #[inline]
+    pub fn opaque(&mut self) -> Result<Option<&'a str>, WireError> {
+        let len = self.octet()?;
+        Ok(std::str::from_utf8(self.take(usize::from(len))?).ok())
+    }
+
     /// A string of bytes with a 32-bit length.
     ///
     /// # Errors
@@ -128,8 +128,7 @@ impl<'a> Reader<'a> {
     /// A field table, checked whole and kept encoded.
     ///
     /// # Errors
-    /// [`WireError::Truncated`], [`WireError::FieldType`], [`WireError::TooDeep`],
-    /// [`WireError::Utf8`]
+    /// [`WireError::Truncated`], [`WireError::FieldType`], [`WireError::TooDeep`]
     pub fn table(&mut self) -> Result<Table<'a>, WireError> {
         Table::parse(self.longstr()?)
     }
@@ -244,3 +243,7 @@ impl<'b> Writer<'b> {
 }
 
 const _: () = assert!(table::DEPTH_MAX < 256);
+
+#[cfg(test)]
+#[path = "octets_test.rs"]
+mod tests;

@@ -1,4 +1,8 @@
 //! The properties of a content header (spec 4.2.6.1), kept encoded: flags, then the present fields.
+//!
+//! RabbitMQ relays properties that are not UTF-8 (clients of languages without a text type put raw
+//! bytes into correlation ids), so they are relayed here too, and absent in the decoded form. The
+//! two that the broker judges by, `expiration` and `user_id`, must be text.
 
 use crate::octets::{Reader, WireError, Writer};
 use crate::table::Table;
@@ -9,10 +13,7 @@ pub struct Properties<'a>(&'a [u8]);
 
 /// The properties of class `basic`, decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[expect(
-    missing_docs,
-    reason = "the fields are the properties of the specification"
-)]
+#[expect(missing_docs, reason = "the fields are the properties of the specification")]
 pub struct Basic<'a> {
     pub content_type: Option<&'a str>,
     pub content_encoding: Option<&'a str>,
@@ -57,11 +58,29 @@ impl<'a> Properties<'a> {
         self.0
     }
 
-    /// The fields decoded; those that do not parse are absent.
+    /// The fields decoded; what is not UTF-8 is absent.
     #[must_use]
     pub fn basic(&self) -> Basic<'a> {
         Basic::read(self.0).unwrap_or_default()
     }
+}
+
+macro_rules! get {
+    ($reader:ident opaque) => {
+        $reader.opaque()
+    };
+    ($reader:ident $kind:ident) => {
+        $reader.$kind().map(Some)
+    };
+}
+
+macro_rules! put {
+    ($writer:ident opaque $value:ident) => {
+        $writer.shortstr($value)
+    };
+    ($writer:ident $kind:ident $value:ident) => {
+        $writer.$kind($value)
+    };
 }
 
 macro_rules! properties {
@@ -72,7 +91,7 @@ macro_rules! properties {
                 let mut reader = Reader::new(encoded);
                 let flags = reader.short()?;
                 let mut basic = Basic::default();
-                $(if flags & (1 << $bit) != 0 { basic.$name = Some(reader.$kind()?); })*
+                $(if flags & (1 << $bit) != 0 { basic.$name = get!(reader $kind)?; })*
                 // Bit 0 would announce a second flag word, which class basic does not need.
                 if flags & 0b11 != 0 || !reader.is_empty() {
                     return Err(WireError::Trailing);
@@ -86,25 +105,29 @@ macro_rules! properties {
                 $(if self.$name.is_some() { flags |= 1 << $bit; })*
                 let mut writer = Writer::new(out);
                 writer.short(flags);
-                $(if let Some(value) = self.$name { writer.$kind(value); })*
+                $(if let Some(value) = self.$name { put!(writer $kind value); })*
             }
         }
     };
 }
 
 properties! {
-    15 content_type shortstr
-    14 content_encoding shortstr
+    15 content_type opaque
+    14 content_encoding opaque
     13 headers table
     12 delivery_mode octet
     11 priority octet
-    10 correlation_id shortstr
-    9 reply_to shortstr
+    10 correlation_id opaque
+    9 reply_to opaque
     8 expiration shortstr
-    7 message_id shortstr
+    7 message_id opaque
     6 timestamp longlong
-    5 kind shortstr
+    5 kind opaque
     4 user_id shortstr
-    3 app_id shortstr
-    2 cluster_id shortstr
+    3 app_id opaque
+    2 cluster_id opaque
 }
+
+#[cfg(test)]
+#[path = "properties_test.rs"]
+mod tests;

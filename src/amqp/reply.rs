@@ -60,3 +60,28 @@ impl Code {
         self as u16
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Code;
+    use amq_protocol::protocol::{AMQPHardError, AMQPSoftError};
+
+    #[test]
+    fn codes_are_those_of_an_independent_crate() {
+        for number in 0..=u16::MAX {
+            let code = Code::from_number(number);
+            let (soft, hard) = (AMQPSoftError::from_id(number), AMQPHardError::from_id(number));
+            let expected = match (&soft, &hard) {
+                (Some(soft), _) => Some((soft.to_string(), false)),
+                (_, Some(hard)) => Some((hard.to_string(), true)),
+                _ => None,
+            };
+            // Success is neither a soft nor a hard error.
+            if number != 200 {
+                let found = code.map(|c| (c.name().replace('_', "-"), c.closes_connection()));
+                assert_eq!(found, expected, "{number}");
+            }
+            assert!(code.is_none_or(|code| code.number() == number));
+        }
+    }
+}

@@ -1,4 +1,7 @@
 //! Field tables (spec 4.2.5.5, with RabbitMQ's type octets), checked once and kept encoded.
+//!
+//! As in RabbitMQ the name of an entry is any octets. An entry whose name is not UTF-8 is relayed
+//! as it came and never shown.
 
 use crate::octets::{Reader, WireError, Writer};
 
@@ -11,10 +14,7 @@ pub struct Table<'a>(&'a [u8]);
 
 /// One value of a table or an array.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[expect(
-    missing_docs,
-    reason = "the variants are the types of the wire, by their RabbitMQ names"
-)]
+#[expect(missing_docs, reason = "the variants are the types of the wire, by their RabbitMQ names")]
 pub enum Value<'a> {
     Bool(bool),
     Byte(i8),
@@ -66,38 +66,41 @@ impl<'a> Table<'a> {
         self.0.is_empty()
     }
 
-    /// The entries in the order of the wire.
+    /// The entries in the order of the wire, without those whose name is not UTF-8.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> + use<'a> {
         let mut reader = Reader::new(self.0);
-        std::iter::from_fn(move || {
-            if reader.is_empty() {
-                return None;
-            }
-            let key = reader.shortstr().ok()?;
-            Some((key, value(&mut reader).ok()?))
-        })
+        std::iter::from_fn(move || entry(&mut reader).ok())
+            .filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
     }
 
     /// The first entry named `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<Value<'a>> {
-        self.iter()
-            .find(|(name, _)| *name == key)
-            .map(|(_, value)| value)
+        self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
     }
 }
 
 impl<'a> Array<'a> {
+    /// The array without values.
+    pub const EMPTY: Array<'static> = Array(&[]);
+
+    /// The content as it stands on the wire, without its length.
+    #[must_use]
+    pub fn encoded(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Whether there are no values.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The values in the order of the wire.
     pub fn iter(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
         let mut reader = Reader::new(self.0);
-        std::iter::from_fn(move || {
-            if reader.is_empty() {
-                None
-            } else {
-                value(&mut reader).ok()
-            }
-        })
+        // The only error a checked array has is its end.
+        std::iter::from_fn(move || value(&mut reader).ok())
     }
 }
 
@@ -154,8 +157,8 @@ impl<'a> Value<'a> {
 fn check_table(content: &[u8], depth: usize) -> Result<(), WireError> {
     let mut reader = Reader::new(content);
     while !reader.is_empty() {
-        reader.shortstr()?;
-        check_value(&mut reader, depth)?;
+        let (_, value) = entry(&mut reader)?;
+        check_nested(value, depth)?;
     }
     Ok(())
 }
@@ -163,18 +166,25 @@ fn check_table(content: &[u8], depth: usize) -> Result<(), WireError> {
 fn check_array(content: &[u8], depth: usize) -> Result<(), WireError> {
     let mut reader = Reader::new(content);
     while !reader.is_empty() {
-        check_value(&mut reader, depth)?;
+        check_nested(value(&mut reader)?, depth)?;
     }
     Ok(())
 }
 
-fn check_value(reader: &mut Reader<'_>, depth: usize) -> Result<(), WireError> {
+fn check_nested(value: Value<'_>, depth: usize) -> Result<(), WireError> {
     let nested = depth.checked_sub(1).ok_or(WireError::TooDeep);
-    match value(reader)? {
+    match value {
         Value::Table(inner) => check_table(inner.0, nested?),
         Value::Array(inner) => check_array(inner.0, nested?),
         _ => Ok(()),
     }
+}
+
+/// Reads a name and its value.
+fn entry<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], Value<'a>), WireError> {
+    let len = reader.octet()?;
+    let name = reader.take(usize::from(len))?;
+    Ok((name, value(reader)?))
 }
 
 /// Reads one value; what a nested table or array holds is not looked at.
@@ -228,6 +238,31 @@ impl TableWriter {
     }
 }
 
+/// Builds the content of an array value by value.
+#[derive(Debug, Clone, Default)]
+pub struct ArrayWriter(Vec<u8>);
+
+impl ArrayWriter {
+    /// An array without values.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a value.
+    #[must_use]
+    pub fn with(mut self, value: Value<'_>) -> Self {
+        write_value(&mut self.0, value);
+        self
+    }
+
+    /// The array built so far.
+    #[must_use]
+    pub fn array(&self) -> Array<'_> {
+        Array(&self.0)
+    }
+}
+
 /// Appends the type octet and the value.
 pub fn write_value(out: &mut Vec<u8>, value: Value<'_>) {
     let mut writer = Writer::new(out);
@@ -264,3 +299,7 @@ fn counted(writer: &mut Writer<'_>, tag: u8, bytes: &[u8]) {
     writer.octet(tag);
     writer.longstr(bytes);
 }
+
+#[cfg(test)]
+#[path = "table_test.rs"]
+mod tests;

@@ -45,11 +45,7 @@ impl Arena {
         }
         let chunk = self.first + self.chunks.len() as u64 - 1;
         let Some(last) = self.chunks.back_mut() else {
-            return Place {
-                chunk,
-                start: 0,
-                len: 0,
-            };
+            return Place { chunk, start: 0, len: 0 };
         };
         // A record is bounded by frame_max and INLINE_MAX, a chunk by that or CHUNK_MAX.
         let (start, len) = (last.data.len() as u32, record.len() as u32);
@@ -64,9 +60,7 @@ impl Arena {
     pub fn get(&self, place: Place) -> &[u8] {
         let (start, len) = (place.start as usize, place.len as usize);
         let chunk = self.chunks.get((place.chunk - self.first) as usize);
-        chunk
-            .and_then(|chunk| chunk.data.get(start..start + len))
-            .unwrap_or_default()
+        chunk.and_then(|chunk| chunk.data.get(start..start + len)).unwrap_or_default()
     }
 
     /// Gives the record at `place` up.

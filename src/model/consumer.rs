@@ -66,10 +66,7 @@ impl Consumers {
     /// Whether one of them is exclusive.
     #[must_use]
     pub fn has_exclusive(&self) -> bool {
-        self.slots
-            .iter()
-            .flatten()
-            .any(|consumer| consumer.spec.exclusive)
+        self.slots.iter().flatten().any(|consumer| consumer.spec.exclusive)
     }
 
     /// All of them.
@@ -79,16 +76,8 @@ impl Consumers {
 
     /// Adds one at the end of the round.
     pub fn add(&mut self, spec: ConsumerSpec) {
-        let consumer = Consumer {
-            spec,
-            unacked: 0,
-            standing: Standing::Ready,
-        };
-        let slot = self
-            .slots
-            .iter()
-            .position(Option::is_none)
-            .unwrap_or(self.slots.len());
+        let consumer = Consumer { spec, unacked: 0, standing: Standing::Ready };
+        let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
         if slot == self.slots.len() {
             self.slots.push(None);
         }
@@ -101,10 +90,7 @@ impl Consumers {
     pub fn remove(&mut self, gone: impl Fn(&ConsumerSpec) -> bool) -> usize {
         let before = self.count;
         for slot in 0..self.slots.len() {
-            if self.slots[slot]
-                .as_ref()
-                .is_some_and(|consumer| gone(&consumer.spec))
-            {
+            if self.slots[slot].as_ref().is_some_and(|consumer| gone(&consumer.spec)) {
                 self.slots[slot] = None;
                 self.round.retain(|other| *other != slot);
                 self.count -= 1;
@@ -121,11 +107,7 @@ impl Consumers {
     pub fn next(&mut self, mut open: impl FnMut(ConnId) -> bool) -> Option<(Slot, &ConsumerSpec)> {
         loop {
             let slot = *self.round.front()?;
-            let conn = self
-                .slots
-                .get(slot)
-                .and_then(Option::as_ref)
-                .map(|c| c.spec.conn);
+            let conn = self.slots.get(slot).and_then(Option::as_ref).map(|c| c.spec.conn);
             if conn.is_some_and(&mut open) {
                 break;
             }

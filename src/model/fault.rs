@@ -22,11 +22,7 @@ impl Fault {
     /// A fault with the code's name in front of the explanation.
     #[must_use]
     pub fn new(code: Code, explanation: &str, method: (u16, u16)) -> Self {
-        Self {
-            code,
-            text: format!("{} - {explanation}", code.name()),
-            method,
-        }
+        Self { code, text: format!("{} - {explanation}", code.name()), method }
     }
 
     /// Whether the connection ends, not only the channel.
@@ -106,32 +102,16 @@ impl Refusal {
             ),
             Refusal::InUse(what) => format!("{what} in use"),
             Refusal::NotEmpty(what) => format!("{what} not empty"),
-            Refusal::Inequivalent {
-                resource,
-                property,
-                received,
-                current,
-            } => format!(
+            Refusal::Inequivalent { resource, property, received, current } => format!(
                 "inequivalent arg '{property}' for {resource}: received {received} but current is \
                  {current}"
             ),
-            Refusal::InvalidArgument {
-                resource,
-                argument,
-                why,
-            } => {
+            Refusal::InvalidArgument { resource, argument, why } => {
                 format!("invalid arg '{argument}' for {resource}: {why}")
             }
             Refusal::ReservedName(what) => {
-                let kind = if what.kind == Kind::Queue {
-                    "queue"
-                } else {
-                    "exchange"
-                };
-                format!(
-                    "{kind} name '{}' contains reserved prefix 'amq.*'",
-                    what.name
-                )
+                let kind = if what.kind == Kind::Queue { "queue" } else { "exchange" };
+                format!("{kind} name '{}' contains reserved prefix 'amq.*'", what.name)
             }
             Refusal::DefaultExchange => "operation not permitted on the default exchange".into(),
             Refusal::SystemExchange(what) => format!("deletion of system {what} not allowed"),

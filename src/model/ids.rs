@@ -62,9 +62,7 @@ impl IdSource {
     /// A source for the endpoint `shard`.
     #[must_use]
     pub fn new(shard: ShardId) -> Self {
-        Self {
-            next: (u64::from(shard.0) << Self::COUNTER_BITS) + 1,
-        }
+        Self { next: (u64::from(shard.0) << Self::COUNTER_BITS) + 1 }
     }
 
     /// The next identity: 2^48 of them last a million years at ten a second.

@@ -13,10 +13,7 @@ pub struct Ledger<T> {
 
 impl<T> Default for Ledger<T> {
     fn default() -> Self {
-        Self {
-            items: VecDeque::new(),
-            held: 0,
-        }
+        Self { items: VecDeque::new(), held: 0 }
     }
 }
 
@@ -63,11 +60,7 @@ impl<T> Ledger<T> {
     /// Takes out the first value if its number is at most `number`.
     #[inline]
     pub fn pop_up_to(&mut self, number: u64) -> Option<(u64, T)> {
-        while self
-            .items
-            .front()
-            .is_some_and(|(first, _)| *first <= number)
-        {
+        while self.items.front().is_some_and(|(first, _)| *first <= number) {
             if let Some((first, Some(value))) = self.items.pop_front() {
                 self.held -= 1;
                 return Some((first, value));
@@ -78,9 +71,7 @@ impl<T> Ledger<T> {
 
     /// The values in order.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
-        self.items
-            .iter()
-            .filter_map(|(number, value)| Some((*number, value.as_ref()?)))
+        self.items.iter().filter_map(|(number, value)| Some((*number, value.as_ref()?)))
     }
 
     /// Where `number` is: usually as far from the first as the numbers are apart.
@@ -88,16 +79,10 @@ impl<T> Ledger<T> {
     fn position(&self, number: u64) -> Option<usize> {
         let first = self.items.front()?.0;
         let guess = usize::try_from(number.checked_sub(first)?).ok()?;
-        if self
-            .items
-            .get(guess)
-            .is_some_and(|(found, _)| *found == number)
-        {
+        if self.items.get(guess).is_some_and(|(found, _)| *found == number) {
             return Some(guess);
         }
-        self.items
-            .binary_search_by_key(&number, |(found, _)| *found)
-            .ok()
+        self.items.binary_search_by_key(&number, |(found, _)| *found).ok()
     }
 
     fn tidy(&mut self) {

@@ -2,15 +2,15 @@
 //! memory, on the mesh and in the log.
 //!
 //! ```text
-//!  0     1      2        3            4       5..8  8           12         16
-//!  +-----+------+--------+------------+-------+-----+-----------+----------+----------+-----+------------+------+
-//!  |flags|format|priority|exchange len|key len|  0  |properties |  body    | exchange | key | properties | body |
-//!  |     |      |        |            |       |     |   length  |  length  |          |     |            |      |
-//!  +-----+------+--------+------------+-------+-----+-----------+----------+----------+-----+------------+------+
+//!  0       1       2         3         4      5..8  8            12       16
+//!  +-------+-------+---------+---------+------+-----+------------+--------+--- - -
+//!  | flags | format| priority| exchange| key  |  0  | properties | body   | exchange, key,
+//!  |       |       |         | length  |length|     | length     | length | properties, body
+//!  +-------+-------+---------+---------+------+-----+------------+--------+--- - -
 //! ```
 //!
-//! Integers are little-endian. A body of more than [`INLINE_MAX`] octets is not in the record: it is
-//! a [`Body`], counted and shared, so that it crosses queues and cores without a copy.
+//! Integers are little-endian. A body of more than [`INLINE_MAX`] octets is not in the record: it
+//! is a [`Body`], counted and shared, so that it crosses queues and cores without a copy.
 
 use std::sync::Arc;
 
@@ -146,12 +146,8 @@ impl<'a> Message<'a> {
     }
 
     fn length(&self, at: usize) -> usize {
-        let bytes = [
-            self.record[at],
-            self.record[at + 1],
-            self.record[at + 2],
-            self.record[at + 3],
-        ];
+        let bytes =
+            [self.record[at], self.record[at + 1], self.record[at + 2], self.record[at + 3]];
         u32::from_le_bytes(bytes) as usize
     }
 
@@ -192,11 +188,7 @@ impl Draft {
     #[inline]
     pub fn header(&mut self, properties: Properties<'_>, basic: &Basic<'_>, body_size: u32) {
         self.large = body_size as usize > INLINE_MAX;
-        let persistent = if basic.delivery_mode == Some(2) {
-            PERSISTENT
-        } else {
-            0
-        };
+        let persistent = if basic.delivery_mode == Some(2) { PERSISTENT } else { 0 };
         self.record[0] = persistent | if self.large { LARGE } else { 0 };
         self.record[2] = basic.priority.unwrap_or(0);
         let encoded = properties.encoded();
@@ -224,10 +216,7 @@ impl Draft {
         if self.large && self.body.is_none() {
             self.body = Some(Body::new(std::mem::take(&mut self.pieces)));
         }
-        Message {
-            record: &self.record,
-            body: self.body.as_ref(),
-        }
+        Message { record: &self.record, body: self.body.as_ref() }
     }
 
     /// Lets go of a body by reference once the message has gone where it goes.

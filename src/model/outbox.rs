@@ -69,8 +69,7 @@ impl Outbox {
                 if room == 0 {
                     room = left.min(frame::payload_max(frame_max));
                     // At most frame_max, which is 32 bits.
-                    self.octets
-                        .extend_from_slice(&frame::body_head(channel, room as u32));
+                    self.octets.extend_from_slice(&frame::body_head(channel, room as u32));
                 }
                 let taken = room.min(piece.len() - at);
                 self.reference(piece.slice(at..at + taken));
@@ -102,9 +101,7 @@ impl Outbox {
         }
         let shift = other.octets.len();
         other.octets.append(&mut self.octets);
-        other
-            .pieces
-            .extend(self.pieces.drain(..).map(|(at, piece)| (at + shift, piece)));
+        other.pieces.extend(self.pieces.drain(..).map(|(at, piece)| (at + shift, piece)));
         other.piece_octets += std::mem::take(&mut self.piece_octets);
     }
 
@@ -159,12 +156,7 @@ mod tests {
 
     #[test]
     fn a_body_by_reference_is_framed_like_one_in_the_record() {
-        for (size, frame_max) in [
-            (2049, 4096),
-            (100_000, 8192),
-            (300_000, 131_072),
-            (70_000, 0),
-        ] {
+        for (size, frame_max) in [(2049, 4096), (100_000, 8192), (300_000, 131_072), (70_000, 0)] {
             let chunk = Bytes::from((0..size).map(|n| n as u8).collect::<Vec<u8>>());
             let mut draft = Draft::default();
             draft.begin("e", "k");
@@ -180,12 +172,7 @@ mod tests {
             assert_eq!(joined(&outbox, 1000), octets[1000..]);
             let (mut parser, mut at, mut body) = (Parser::new(frame_max), 0, Vec::new());
             while let Some(frame) = parser.next(&octets, &mut at).unwrap() {
-                if let Frame::Body {
-                    channel: 3,
-                    piece,
-                    last: true,
-                } = frame
-                {
+                if let Frame::Body { channel: 3, piece, last: true } = frame {
                     assert!(piece.len() <= frame::payload_max(frame_max));
                     body.extend_from_slice(piece);
                 }

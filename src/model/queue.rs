@@ -258,20 +258,13 @@ impl Queue {
         } else {
             self.hold(message)
         };
-        Entry {
-            seq,
-            redelivered: false,
-            content,
-        }
+        Entry { seq, redelivered: false, content }
     }
 
     fn hold(&mut self, message: Message<'_>) -> Content {
         let body = message.large_body().cloned();
         self.body_octets += body.as_ref().map_or(0, Body::len);
-        Content::Here {
-            place: self.arena.push(message.record()),
-            body,
-        }
+        Content::Here { place: self.arena.push(message.record()), body }
     }
 
     /// Serves waiting gets and consumers as long as there are messages at hand.
@@ -288,22 +281,12 @@ impl Queue {
             let id = self.id;
             let next = self.consumers.next(|conn| outlet.open(id, conn));
             let Some((slot, consumer)) = next else { return };
-            let (conn, channel, consumer, no_ack) = (
-                consumer.conn,
-                consumer.channel,
-                consumer.id,
-                consumer.no_ack,
-            );
+            let (conn, channel, consumer, no_ack) =
+                (consumer.conn, consumer.channel, consumer.id, consumer.no_ack);
             let Some(entry) = self.take_head(outlet) else {
                 return;
             };
-            let send = Send {
-                conn,
-                channel,
-                consumer,
-                slot,
-                no_ack,
-            };
+            let send = Send { conn, channel, consumer, slot, no_ack };
             self.consumers.sent(slot);
             self.send(send, entry, outlet);
         }
@@ -388,15 +371,8 @@ impl Queue {
             self.counters.acked += 1;
             self.free(entry);
         } else {
-            let unacked = Unacked {
-                entry,
-                consumer: to.consumer,
-                slot: to.slot,
-            };
-            self.unacked
-                .entry(to.channel)
-                .or_default()
-                .push(number, unacked);
+            let unacked = Unacked { entry, consumer: to.consumer, slot: to.slot };
+            self.unacked.entry(to.channel).or_default().push(number, unacked);
         }
     }
 
@@ -423,10 +399,8 @@ impl Queue {
 
     /// Settles all deliveries of a channel up to and including `number`.
     pub fn settle_up_to(&mut self, channel: ChannelId, number: u64, how: Settle) {
-        while let Some((_, unacked)) = self
-            .unacked
-            .get_mut(&channel)
-            .and_then(|ledger| ledger.pop_up_to(number))
+        while let Some((_, unacked)) =
+            self.unacked.get_mut(&channel).and_then(|ledger| ledger.pop_up_to(number))
         {
             self.settled(unacked, how);
         }

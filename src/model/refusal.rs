@@ -27,21 +27,13 @@ impl Resource {
     /// A queue's name.
     #[must_use]
     pub fn queue(vhost: &str, name: &str) -> Self {
-        Self {
-            kind: Kind::Queue,
-            name: name.into(),
-            vhost: vhost.into(),
-        }
+        Self { kind: Kind::Queue, name: name.into(), vhost: vhost.into() }
     }
 
     /// An exchange's name.
     #[must_use]
     pub fn exchange(vhost: &str, name: &str) -> Self {
-        Self {
-            kind: Kind::Exchange,
-            name: name.into(),
-            vhost: vhost.into(),
-        }
+        Self { kind: Kind::Exchange, name: name.into(), vhost: vhost.into() }
     }
 }
 

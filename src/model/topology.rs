@@ -35,11 +35,7 @@ impl Topology {
     /// A topology without any vhost, at version 0.
     #[must_use]
     pub fn new(seed: Seed) -> Self {
-        Self {
-            seed,
-            version: 0,
-            vhosts: Map::with_hasher(seed),
-        }
+        Self { seed, version: 0, vhosts: Map::with_hasher(seed) }
     }
 
     /// Goes on to `version`. What the change names exists, or does not yet: the coordinator decides
@@ -49,9 +45,7 @@ impl Topology {
         match change {
             Change::VhostCreated(name) => {
                 let seed = self.seed;
-                self.vhosts
-                    .entry(name.clone())
-                    .or_insert_with(|| Vhost::new(version, seed));
+                self.vhosts.entry(name.clone()).or_insert_with(|| Vhost::new(version, seed));
             }
             Change::ExchangeCreated(vhost, spec) => {
                 self.change(vhost, |vhost| vhost.add_exchange(version, spec.clone()));
@@ -87,9 +81,7 @@ impl Topology {
 
     /// All vhosts with their names, in no order that means anything: sort what is shown.
     pub fn vhosts(&self) -> impl Iterator<Item = (&str, &Vhost)> {
-        self.vhosts
-            .iter()
-            .map(|(name, vhost)| (name.as_ref(), vhost))
+        self.vhosts.iter().map(|(name, vhost)| (name.as_ref(), vhost))
     }
 
     fn change(&mut self, vhost: &str, change: impl FnOnce(&mut Vhost)) {

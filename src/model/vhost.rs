@@ -53,9 +53,7 @@ impl Vhost {
             free: Vec::new(),
             incoming: Map::with_hasher(seed),
         };
-        DEFAULTS
-            .iter()
-            .for_each(|&(name, kind)| vhost.add_exchange(version, default(name, kind)));
+        DEFAULTS.iter().for_each(|&(name, kind)| vhost.add_exchange(version, default(name, kind)));
         vhost
     }
 
@@ -108,9 +106,7 @@ impl Vhost {
     /// The exchanges that a binding leads from to the destination, by name.
     pub fn sources_to(&self, destination: &Destination) -> impl Iterator<Item = &str> {
         let sources = self.incoming.get(destination);
-        sources
-            .into_iter()
-            .flat_map(|sources| sources.keys().map(AsRef::as_ref))
+        sources.into_iter().flat_map(|sources| sources.keys().map(AsRef::as_ref))
     }
 
     /// Adds the queues that a message goes to from the exchange to `targets`, each once, however
@@ -196,9 +192,7 @@ impl Vhost {
     }
 
     pub(crate) fn add_queue(&mut self, version: u64, spec: QueueSpec) {
-        self.queues
-            .entry(spec.name.clone())
-            .or_insert(QueueEntry { spec, version });
+        self.queues.entry(spec.name.clone()).or_insert(QueueEntry { spec, version });
     }
 
     pub(crate) fn remove_queue(&mut self, name: &str) {
@@ -217,13 +211,8 @@ impl Vhost {
             return;
         };
         let label = label(&binding);
-        let sources = self
-            .incoming
-            .entry(binding.destination.clone())
-            .or_default();
-        let labels = sources
-            .entry(binding.source)
-            .or_insert_with(|| Set::with_hasher(self.seed));
+        let sources = self.incoming.entry(binding.destination.clone()).or_default();
+        let labels = sources.entry(binding.source).or_insert_with(|| Set::with_hasher(self.seed));
         if labels.contains(&label) {
             return;
         }
@@ -264,9 +253,7 @@ impl Vhost {
             let Some(exchange) = self.exchange_mut(&source) else {
                 continue;
             };
-            labels
-                .iter()
-                .for_each(|label| exchange.remove(destination, label, target));
+            labels.iter().for_each(|label| exchange.remove(destination, label, target));
         }
     }
 
@@ -313,8 +300,5 @@ fn default(name: &str, kind: ExchangeKind) -> ExchangeSpec {
 }
 
 fn label(binding: &Binding) -> Label {
-    Label {
-        key: binding.key.clone(),
-        arguments: binding.arguments.clone(),
-    }
+    Label { key: binding.key.clone(), arguments: binding.arguments.clone() }
 }

@@ -261,34 +261,20 @@ fn read<'a>(
         ENQUEUE => {
             let count = reader.long()? as usize;
             let queues = QueueIds(reader.take(count * 8)?);
-            Record::Enqueue {
-                queues,
-                carried: read_message(reader, bodies)?,
-            }
+            Record::Enqueue { queues, carried: read_message(reader, bodies)? }
         }
         DELIVER => {
             let to = read_address(reader)?;
-            Record::Deliver {
-                to,
-                carried: read_message(reader, bodies)?,
-            }
+            Record::Deliver { to, carried: read_message(reader, bodies)? }
         }
         GOT => {
             let ticket = Ticket(reader.longlong()?);
             let remaining = reader.long()?;
             let to = read_address(reader)?;
-            Record::Got {
-                ticket,
-                remaining,
-                to,
-                carried: read_message(reader, bodies)?,
-            }
+            Record::Got { ticket, remaining, to, carried: read_message(reader, bodies)? }
         }
         SETTLE => read_settle(reader)?,
-        CREDIT => Record::Credit {
-            conn: ConnId(reader.longlong()?),
-            octets: reader.longlong()?,
-        },
+        CREDIT => Record::Credit { conn: ConnId(reader.longlong()?), octets: reader.longlong()? },
         WATERMARK => Record::Watermark(Watermark {
             applied: reader.longlong()?,
             octets: reader.longlong()?,
@@ -318,10 +304,7 @@ fn read_message<'a>(
 ) -> Result<Carried<'a>, WireError> {
     let large = reader.octet()? == 1;
     let record = reader.longstr()?;
-    Ok(Carried {
-        record,
-        body: if large { bodies.pop_front() } else { None },
-    })
+    Ok(Carried { record, body: if large { bodies.pop_front() } else { None } })
 }
 
 fn write_address(writer: &mut Writer<'_>, to: Addressed) {

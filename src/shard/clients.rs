@@ -159,11 +159,7 @@ impl Clients {
     /// Tells a basic.get that there is no message.
     pub fn empty(&mut self, ticket: Ticket) {
         if let Some(waiting) = self.answered(ticket) {
-            self.send(
-                waiting.conn,
-                waiting.number,
-                &Method::BasicGetEmpty { cluster_id: "" },
-            );
+            self.send(waiting.conn, waiting.number, &Method::BasicGetEmpty { cluster_id: "" });
         }
     }
 
@@ -191,9 +187,7 @@ impl Clients {
     /// The number of the publish a channel in confirm mode is making.
     pub fn next_publish(&mut self, id: ConnId, number: u16) -> u64 {
         let channel = self.get(id).and_then(|conn| conn.channel(number));
-        channel
-            .and_then(|channel| channel.confirms.as_ref())
-            .map_or(0, Confirms::next)
+        channel.and_then(|channel| channel.confirms.as_ref()).map_or(0, Confirms::next)
     }
 
     /// A publish is confirmed by one of its homes.

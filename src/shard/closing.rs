@@ -57,9 +57,7 @@ impl Shard {
         let Some(conn) = self.clients.get(id) else {
             return;
         };
-        let Some(channel) = conn
-            .channel(number)
-            .filter(|channel| channel.state == State::Open)
+        let Some(channel) = conn.channel(number).filter(|channel| channel.state == State::Open)
         else {
             return;
         };
@@ -76,20 +74,12 @@ impl Shard {
     }
 
     fn fail_connection(&mut self, id: ConnId, fault: &Fault, now: Now) {
-        let Some(conn) = self
-            .clients
-            .get(id)
-            .filter(|conn| conn.phase == Phase::Alive)
-        else {
+        let Some(conn) = self.clients.get(id).filter(|conn| conn.phase == Phase::Alive) else {
             return;
         };
         // After a framing error nothing that follows can be read, not even close-ok.
         let readable = fault.code != Code::FrameError;
-        conn.phase = if readable {
-            Phase::ClosedByServer
-        } else {
-            Phase::Leaving
-        };
+        conn.phase = if readable { Phase::ClosedByServer } else { Phase::Leaving };
         conn.closing_us = now.monotonic_us;
         conn.paused = 0;
         let (class_id, method_id) = fault.method;
@@ -143,10 +133,7 @@ impl Shard {
         let Some(conn) = self.clients.get(id) else {
             return;
         };
-        if conn
-            .channel(number)
-            .is_some_and(|channel| channel.state == State::ClosedByServer)
-        {
+        if conn.channel(number).is_some_and(|channel| channel.state == State::ClosedByServer) {
             conn.remove_channel(number);
         }
     }
@@ -179,21 +166,12 @@ impl Shard {
             if home == self.me {
                 self.channel_gone(channel_id);
             } else {
-                self.peers
-                    .get(home)
-                    .out
-                    .control(Control::ChannelGone(channel_id));
+                self.peers.get(home).out.control(Control::ChannelGone(channel_id));
                 away += 1;
             }
         }
         if away > 0 {
-            self.releases.0.insert(
-                channel_id,
-                Release {
-                    conn: id,
-                    homes: away,
-                },
-            );
+            self.releases.0.insert(channel_id, Release { conn: id, homes: away });
         }
         away
     }
@@ -237,17 +215,8 @@ impl Shard {
         let links = std::mem::take(&mut conn.links);
         let owns = conn.owns;
         // Channels that were closing before are among them: their homes have yet to answer too.
-        let mut releasing = self
-            .releases
-            .0
-            .values()
-            .filter(|other| other.conn == id)
-            .count();
-        let numbers = self
-            .clients
-            .get(id)
-            .map(|conn| conn.numbers())
-            .unwrap_or_default();
+        let mut releasing = self.releases.0.values().filter(|other| other.conn == id).count();
+        let numbers = self.clients.get(id).map(|conn| conn.numbers()).unwrap_or_default();
         for number in numbers {
             releasing += usize::from(self.release(id, number) > 0);
         }
@@ -256,12 +225,7 @@ impl Shard {
         }
         if owns {
             releasing += 1;
-            let call = Call {
-                conn: id,
-                number: 0,
-                channel: ChannelId(0),
-                payload: &[],
-            };
+            let call = Call { conn: id, number: 0, channel: ChannelId(0), payload: &[] };
             self.ask(call, Request::ConnectionGone(id), Then::Released);
         }
         if let Some(conn) = self.clients.get(id) {
@@ -309,10 +273,7 @@ impl Shard {
             return;
         };
         if notify && channel.state == State::Open {
-            let method = Method::BasicCancel {
-                consumer_tag: &gone.tag,
-                nowait: true,
-            };
+            let method = Method::BasicCancel { consumer_tag: &gone.tag, nowait: true };
             self.clients.send(id, number, &method);
         }
     }

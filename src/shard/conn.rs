@@ -110,11 +110,7 @@ pub(super) struct Conn {
 #[derive(Debug)]
 pub(super) enum Event<'a> {
     /// A method without content.
-    Method {
-        channel: u16,
-        method: Method<'a>,
-        payload: &'a [u8],
-    },
+    Method { channel: u16, method: Method<'a>, payload: &'a [u8] },
     /// A publish; its message is in the scratch draft.
     Publish { channel: u16 },
     /// Nothing yet.
@@ -172,10 +168,7 @@ impl Conn {
     /// The channel with this identity and its number.
     #[inline]
     pub fn channel_by_id(&mut self, id: ChannelId) -> Option<(u16, &mut Channel)> {
-        let at = self
-            .numbers
-            .binary_search_by_key(&id, |(other, _)| *other)
-            .ok()?;
+        let at = self.numbers.binary_search_by_key(&id, |(other, _)| *other).ok()?;
         let number = self.numbers.get(at)?.1;
         Some((number, self.channel(number)?))
     }
@@ -216,11 +209,7 @@ impl Conn {
                 last.until = until;
                 last.octets += octets;
             }
-            _ => self.owed.push_back(Owed {
-                until,
-                home,
-                octets,
-            }),
+            _ => self.owed.push_back(Owed { until, home, octets }),
         }
     }
 
@@ -244,10 +233,7 @@ impl Conn {
         replayed: bool,
     ) -> Result<Option<Event<'a>>, Failure> {
         let number = match frame {
-            Frame::Method {
-                channel: 0,
-                payload,
-            } => return self.method_on_zero(payload),
+            Frame::Method { channel: 0, payload } => return self.method_on_zero(payload),
             Frame::Heartbeat { channel: 0 } => return Ok(None),
             Frame::Method { channel, .. }
             | Frame::Header { channel, .. }
@@ -260,10 +246,7 @@ impl Conn {
         if self.phase != Phase::Alive {
             return Ok(None);
         }
-        let Some(channel) = self
-            .channels
-            .get_mut(usize::from(number))
-            .and_then(Option::as_mut)
+        let Some(channel) = self.channels.get_mut(usize::from(number)).and_then(Option::as_mut)
         else {
             return unopened(number, frame);
         };
@@ -274,8 +257,8 @@ impl Conn {
         let result = match (channel.state, frame) {
             (State::Open, Frame::Method { payload, .. }) => method(number, channel, payload),
             (State::Open, Frame::Header { payload, .. }) => self.header(number, payload, scratch),
-            (State::Open, Frame::Body { piece, .. }) => {
-                if body(channel, piece, chunk, scratch)? {
+            (State::Open, Frame::Body { piece, last, .. }) => {
+                if body(channel, (piece, last), chunk, scratch)? {
                     return Ok(Some(Event::Publish { channel: number }));
                 }
                 if !self.halves.contains(&number) {
@@ -337,32 +320,19 @@ impl Conn {
 
     /// Tells which publishes of a channel are confirmed.
     pub fn tell_confirms(&mut self, number: u16) {
-        let channel = self
-            .channels
-            .get_mut(usize::from(number))
-            .and_then(Option::as_mut);
+        let channel = self.channels.get_mut(usize::from(number)).and_then(Option::as_mut);
         let Some(confirms) = channel.and_then(|channel| channel.confirms.as_mut()) else {
             return;
         };
         let outbox = &mut self.outbox;
         confirms.tell(|delivery_tag, multiple| {
-            outbox.method(
-                number,
-                &Method::BasicAck {
-                    delivery_tag,
-                    multiple,
-                },
-            );
+            outbox.method(number, &Method::BasicAck { delivery_tag, multiple });
         });
     }
 
     fn method_on_zero<'a>(&self, payload: &'a [u8]) -> Result<Option<Event<'a>>, Failure> {
         match Method::read(payload) {
-            Ok(method) => Ok(Some(Event::Method {
-                channel: 0,
-                method,
-                payload,
-            })),
+            Ok(method) => Ok(Some(Event::Method { channel: 0, method, payload })),
             Err(error) => Err((0, amqp::assembler::SequenceError::from(error).into())),
         }
     }
@@ -389,18 +359,11 @@ impl Conn {
         scratch: &mut Draft,
     ) -> Result<Option<Event<'a>>, Fault> {
         let max = self.max_message_size;
-        let Some(channel) = self
-            .channels
-            .get_mut(usize::from(number))
-            .and_then(Option::as_mut)
+        let Some(channel) = self.channels.get_mut(usize::from(number)).and_then(Option::as_mut)
         else {
             return Ok(None);
         };
-        let Step::Header {
-            body_size,
-            properties,
-        } = channel.assembler.header(payload)?
-        else {
+        let Step::Header { body_size, properties } = channel.assembler.header(payload)? else {
             return Ok(None);
         };
         let publish = (60, 40);
@@ -410,11 +373,7 @@ impl Conn {
             return Err(Fault::new(Code::FrameError, &text, publish));
         }
         if body_size > max {
-            return Err(Refusal::MessageTooLarge {
-                size: body_size,
-                max,
-            }
-            .fault(publish));
+            return Err(Refusal::MessageTooLarge { size: body_size, max }.fault(publish));
         }
         let (properties, basic) = Properties::parse(properties)
             .map_err(amqp::assembler::SequenceError::from)
@@ -437,9 +396,7 @@ fn open_channel<'c>(
     channels: &'c mut [Option<Box<Channel>>],
     id: ChannelId,
 ) -> Option<(u16, &'c mut Channel)> {
-    let at = numbers
-        .binary_search_by_key(&id, |(other, _)| *other)
-        .ok()?;
+    let at = numbers.binary_search_by_key(&id, |(other, _)| *other).ok()?;
     let number = numbers.get(at)?.1;
     let channel = channels.get_mut(usize::from(number))?.as_deref_mut()?;
     (channel.state == State::Open).then_some((number, channel))
@@ -454,22 +411,11 @@ fn method<'a>(
     let Step::Method(method) = channel.assembler.method(payload)? else {
         return Ok(None);
     };
-    let Method::BasicPublish {
-        exchange,
-        routing_key,
-        mandatory,
-        immediate,
-        ..
-    } = method
-    else {
+    let Method::BasicPublish { exchange, routing_key, mandatory, immediate, .. } = method else {
         if method.has_content() {
             channel.assembler = Assembler::Idle;
         }
-        return Ok(Some(Event::Method {
-            channel: number,
-            method,
-            payload,
-        }));
+        return Ok(Some(Event::Method { channel: number, method, payload }));
     };
     if immediate {
         return Err(Refusal::NotImplemented("immediate=true".into()).fault((60, 40)));
@@ -482,14 +428,11 @@ fn method<'a>(
 #[inline]
 fn body(
     channel: &mut Channel,
-    piece: &[u8],
+    (piece, last): (&[u8], bool),
     chunk: &Bytes,
     scratch: &mut Draft,
 ) -> Result<bool, Failure> {
-    let step = channel
-        .assembler
-        .body(piece)
-        .map_err(|error| (0, error.into()))?;
+    let step = channel.assembler.body_piece(piece, last).map_err(|error| (0, error.into()))?;
     channel.draft.body(piece, chunk);
     let complete = matches!(step, Step::Body { complete: true, .. });
     if complete {
@@ -502,11 +445,7 @@ fn body(
 fn closing_method(number: u16, payload: &[u8]) -> Result<Option<Event<'_>>, Fault> {
     Ok(match Method::read(payload) {
         Ok(method @ (Method::ChannelClose { .. } | Method::ChannelCloseOk {})) => {
-            Some(Event::Method {
-                channel: number,
-                method,
-                payload,
-            })
+            Some(Event::Method { channel: number, method, payload })
         }
         _ => None,
     })
@@ -519,23 +458,16 @@ fn unopened(number: u16, frame: Frame<'_>) -> Result<Option<Event<'_>>, Failure>
     };
     match Method::read(payload) {
         Ok(Method::ChannelCloseOk {}) => Ok(None),
-        Ok(method @ Method::ChannelOpen { .. }) => Ok(Some(Event::Method {
-            channel: number,
-            method,
-            payload,
-        })),
-        Ok(method) => Err((
-            0,
-            Fault::new(Code::ChannelError, "expected 'channel.open'", method.id()),
-        )),
+        Ok(method @ Method::ChannelOpen { .. }) => {
+            Ok(Some(Event::Method { channel: number, method, payload }))
+        }
+        Ok(method) => {
+            Err((0, Fault::new(Code::ChannelError, "expected 'channel.open'", method.id())))
+        }
         Err(error) => Err((0, amqp::assembler::SequenceError::from(error).into())),
     }
 }
 
 fn unexpected() -> Fault {
-    Fault::new(
-        Code::UnexpectedFrame,
-        "expected method frame, got non method frame instead",
-        (0, 0),
-    )
+    Fault::new(Code::UnexpectedFrame, "expected method frame, got non method frame instead", (0, 0))
 }

@@ -37,11 +37,9 @@ impl Shard {
 
     fn running_method(&mut self, id: ConnId, method: &Method<'_>, now: Now) {
         let fault = match method {
-            Method::ConnectionUpdateSecret { .. } => Fault::new(
-                Code::NotImplemented,
-                "connection.update-secret",
-                method.id(),
-            ),
+            Method::ConnectionUpdateSecret { .. } => {
+                Fault::new(Code::NotImplemented, "connection.update-secret", method.id())
+            }
             _ => {
                 let text = "unexpected method in connection state running";
                 Fault::new(Code::ChannelError, text, method.id())
@@ -61,40 +59,24 @@ impl Shard {
             Ok(Next::Tuned) => self.arm(id, now),
             Ok(Next::Login { user, password }) => {
                 conn.user = user.clone();
-                let request = Request::Login {
-                    user,
-                    password,
-                    loopback,
-                };
+                let request = Request::Login { user, password, loopback };
                 self.ask_for_connection(id, request, Then::Login);
             }
             Ok(Next::Open(vhost)) => {
                 let user = conn.user.clone();
-                let request = Request::OpenVhost {
-                    user,
-                    vhost: vhost.clone(),
-                };
+                let request = Request::OpenVhost { user, vhost: vhost.clone() };
                 self.ask_for_connection(id, request, Then::OpenVhost(vhost));
             }
         }
     }
 
     fn ask_for_connection(&mut self, id: ConnId, request: Request, then: Then) {
-        let call = Call {
-            conn: id,
-            number: 0,
-            channel: ChannelId(0),
-            payload: &[],
-        };
+        let call = Call { conn: id, number: 0, channel: ChannelId(0), payload: &[] };
         self.ask(call, request, then);
     }
 
     pub(super) fn login_answered(&mut self, id: ConnId, answer: &Answer, now: Now) {
-        let Some(conn) = self
-            .clients
-            .get(id)
-            .filter(|conn| conn.phase == Phase::Alive)
-        else {
+        let Some(conn) = self.clients.get(id).filter(|conn| conn.phase == Phase::Alive) else {
             return;
         };
         if *answer == Answer::LoggedIn {
@@ -110,11 +92,7 @@ impl Shard {
     }
 
     pub(super) fn vhost_answered(&mut self, id: ConnId, vhost: Name, answer: &Answer, now: Now) {
-        let Some(conn) = self
-            .clients
-            .get(id)
-            .filter(|conn| conn.phase == Phase::Alive)
-        else {
+        let Some(conn) = self.clients.get(id).filter(|conn| conn.phase == Phase::Alive) else {
             return;
         };
         let text = match answer {

@@ -11,12 +11,7 @@ use super::questions::Call;
 
 impl Shard {
     pub(super) fn qos(&mut self, call: Call<'_>, method: &Method<'_>) -> Result<(), Refusal> {
-        let Method::BasicQos {
-            prefetch_size,
-            prefetch_count,
-            global,
-        } = *method
-        else {
+        let Method::BasicQos { prefetch_size, prefetch_count, global } = *method else {
             return Ok(());
         };
         if prefetch_size != 0 {
@@ -28,15 +23,11 @@ impl Shard {
                 "basic.qos global=true is not supported yet".into(),
             ));
         }
-        let channel = self
-            .clients
-            .get(call.conn)
-            .and_then(|conn| conn.channel(call.number));
+        let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
         if let Some(channel) = channel {
             channel.prefetch = prefetch_count;
         }
-        self.clients
-            .send(call.conn, call.number, &Method::BasicQosOk {});
+        self.clients.send(call.conn, call.number, &Method::BasicQosOk {});
         Ok(())
     }
 
@@ -47,13 +38,7 @@ impl Shard {
         now: Now,
     ) -> Result<(), Refusal> {
         let Method::BasicConsume {
-            queue,
-            consumer_tag,
-            no_ack,
-            exclusive,
-            nowait,
-            arguments,
-            ..
+            queue, consumer_tag, no_ack, exclusive, nowait, arguments, ..
         } = *method
         else {
             return Ok(());
@@ -83,14 +68,7 @@ impl Shard {
             return Err(Refusal::ConsumerTagInUse(tag));
         }
         channel.involve(home);
-        channel.consumers.push((
-            id,
-            ChannelConsumer {
-                tag: tag.clone(),
-                queue,
-                home,
-            },
-        ));
+        channel.consumers.push((id, ChannelConsumer { tag: tag.clone(), queue, home }));
         let consumer = ConsumerSpec {
             id,
             conn: call.conn,
@@ -99,26 +77,13 @@ impl Shard {
             prefetch: channel.prefetch,
             exclusive,
         };
-        let then = Then::Consuming {
-            consumer: id,
-            tag,
-            nowait,
-        };
-        self.ask_queue(
-            call,
-            (queue, home),
-            QueueRequest::Consume(consumer),
-            then,
-            now,
-        );
+        let then = Then::Consuming { consumer: id, tag, nowait };
+        self.ask_queue(call, (queue, home), QueueRequest::Consume(consumer), then, now);
         Ok(())
     }
 
     pub(super) fn cancel(&mut self, call: Call<'_>, tag: &str, nowait: bool, now: Now) {
-        let channel = self
-            .clients
-            .get(call.conn)
-            .and_then(|conn| conn.channel(call.number));
+        let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
         let found = channel.and_then(|channel| {
             let (id, consumer) = channel.consumer_by_tag(tag)?;
             Some((id, consumer.queue, consumer.home))
@@ -126,13 +91,7 @@ impl Shard {
         match found {
             Some((consumer, queue, home)) => {
                 let then = Then::Cancelled { consumer, nowait };
-                self.ask_queue(
-                    call,
-                    (queue, home),
-                    QueueRequest::Cancel(consumer),
-                    then,
-                    now,
-                );
+                self.ask_queue(call, (queue, home), QueueRequest::Cancel(consumer), then, now);
             }
             None if nowait => {}
             // Cancelling what does not exist is no error.
@@ -145,10 +104,7 @@ impl Shard {
 
     /// The home sends nothing more for the consumer.
     pub(super) fn cancelled(&mut self, waiting: &Waiting, consumer: ConsumerId, nowait: bool) {
-        let channel = self
-            .clients
-            .get(waiting.conn)
-            .and_then(|conn| conn.channel(waiting.number));
+        let channel = self.clients.get(waiting.conn).and_then(|conn| conn.channel(waiting.number));
         let gone = channel.and_then(|channel| channel.remove_consumer(consumer));
         if nowait {
             return;
@@ -173,18 +129,11 @@ impl Shard {
         let name = self.queue_name(call, queue)?;
         let (spec, _) = self.usable_queue(call.conn, &name)?;
         let queue = (spec.id, spec.home);
-        let channel = self
-            .clients
-            .get(call.conn)
-            .and_then(|conn| conn.channel(call.number));
+        let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
         if let Some(channel) = channel {
             channel.involve(queue.1);
         }
-        let request = QueueRequest::Get {
-            conn: call.conn,
-            channel: call.channel,
-            no_ack,
-        };
+        let request = QueueRequest::Get { conn: call.conn, channel: call.channel, no_ack };
         self.ask_queue(call, queue, request, Then::Got, now);
         Ok(())
     }

@@ -22,17 +22,10 @@ impl Shard {
                 self.home.create(vhost, spec);
                 self.peers.get(from).out.control(Control::Created(id));
             }
-            Control::Freeze {
-                queue,
-                if_unused,
-                if_empty,
-            } => {
+            Control::Freeze { queue, if_unused, if_empty } => {
                 let frozen = self.home.freeze(queue, if_unused, if_empty);
                 self.with_queue(queue, |queue, door| queue.dispatch(door));
-                self.peers
-                    .get(from)
-                    .out
-                    .control(Control::Frozen(queue, frozen));
+                self.peers.get(from).out.control(Control::Frozen(queue, frozen));
             }
             Control::Drop(queue) => self.drop_queue(queue),
             Control::Alarm(on) => self.set_alarm(on),
@@ -42,10 +35,7 @@ impl Shard {
             Control::QueueAnswer(ticket, answer) => self.queue_answer(ticket, answer, now),
             Control::ChannelGone(channel) => {
                 self.channel_gone(channel);
-                self.peers
-                    .get(from)
-                    .out
-                    .control(Control::ChannelReleased(channel));
+                self.peers.get(from).out.control(Control::ChannelReleased(channel));
             }
             Control::ChannelReleased(channel) => self.channel_released(channel),
             Control::ConnGone(conn) => {
@@ -66,10 +56,7 @@ impl Shard {
 
     fn queue_asked(&mut self, from: ShardId, ticket: Ticket, queue: QueueId, what: QueueRequest) {
         if let Some(answer) = self.queue_request(ticket, queue, what) {
-            self.peers
-                .get(from)
-                .out
-                .control(Control::QueueAnswer(ticket, answer));
+            self.peers.get(from).out.control(Control::QueueAnswer(ticket, answer));
         }
         // What a new consumer gets comes behind its consume-ok.
         self.with_queue(queue, |queue, door| queue.dispatch(door));
@@ -82,11 +69,7 @@ impl Shard {
         id: QueueId,
         request: QueueRequest,
     ) -> Option<QueueAnswer> {
-        let kept = self
-            .home
-            .queues
-            .get(&id)
-            .filter(|kept| !kept.queue.frozen());
+        let kept = self.home.queues.get(&id).filter(|kept| !kept.queue.frozen());
         let cancels = matches!(request, QueueRequest::Cancel(_));
         let Some(kept) = kept else {
             // A consumer of a queue that goes away gets nothing more in any case.
@@ -104,24 +87,15 @@ impl Shard {
                 self.tell_unused(id, unused);
                 Some(QueueAnswer::Cancelled)
             }
-            QueueRequest::Get {
-                conn,
-                channel,
-                no_ack,
-            } => {
+            QueueRequest::Get { conn, channel, no_ack } => {
                 self.home.involve(channel, id);
-                let get = Get {
-                    ticket,
-                    conn,
-                    channel,
-                    no_ack,
-                };
+                let get = Get { ticket, conn, channel, no_ack };
                 self.with_queue(id, |queue, door| queue.get(get, door));
                 None
             }
-            QueueRequest::Purge => self
-                .with_queue(id, |queue, door| queue.purge(door))
-                .map(QueueAnswer::Purged),
+            QueueRequest::Purge => {
+                self.with_queue(id, |queue, door| queue.purge(door)).map(QueueAnswer::Purged)
+            }
         }
     }
 
@@ -160,13 +134,7 @@ impl Shard {
 
     fn drop_queue(&mut self, id: QueueId) {
         self.store.forget_queue(id);
-        for ConsumerSpec {
-            id: consumer,
-            conn,
-            channel,
-            ..
-        } in self.home.drop_queue(id)
-        {
+        for ConsumerSpec { id: consumer, conn, channel, .. } in self.home.drop_queue(id) {
             let there = conn.origin();
             if there == self.me {
                 self.consumer_gone(conn, channel, consumer);
@@ -202,13 +170,7 @@ impl Shard {
         };
         if conn.handshake.capabilities().blocked && !conn.blocked {
             conn.blocked = true;
-            self.clients.send(
-                id,
-                0,
-                &Method::ConnectionBlocked {
-                    reason: "low on memory",
-                },
-            );
+            self.clients.send(id, 0, &Method::ConnectionBlocked { reason: "low on memory" });
         }
         self.clients.touch(id);
     }

@@ -30,38 +30,22 @@ impl Shard {
         method: &Method<'_>,
     ) -> Result<(), Refusal> {
         match *method {
-            Method::ExchangeDeclare {
-                exchange,
-                passive: true,
-                nowait,
-                ..
-            } => self.exchange_there(call, exchange, nowait),
+            Method::ExchangeDeclare { exchange, passive: true, nowait, .. } => {
+                self.exchange_there(call, exchange, nowait)
+            }
             Method::ExchangeDeclare { .. } => self.declare_exchange(call, method),
-            Method::ExchangeDelete {
-                exchange,
-                if_unused,
-                nowait,
-                ..
-            } => self.delete_exchange(call, exchange, if_unused, nowait),
+            Method::ExchangeDelete { exchange, if_unused, nowait, .. } => {
+                self.delete_exchange(call, exchange, if_unused, nowait)
+            }
             Method::ExchangeBind {
-                destination,
-                source,
-                routing_key,
-                nowait,
-                arguments,
-                ..
+                destination, source, routing_key, nowait, arguments, ..
             } => {
                 let to = Destination::Exchange(clean(destination));
                 let reply = Reply::ExchangeBindOk.unless(nowait);
                 self.bind(call, to, (source, routing_key, arguments), reply)
             }
             Method::ExchangeUnbind {
-                destination,
-                source,
-                routing_key,
-                nowait,
-                arguments,
-                ..
+                destination, source, routing_key, nowait, arguments, ..
             } => {
                 let to = Destination::Exchange(clean(destination));
                 let reply = Reply::ExchangeUnbindOk.unless(nowait);
@@ -79,73 +63,35 @@ impl Shard {
         now: Now,
     ) -> Result<(), Refusal> {
         match *method {
-            Method::QueueDeclare {
-                queue,
-                passive: true,
-                ..
-            } => {
+            Method::QueueDeclare { queue, passive: true, .. } => {
                 let name = self.queue_name(call, queue)?;
                 self.queue_there(call, name, now)
             }
-            Method::QueueDeclare {
-                queue,
-                durable,
-                exclusive,
-                auto_delete,
-                arguments,
-                ..
-            } => {
-                let flags = QueueFlags {
-                    durable,
-                    exclusive,
-                    auto_delete,
-                };
+            Method::QueueDeclare { queue, durable, exclusive, auto_delete, arguments, .. } => {
+                let flags = QueueFlags { durable, exclusive, auto_delete };
                 self.declare_queue(call, queue, flags, arguments, now)
             }
-            Method::QueueBind {
-                queue,
-                exchange,
-                routing_key,
-                nowait,
-                arguments,
-                ..
-            } => {
+            Method::QueueBind { queue, exchange, routing_key, nowait, arguments, .. } => {
                 let name = self.queue_name(call, queue)?;
                 // An empty name and an empty key both mean the queue declared last (spec 50.20).
-                let key = if queue.is_empty() && routing_key.is_empty() {
-                    &name
-                } else {
-                    routing_key
-                };
+                let key =
+                    if queue.is_empty() && routing_key.is_empty() { &name } else { routing_key };
                 let reply = Reply::QueueBindOk.unless(nowait);
                 let to = Destination::Queue(name.clone());
                 self.bind(call, to, (exchange, key, arguments), reply)
             }
-            Method::QueueUnbind {
-                queue,
-                exchange,
-                routing_key,
-                arguments,
-                ..
-            } => {
+            Method::QueueUnbind { queue, exchange, routing_key, arguments, .. } => {
                 let name = self.queue_name(call, queue)?;
-                let key = if queue.is_empty() && routing_key.is_empty() {
-                    &name
-                } else {
-                    routing_key
-                };
+                let key =
+                    if queue.is_empty() && routing_key.is_empty() { &name } else { routing_key };
                 let to = Destination::Queue(name.clone());
                 self.unbind(call, to, (exchange, key, arguments), Reply::QueueUnbindOk);
                 Ok(())
             }
             Method::QueuePurge { queue, nowait, .. } => self.purge(call, queue, nowait, now),
-            Method::QueueDelete {
-                queue,
-                if_unused,
-                if_empty,
-                nowait,
-                ..
-            } => self.delete_queue(call, queue, (if_unused, if_empty), nowait),
+            Method::QueueDelete { queue, if_unused, if_empty, nowait, .. } => {
+                self.delete_queue(call, queue, (if_unused, if_empty), nowait)
+            }
             _ => Err(super::methods::not_built(method)),
         }
     }
@@ -157,11 +103,7 @@ impl Shard {
     }
 
     fn vhost_name(&self, id: ConnId) -> Name {
-        self.clients
-            .conns
-            .get(&id)
-            .map(|conn| conn.vhost.clone())
-            .unwrap_or_default()
+        self.clients.conns.get(&id).map(|conn| conn.vhost.clone()).unwrap_or_default()
     }
 
     fn exchange_there(
@@ -173,9 +115,7 @@ impl Shard {
         let vhost = self.vhost_name(call.conn);
         let name = clean(exchange);
         let missing = || Refusal::NotFound(Resource::exchange(&vhost, &name));
-        let found = self
-            .vhost(call.conn)
-            .and_then(|(_, vhost)| vhost.exchange(&name));
+        let found = self.vhost(call.conn).and_then(|(_, vhost)| vhost.exchange(&name));
         let version = found.ok_or_else(missing)?.version;
         self.exchange_declared(call, version, nowait);
         Ok(())
@@ -186,8 +126,7 @@ impl Shard {
         if version > self.settled {
             self.ask(call, Request::Sync, Then::Again);
         } else if !nowait {
-            self.clients
-                .send(call.conn, call.number, &Method::ExchangeDeclareOk {});
+            self.clients.send(call.conn, call.number, &Method::ExchangeDeclareOk {});
         }
     }
 
@@ -215,17 +154,8 @@ impl Shard {
             .ok_or_else(|| Refusal::UnknownExchangeKind(kind.into()))?;
         arguments::check_exchange(&resource, arguments)?;
         let arguments = Arguments::from(arguments);
-        let spec = ExchangeSpec {
-            name,
-            kind,
-            durable,
-            auto_delete,
-            internal,
-            arguments,
-        };
-        let found = self
-            .vhost(call.conn)
-            .and_then(|(_, vhost)| vhost.exchange(&spec.name));
+        let spec = ExchangeSpec { name, kind, durable, auto_delete, internal, arguments };
+        let found = self.vhost(call.conn).and_then(|(_, vhost)| vhost.exchange(&spec.name));
         if let Some(found) = found {
             arguments::same_exchange(&vhost, &spec, &found.spec)?;
             let version = found.version;
@@ -244,18 +174,9 @@ impl Shard {
         if !name.is_empty() {
             return Ok(clean(name));
         }
-        let channel = self
-            .clients
-            .get(call.conn)
-            .and_then(|conn| conn.channel(call.number));
-        let last = channel
-            .map(|channel| channel.last_queue.clone())
-            .unwrap_or_default();
-        if last.is_empty() {
-            Err(Refusal::NoPreviousQueue)
-        } else {
-            Ok(last)
-        }
+        let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
+        let last = channel.map(|channel| channel.last_queue.clone()).unwrap_or_default();
+        if last.is_empty() { Err(Refusal::NoPreviousQueue) } else { Ok(last) }
     }
 
     /// A queue by name that the connection may use.
@@ -268,9 +189,7 @@ impl Shard {
             return Err(Refusal::NoPreviousQueue);
         };
         let resource = || Resource::queue(vhost_name, name);
-        let found = vhost
-            .queue(name)
-            .ok_or_else(|| Refusal::NotFound(resource()))?;
+        let found = vhost.queue(name).ok_or_else(|| Refusal::NotFound(resource()))?;
         if found.spec.owner.is_some_and(|owner| owner != id) {
             return Err(Refusal::Locked(resource()));
         }
@@ -298,11 +217,7 @@ impl Shard {
     ) -> Result<(), Refusal> {
         let vhost = self.vhost_name(call.conn);
         let server_named = name.is_empty();
-        let name = if server_named {
-            self.fresh_name("amq.gen-")
-        } else {
-            clean(name)
-        };
+        let name = if server_named { self.fresh_name("amq.gen-") } else { clean(name) };
         let resource = Resource::queue(&vhost, &name);
         arguments::check_queue(&resource, arguments)?;
         let spec = QueueSpec {
@@ -316,9 +231,7 @@ impl Shard {
             server_named,
             arguments: arguments.into(),
         };
-        let found = self
-            .vhost(call.conn)
-            .and_then(|(_, vhost)| vhost.queue(&spec.name));
+        let found = self.vhost(call.conn).and_then(|(_, vhost)| vhost.queue(&spec.name));
         if let Some(found) = found {
             arguments::same_queue(&vhost, &spec, &found.spec)?;
             return self.queue_there(call, spec.name, now);
@@ -329,11 +242,7 @@ impl Shard {
         if let Some(conn) = self.clients.get(call.conn) {
             conn.owns |= flags.exclusive;
         }
-        let then = if server_named {
-            Then::Declared(spec.name.clone())
-        } else {
-            Then::Again
-        };
+        let then = if server_named { Then::Declared(spec.name.clone()) } else { Then::Again };
         self.ask(call, Request::DeclareQueue(vhost, spec), then);
         Ok(())
     }
@@ -345,22 +254,13 @@ impl Shard {
         name: Name,
         (message_count, consumer_count): (u32, u32),
     ) {
-        let nowait = matches!(
-            Method::read(&waiting.method),
-            Ok(Method::QueueDeclare { nowait: true, .. })
-        );
+        let nowait =
+            matches!(Method::read(&waiting.method), Ok(Method::QueueDeclare { nowait: true, .. }));
         if !nowait {
-            let method = Method::QueueDeclareOk {
-                queue: &name,
-                message_count,
-                consumer_count,
-            };
+            let method = Method::QueueDeclareOk { queue: &name, message_count, consumer_count };
             self.clients.send(waiting.conn, waiting.number, &method);
         }
-        let channel = self
-            .clients
-            .get(waiting.conn)
-            .and_then(|conn| conn.channel(waiting.number));
+        let channel = self.clients.get(waiting.conn).and_then(|conn| conn.channel(waiting.number));
         if let Some(channel) = channel {
             channel.last_queue = name;
         }
@@ -375,11 +275,7 @@ impl Shard {
     ) -> Result<(), Refusal> {
         let vhost = self.vhost_name(call.conn);
         let binding = binding(destination, source, key, arguments);
-        self.ask(
-            call,
-            Request::Bind(vhost, binding, call.conn),
-            Then::Reply(reply),
-        );
+        self.ask(call, Request::Bind(vhost, binding, call.conn), Then::Reply(reply));
         Ok(())
     }
 
@@ -392,11 +288,7 @@ impl Shard {
     ) {
         let vhost = self.vhost_name(call.conn);
         let binding = binding(destination, source, key, arguments);
-        self.ask(
-            call,
-            Request::Unbind(vhost, binding, call.conn),
-            Then::Reply(reply),
-        );
+        self.ask(call, Request::Unbind(vhost, binding, call.conn), Then::Reply(reply));
     }
 
     /// A name only this server gives out: 16 random octets behind a prefix, as RabbitMQ forms them.
@@ -408,18 +300,10 @@ impl Shard {
 }
 
 fn binding(destination: Destination, source: &str, key: &str, arguments: Table<'_>) -> Binding {
-    Binding {
-        source: clean(source),
-        destination,
-        key: key.into(),
-        arguments: arguments.into(),
-    }
+    Binding { source: clean(source), destination, key: key.into(), arguments: arguments.into() }
 }
 
 /// RabbitMQ takes line ends out of names, so that a log line stays one.
 pub(super) fn clean(name: &str) -> Name {
-    name.chars()
-        .filter(|c| !matches!(c, '\r' | '\n'))
-        .collect::<String>()
-        .into()
+    name.chars().filter(|c| !matches!(c, '\r' | '\n')).collect::<String>().into()
 }

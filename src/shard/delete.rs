@@ -27,11 +27,7 @@ impl Shard {
         if name.starts_with("amq.") {
             return Err(Refusal::SystemExchange(Resource::exchange(vhost, &name)));
         }
-        let request = Request::DeleteExchange {
-            vhost: vhost.clone(),
-            name,
-            if_unused,
-        };
+        let request = Request::DeleteExchange { vhost: vhost.clone(), name, if_unused };
         let reply = Reply::ExchangeDeleteOk.unless(nowait);
         self.ask(call, request, Then::Reply(reply));
         Ok(())
@@ -83,13 +79,7 @@ impl Shard {
         let name = self.queue_name(call, queue)?;
         let (spec, _) = self.usable_queue(call.conn, &name)?;
         let queue = (spec.id, spec.home);
-        self.ask_queue(
-            call,
-            queue,
-            QueueRequest::Purge,
-            Then::Purged { nowait },
-            now,
-        );
+        self.ask_queue(call, queue, QueueRequest::Purge, Then::Purged { nowait }, now);
         Ok(())
     }
 }

@@ -101,13 +101,9 @@ impl Outlet for Door<'_> {
         let to = addressed(&delivery);
         let there = ticket.origin();
         if there == self.me {
-            self.clients
-                .got(self.me, ticket, remaining, to, delivery.message);
+            self.clients.got(self.me, ticket, remaining, to, delivery.message);
         } else {
-            self.peers
-                .get(there)
-                .out
-                .got(ticket, remaining, to, delivery.message);
+            self.peers.get(there).out.got(ticket, remaining, to, delivery.message);
         }
     }
 
@@ -159,11 +155,7 @@ impl Home {
     pub fn create(&mut self, vhost: Name, spec: QueueSpec) {
         let queue = Queue::new(spec.id, spec.auto_delete, self.resident_max, self.seed);
         self.pinned += queue.pinned();
-        let kept = Kept {
-            queue,
-            vhost,
-            name: spec.name,
-        };
+        let kept = Kept { queue, vhost, name: spec.name };
         self.queues.insert(spec.id, kept);
     }
 
@@ -206,13 +198,7 @@ impl Home {
         let kept = self.queues.get_mut(&id)?;
         let before = kept.queue.pinned();
         let (me, clients, peers, store) = door;
-        let mut door = Door {
-            me,
-            clients,
-            peers,
-            links: &mut self.links,
-            store,
-        };
+        let mut door = Door { me, clients, peers, links: &mut self.links, store };
         let result = work(&mut kept.queue, &mut door);
         self.pinned = self.pinned + kept.queue.pinned() - before;
         Some(result)
@@ -228,10 +214,7 @@ impl Home {
 
     /// Opens flow credit for a connection unless it has some.
     pub fn link(&mut self, conn: ConnId) {
-        let fresh = || Link {
-            octets: CREDIT_OCTETS,
-            stalled: Vec::new(),
-        };
+        let fresh = || Link { octets: CREDIT_OCTETS, stalled: Vec::new() };
         self.links.entry(conn).or_insert_with(fresh);
     }
 

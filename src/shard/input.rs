@@ -43,11 +43,7 @@ impl Shard {
                 Stop::Enough => break,
                 Stop::Event(Event::More) => {}
                 Stop::Event(Event::Publish { channel }) => self.publish(id, channel, now),
-                Stop::Event(Event::Method {
-                    channel,
-                    method,
-                    payload,
-                }) => {
+                Stop::Event(Event::Method { channel, method, payload }) => {
                     self.method(id, channel, &method, payload, now);
                 }
                 Stop::Failure((channel, fault)) => self.fail(id, channel, &fault, now),
@@ -167,10 +163,7 @@ impl Shard {
     fn replay_some(&mut self, id: ConnId, number: u16, bytes: &Bytes, now: Now) -> usize {
         let mut parser = Parser::new(0);
         let mut at = 0;
-        let channel_id = self
-            .clients
-            .get(id)
-            .and_then(|conn| Some(conn.channel(number)?.id));
+        let channel_id = self.clients.get(id).and_then(|conn| Some(conn.channel(number)?.id));
         loop {
             let Some(conn) = self.clients.conns.get_mut(&id) else {
                 return at;
@@ -191,11 +184,7 @@ impl Shard {
             match conn.frame(frame, bytes, &mut self.scratch, true) {
                 Ok(None | Some(Event::More)) => {}
                 Ok(Some(Event::Publish { channel })) => self.publish(id, channel, now),
-                Ok(Some(Event::Method {
-                    channel,
-                    method,
-                    payload,
-                })) => {
+                Ok(Some(Event::Method { channel, method, payload })) => {
                     self.method(id, channel, &method, payload, now);
                 }
                 Err((channel, fault)) => self.fail(id, channel, &fault, now),

@@ -215,9 +215,7 @@ impl Shard {
             + self.home.links.len()
             + self.home.channels.len()
             + self.receiving.len()
-            + queues
-                .map(|queue| queue.consumers().len() + queue.unacked())
-                .sum::<usize>()
+            + queues.map(|queue| queue.consumers().len() + queue.unacked()).sum::<usize>()
     }
 
     /// Octets of memory that queues and half-received messages hold.

@@ -1,8 +1,8 @@
 //! All that may cross cores, as one closed enum and the packed records beside it.
 //!
-//! A shard keeps one outbound [`Batch`](super::batch::Batch) per peer. What happens per message is a
-//! packed record in it; what happens per operation of a client is a [`Control`]. Order per source and
-//! destination is first in, first out, over both.
+//! A shard keeps one outbound [`Batch`](super::batch::Batch) per peer. What happens per message is
+//! a packed record in it; what happens per operation of a client is a [`Control`]. Order per source
+//! and destination is first in, first out, over both.
 
 use model::spec::Name;
 use model::topology::Change;
@@ -54,7 +54,8 @@ pub enum Control {
     // A channel's shard to a queue's home, and back.
     /// A question about a queue; answered by [`Control::QueueAnswer`] with the same ticket.
     QueueAsk(Ticket, QueueId, QueueRequest),
-    /// The answer to [`Control::QueueAsk`]. A message that basic.get found comes as a record instead.
+    /// The answer to [`Control::QueueAsk`]. A message that basic.get found comes as a record
+    /// instead.
     QueueAnswer(Ticket, QueueAnswer),
     /// The channel is gone: requeue its unacknowledged messages, remove its consumers; answered by
     /// [`Control::ChannelReleased`].
@@ -67,8 +68,8 @@ pub enum Control {
     ConsumerGone(ConnId, ChannelId, ConsumerId),
 }
 
-/// What a shard asks the coordinator. Names that do not exist are refused; the coordinator's view is
-/// the truth, the shard's copy may be older.
+/// What a shard asks the coordinator. Names that do not exist are refused; the coordinator's view
+/// is the truth, the shard's copy may be older.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
     /// May this user log in? `loopback`: the peer is on this host.

@@ -49,12 +49,7 @@ impl Shard {
         let Some(channel) = channel.map(|channel| channel.id) else {
             return Ok(());
         };
-        let call = Call {
-            conn: id,
-            number,
-            channel,
-            payload,
-        };
+        let call = Call { conn: id, number, channel, payload };
         let result = match method.id().0 {
             40 => self.exchange_method(call, method),
             50 => self.queue_method(call, method, now),
@@ -71,25 +66,18 @@ impl Shard {
         now: Now,
     ) -> Result<(), Refusal> {
         match *method {
-            Method::BasicAck {
-                delivery_tag,
-                multiple,
-            } => self.settle(call, delivery_tag, multiple, Settle::Ack),
-            Method::BasicNack {
-                delivery_tag,
-                multiple,
-                requeue,
-            } => self.settle(call, delivery_tag, multiple, unwanted(requeue)),
-            Method::BasicReject {
-                delivery_tag,
-                requeue,
-            } => self.settle(call, delivery_tag, false, unwanted(requeue)),
+            Method::BasicAck { delivery_tag, multiple } => {
+                self.settle(call, delivery_tag, multiple, Settle::Ack)
+            }
+            Method::BasicNack { delivery_tag, multiple, requeue } => {
+                self.settle(call, delivery_tag, multiple, unwanted(requeue))
+            }
+            Method::BasicReject { delivery_tag, requeue } => {
+                self.settle(call, delivery_tag, false, unwanted(requeue))
+            }
             Method::BasicQos { .. } => self.qos(call, method),
             Method::BasicConsume { .. } => self.consume(call, method, now),
-            Method::BasicCancel {
-                consumer_tag,
-                nowait,
-            } => {
+            Method::BasicCancel { consumer_tag, nowait } => {
                 self.cancel(call, consumer_tag, nowait, now);
                 Ok(())
             }
@@ -139,11 +127,7 @@ impl Shard {
         };
         let open = (20, 10);
         if conn.channel(number).is_some() {
-            return Err(Fault::new(
-                Code::ChannelError,
-                "second 'channel.open' seen",
-                open,
-            ));
+            return Err(Fault::new(Code::ChannelError, "second 'channel.open' seen", open));
         }
         let max = conn.handshake.negotiated().channel_max;
         if max != 0 && number > max {
@@ -154,16 +138,12 @@ impl Shard {
             return Err(Fault::new(Code::NotAllowed, &text, open));
         }
         conn.add_channel(number, channel);
-        self.clients
-            .send(id, number, &Method::ChannelOpenOk { channel_id: &[] });
+        self.clients.send(id, number, &Method::ChannelOpenOk { channel_id: &[] });
         Ok(())
     }
 
     fn select_confirms(&mut self, call: Call<'_>) {
-        let channel = self
-            .clients
-            .get(call.conn)
-            .and_then(|conn| conn.channel(call.number));
+        let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
         if let Some(channel) = channel {
             channel.confirms.get_or_insert_default();
         }
@@ -171,17 +151,10 @@ impl Shard {
 }
 
 fn unwanted(requeue: bool) -> Settle {
-    if requeue {
-        Settle::Requeue
-    } else {
-        Settle::Drop
-    }
+    if requeue { Settle::Requeue } else { Settle::Drop }
 }
 
 pub(super) fn not_built(method: &Method<'_>) -> Refusal {
     let (class, id) = method.id();
-    Refusal::NotImplemented(format!(
-        "{} ({class}, {id}) is not supported yet",
-        method.name()
-    ))
+    Refusal::NotImplemented(format!("{} ({class}, {id}) is not supported yet", method.name()))
 }

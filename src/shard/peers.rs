@@ -48,11 +48,7 @@ impl Peer {
 
     /// Lets a confirm wait for the last enqueue.
     pub fn wait(&mut self, awaiting: Awaiting, durable: bool) {
-        let list = if durable {
-            &mut self.awaiting_durable
-        } else {
-            &mut self.awaiting_applied
-        };
+        let list = if durable { &mut self.awaiting_durable } else { &mut self.awaiting_applied };
         list.push_back(awaiting);
     }
 
@@ -63,11 +59,7 @@ impl Peer {
 
     /// The progress of a home that has done everything.
     pub fn all_sent(&self) -> Watermark {
-        Watermark {
-            applied: self.sent,
-            octets: self.sent_octets,
-            durable: self.sent,
-        }
+        Watermark { applied: self.sent, octets: self.sent_octets, durable: self.sent }
     }
 
     /// Takes the home's progress.
@@ -114,10 +106,7 @@ pub(super) struct Peers {
 impl Peers {
     pub fn new(shards: u16) -> Self {
         let list = (0..=shards).map(|_| Peer::default()).collect();
-        Self {
-            list,
-            window: WINDOW_OCTETS / u64::from(shards.max(2) - 1),
-        }
+        Self { list, window: WINDOW_OCTETS / u64::from(shards.max(2) - 1) }
     }
 
     pub fn get(&mut self, id: ShardId) -> &mut Peer {

@@ -76,9 +76,8 @@ impl Shard {
             return Ok(());
         };
         let resource = || Resource::exchange(vhost_name, message.exchange());
-        let exchange = vhost
-            .exchange(message.exchange())
-            .ok_or_else(|| Refusal::NotFound(resource()))?;
+        let exchange =
+            vhost.exchange(message.exchange()).ok_or_else(|| Refusal::NotFound(resource()))?;
         if exchange.spec.internal {
             return Err(Refusal::InternalExchange(resource()));
         }
@@ -122,12 +121,7 @@ impl Shard {
         homes
             .map(|queues| {
                 let home = queues.first().map(|(home, _)| *home).unwrap_or_default();
-                self.enqueue(
-                    publisher,
-                    home,
-                    queues.iter().map(|(_, queue)| *queue),
-                    message,
-                )
+                self.enqueue(publisher, home, queues.iter().map(|(_, queue)| *queue), message)
             })
             .sum()
     }
@@ -155,16 +149,9 @@ impl Shard {
         let peer = self.peers.get(home);
         let enqueue = peer.send(cost(message));
         if publisher.confirms {
-            let Publisher {
-                id: conn, channel, ..
-            } = publisher;
+            let Publisher { id: conn, channel, .. } = publisher;
             let publish = self.clients.next_publish(conn, publisher.number);
-            let awaiting = Awaiting {
-                enqueue,
-                conn,
-                channel,
-                publish,
-            };
+            let awaiting = Awaiting { enqueue, conn, channel, publish };
             self.peers.get(home).wait(awaiting, message.persistent());
         }
         if !here && self.peers.full(home) {
@@ -228,19 +215,14 @@ pub(super) fn check_properties(basic: &Basic<'_>, user: &str) -> Result<(), Refu
     if let Some(claimed) = basic.user_id
         && claimed != user
     {
-        return Err(Refusal::UserId {
-            claimed: claimed.into(),
-            user: user.into(),
-        });
+        return Err(Refusal::UserId { claimed: claimed.into(), user: user.into() });
     }
     if let Some(expiration) = basic.expiration {
         let text = format!("invalid expiration '{expiration}': message TTL is not supported yet");
         return Err(Refusal::InvalidProperty(text));
     }
     if basic.reply_to == Some("amq.rabbitmq.reply-to") {
-        return Err(Refusal::InvalidProperty(
-            "fast reply consumer does not exist".into(),
-        ));
+        return Err(Refusal::InvalidProperty("fast reply consumer does not exist".into()));
     }
     match basic.headers {
         Some(headers) => check_headers(headers.iter()),
@@ -252,9 +234,9 @@ fn check_headers<'a>(
     mut headers: impl Iterator<Item = (&'a str, Value<'a>)>,
 ) -> Result<(), Refusal> {
     match headers.find(|(key, _)| matches!(*key, "CC" | "BCC")) {
-        Some((key, _)) => Err(Refusal::InvalidProperty(format!(
-            "invalid header '{key}': not supported yet"
-        ))),
+        Some((key, _)) => {
+            Err(Refusal::InvalidProperty(format!("invalid header '{key}': not supported yet")))
+        }
         None => Ok(()),
     }
 }

@@ -21,10 +21,7 @@ impl Shard {
     pub(super) fn ask(&mut self, call: Call<'_>, request: Request, then: Then) {
         let ticket = self.wait(call, then);
         let coordinator = self.coordinator();
-        self.peers
-            .get(coordinator)
-            .out
-            .control(Control::Ask(ticket, request));
+        self.peers.get(coordinator).out.control(Control::Ask(ticket, request));
     }
 
     /// Asks a queue's home, which may be here; the channel waits for the answer.
@@ -38,10 +35,7 @@ impl Shard {
     ) {
         let ticket = self.wait(call, then);
         if home != self.me {
-            self.peers
-                .get(home)
-                .out
-                .control(Control::QueueAsk(ticket, queue, request));
+            self.peers.get(home).out.control(Control::QueueAsk(ticket, queue, request));
             return;
         }
         if let Some(answer) = self.queue_request(ticket, queue, request) {
@@ -52,19 +46,8 @@ impl Shard {
 
     fn wait(&mut self, call: Call<'_>, then: Then) -> Ticket {
         let ticket: Ticket = self.ids.fresh();
-        let Call {
-            conn,
-            number,
-            channel,
-            payload,
-        } = call;
-        let waiting = Waiting {
-            conn,
-            number,
-            channel,
-            method: payload.to_vec(),
-            then,
-        };
+        let Call { conn, number, channel, payload } = call;
+        let waiting = Waiting { conn, number, channel, method: payload.to_vec(), then };
         self.clients.tickets.insert(ticket, waiting);
         let channel = self.clients.get(conn).and_then(|conn| conn.channel(number));
         if let Some(channel) = channel {
@@ -92,8 +75,7 @@ impl Shard {
             }
             (Then::Declared(name), _) => self.declared(&waiting, name, (0, 0)),
             (Then::Deleted { nowait }, Answer::Deleted(message_count)) if !nowait => {
-                self.clients
-                    .send(id, number, &Method::QueueDeleteOk { message_count });
+                self.clients.send(id, number, &Method::QueueDeleteOk { message_count });
             }
             _ => {}
         }
@@ -111,23 +93,16 @@ impl Shard {
             (Then::Declared(name), QueueAnswer::Counts(messages, consumers)) => {
                 self.declared(&waiting, name, (messages, consumers));
             }
-            (
-                Then::Consuming {
-                    tag, nowait: false, ..
-                },
-                _,
-            ) => {
+            (Then::Consuming { tag, nowait: false, .. }, _) => {
                 let method = Method::BasicConsumeOk { consumer_tag: &tag };
                 self.clients.send(id, number, &method);
             }
             (Then::Cancelled { consumer, nowait }, _) => self.cancelled(&waiting, consumer, nowait),
             (Then::Got, _) => {
-                self.clients
-                    .send(id, number, &Method::BasicGetEmpty { cluster_id: "" });
+                self.clients.send(id, number, &Method::BasicGetEmpty { cluster_id: "" });
             }
             (Then::Purged { nowait: false }, QueueAnswer::Purged(message_count)) => {
-                self.clients
-                    .send(id, number, &Method::QueuePurgeOk { message_count });
+                self.clients.send(id, number, &Method::QueuePurgeOk { message_count });
             }
             _ => {}
         }
@@ -160,19 +135,8 @@ impl Shard {
 
 impl Waiting {
     fn call(&self) -> Call<'_> {
-        let Waiting {
-            conn,
-            number,
-            channel,
-            ref method,
-            ..
-        } = *self;
-        Call {
-            conn,
-            number,
-            channel,
-            payload: method,
-        }
+        let Waiting { conn, number, channel, ref method, .. } = *self;
+        Call { conn, number, channel, payload: method }
     }
 
     fn method_id(&self) -> (u16, u16) {

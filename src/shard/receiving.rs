@@ -52,12 +52,8 @@ impl Shard {
         self.receiving_octets -= octets;
         let all = self.receiving_octets <= self.receiving_max;
         let how_many = if all { self.receiving.len() } else { 1 };
-        let waiting: Vec<ConnId> = self
-            .receiving
-            .values()
-            .take(how_many)
-            .map(|(conn, _)| *conn)
-            .collect();
+        let waiting: Vec<ConnId> =
+            self.receiving.values().take(how_many).map(|(conn, _)| *conn).collect();
         for conn in waiting {
             self.unpause(conn, pause::DRAFTS);
         }

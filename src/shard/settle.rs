@@ -16,18 +16,12 @@ impl Shard {
         multiple: bool,
         how: Settle,
     ) -> Result<(), Refusal> {
-        let channel = self
-            .clients
-            .get(call.conn)
-            .and_then(|conn| conn.channel(call.number));
+        let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
         let Some(channel) = channel else {
             return Ok(());
         };
         if !multiple {
-            let one = channel
-                .unacked
-                .remove(tag)
-                .ok_or(Refusal::UnknownDeliveryTag(tag))?;
+            let one = channel.unacked.remove(tag).ok_or(Refusal::UnknownDeliveryTag(tag))?;
             self.settle_at_home(one, call.channel, false, how);
             return Ok(());
         }
@@ -38,38 +32,16 @@ impl Shard {
     }
 
     fn settle_at_home(&mut self, last: Outstanding, channel: ChannelId, up_to: bool, how: Settle) {
-        let Outstanding {
-            queue,
-            home,
-            number,
-        } = last;
-        self.pass_settle(
-            home,
-            Settlement {
-                queue,
-                channel,
-                number,
-                up_to,
-                how,
-            },
-        );
+        let Outstanding { queue, home, number } = last;
+        self.pass_settle(home, Settlement { queue, channel, number, up_to, how });
     }
 
     fn pass_settle(&mut self, home: ShardId, what: Settlement) {
-        let Settlement {
-            queue,
-            channel,
-            number,
-            up_to,
-            how,
-        } = what;
+        let Settlement { queue, channel, number, up_to, how } = what;
         if home == self.me {
             self.settle_here(what);
         } else {
-            self.peers
-                .get(home)
-                .out
-                .settle(queue, channel, number, up_to, how);
+            self.peers.get(home).out.settle(queue, channel, number, up_to, how);
         }
     }
 

@@ -73,11 +73,7 @@ impl Conn {
             return Action::Nothing;
         }
         let running = self.phase == Phase::Alive && self.handshake.running();
-        if running && self.silent_at() > us {
-            Action::Heartbeat
-        } else {
-            Action::GiveUp
-        }
+        if running && self.silent_at() > us { Action::Heartbeat } else { Action::GiveUp }
     }
 }
 
@@ -122,10 +118,7 @@ impl Shard {
     /// The next look is at least a little later, whatever stands.
     fn rearm(&mut self, id: ConnId, now: Now) {
         const LEAST_US: u64 = 1000;
-        let later = Now {
-            monotonic_us: now.monotonic_us + LEAST_US,
-            ..now
-        };
+        let later = Now { monotonic_us: now.monotonic_us + LEAST_US, ..now };
         let paused_again_us = 1_000_000;
         self.arm(id, later);
         let Some(conn) = self.clients.get(id) else {
@@ -134,10 +127,7 @@ impl Shard {
         // A paused connection without heartbeats to send is looked at again when it is read.
         if conn.timer_us == u64::MAX && conn.paused != 0 {
             conn.timer_us = now.monotonic_us + paused_again_us;
-            self.timers.push(Due {
-                at_us: conn.timer_us,
-                conn: id,
-            });
+            self.timers.push(Due { at_us: conn.timer_us, conn: id });
         }
     }
 

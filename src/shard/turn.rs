@@ -34,29 +34,11 @@ impl Shard {
                     self.peers.get(from).out.credit(to.conn, cost(message));
                 }
             }
-            Record::Got {
-                ticket,
-                remaining,
-                to,
-                carried,
-            } => {
-                self.clients
-                    .got(from, ticket, remaining, to, carried.message());
+            Record::Got { ticket, remaining, to, carried } => {
+                self.clients.got(from, ticket, remaining, to, carried.message());
             }
-            Record::Settle {
-                queue,
-                channel,
-                number,
-                up_to,
-                how,
-            } => {
-                self.settle_here(Settlement {
-                    queue,
-                    channel,
-                    number,
-                    up_to,
-                    how,
-                });
+            Record::Settle { queue, channel, number, up_to, how } => {
+                self.settle_here(Settlement { queue, channel, number, up_to, how });
             }
             Record::Credit { conn, octets } => self.credit(conn, octets),
             Record::Watermark(mark) => self.watermark(from, mark),
@@ -124,9 +106,7 @@ impl Shard {
         while let Some(loaded) = self.store.next_loaded() {
             any = true;
             let (queue, seq) = (loaded.queue, loaded.seq);
-            self.with_queue(queue, |queue, door| {
-                queue.loaded(seq, loaded.message(), door)
-            });
+            self.with_queue(queue, |queue, door| queue.loaded(seq, loaded.message(), door));
         }
         any
     }
@@ -138,10 +118,7 @@ impl Shard {
     }
 
     fn tell_sources(&mut self) {
-        for source in (0..self.peers.shards())
-            .map(ShardId)
-            .filter(|source| *source != self.me)
-        {
+        for source in (0..self.peers.shards()).map(ShardId).filter(|source| *source != self.me) {
             let peer = self.peers.get(source);
             // What was appended to the store is durable; see there what that means.
             peer.done.durable = peer.done.applied;
@@ -169,10 +146,7 @@ impl Shard {
         if pinned.abs_diff(self.memory_told) >= MEMORY_STEP {
             self.memory_told = pinned;
             let coordinator = self.coordinator();
-            self.peers
-                .get(coordinator)
-                .out
-                .control(Control::Memory(pinned as u64));
+            self.peers.get(coordinator).out.control(Control::Memory(pinned as u64));
         }
     }
 }

@@ -24,11 +24,7 @@ pub(super) struct Headers {
 
 impl Headers {
     pub fn new(seed: Seed) -> Self {
-        Self {
-            bindings: BTreeMap::new(),
-            places: Map::with_hasher(seed),
-            next: 0,
-        }
+        Self { bindings: BTreeMap::new(), places: Map::with_hasher(seed), next: 0 }
     }
 
     pub fn add(&mut self, key: &str, arguments: &Arguments, target: Target) {
@@ -36,8 +32,7 @@ impl Headers {
         if self.places.contains_key(&place) {
             return;
         }
-        self.bindings
-            .insert(self.next, (Pattern::new(arguments.table()), target));
+        self.bindings.insert(self.next, (Pattern::new(arguments.table()), target));
         self.places.insert(place, self.next);
         self.next += 1;
     }
@@ -92,9 +87,7 @@ fn printed(value: Value<'_>) -> String {
         Value::Double(value) => format!("{value:?}"),
         Value::Timestamp(seconds) => seconds.to_string(),
         Value::Void => "undefined".to_owned(),
-        other => other
-            .as_integer()
-            .map_or_else(|| "...".to_owned(), |value| value.to_string()),
+        other => other.as_integer().map_or_else(|| "...".to_owned(), |value| value.to_string()),
     }
 }
 
@@ -121,20 +114,14 @@ enum Expected {
 
 impl Pattern {
     fn new(arguments: Table<'_>) -> Self {
-        let mode = arguments
-            .get(X_MATCH)
-            .and_then(|value| value.as_str())
-            .unwrap_or("all");
+        let mode = arguments.get(X_MATCH).and_then(|value| value.as_str()).unwrap_or("all");
         let with_x = mode.ends_with("-with-x");
         let fields = arguments
             .iter()
             .filter(|(key, _)| *key != X_MATCH && (with_x || !key.starts_with("x-")))
             .map(|(key, value)| (key.into(), Expected::new(value)))
             .collect();
-        Self {
-            any: mode.starts_with("any"),
-            fields,
-        }
+        Self { any: mode.starts_with("any"), fields }
     }
 
     fn matches(&self, headers: Table<'_>) -> bool {
@@ -142,11 +129,7 @@ impl Pattern {
         let met = |(key, expected): &(Name, Expected)| {
             headers.get(key).is_some_and(|value| expected.is(value))
         };
-        if self.any {
-            fields.any(met)
-        } else {
-            fields.all(met)
-        }
+        if self.any { fields.any(met) } else { fields.all(met) }
     }
 }
 
@@ -205,11 +188,7 @@ mod tests {
     use super::*;
 
     fn table(entries: &[(&str, Value<'_>)]) -> TableWriter {
-        entries
-            .iter()
-            .fold(TableWriter::new(), |table, (key, value)| {
-                table.with(key, *value)
-            })
+        entries.iter().fold(TableWriter::new(), |table, (key, value)| table.with(key, *value))
     }
 
     fn text(text: &str) -> Value<'_> {
@@ -242,11 +221,7 @@ mod tests {
         check(&[("x-match", text("all-with-x")), a, x], &[a, x], true);
         check(&[("x-match", text("any")), x], &[x], false);
         check(&[("x-match", text("any-with-x")), x], &[x], true);
-        check(
-            &[("x-match", text("any-with-x"))],
-            &[("x-match", text("any-with-x"))],
-            false,
-        );
+        check(&[("x-match", text("any-with-x"))], &[("x-match", text("any-with-x"))], false);
     }
 
     #[test]
@@ -278,10 +253,8 @@ mod tests {
             (Value::Decimal(1, 2), Value::Decimal(2, 2)),
             (Value::Timestamp(u64::MAX), Value::Long(-1)),
         ];
-        for ((left, right), expected) in same
-            .map(|pair| (pair, true))
-            .into_iter()
-            .chain(other.map(|pair| (pair, false)))
+        for ((left, right), expected) in
+            same.map(|pair| (pair, true)).into_iter().chain(other.map(|pair| (pair, false)))
         {
             check(&[("a", left)], &[("a", right)], expected);
             check(&[("a", right)], &[("a", left)], expected);
@@ -290,22 +263,11 @@ mod tests {
 
     #[test]
     fn nested_values_are_compared_whole() {
-        let (one, two) = (
-            table(&[("n", Value::Int(1))]),
-            table(&[("n", Value::Int(2))]),
-        );
+        let (one, two) = (table(&[("n", Value::Int(1))]), table(&[("n", Value::Int(2))]));
         let nested = |table: &TableWriter| table.clone();
         let (left, right) = (nested(&one), nested(&two));
-        check(
-            &[("a", Value::Table(left.table()))],
-            &[("a", Value::Table(one.table()))],
-            true,
-        );
-        check(
-            &[("a", Value::Table(left.table()))],
-            &[("a", Value::Table(right.table()))],
-            false,
-        );
+        check(&[("a", Value::Table(left.table()))], &[("a", Value::Table(one.table()))], true);
+        check(&[("a", Value::Table(left.table()))], &[("a", Value::Table(right.table()))], false);
     }
 
     #[test]
@@ -339,11 +301,7 @@ mod tests {
                 .is_some_and(|header| expected.is_none_or(|expected| expected == header.1))
         };
         let mut fields = pattern.iter().filter(|field| counts(&field.0));
-        if mode.starts_with("all") {
-            fields.all(met)
-        } else {
-            fields.any(met)
-        }
+        if mode.starts_with("all") { fields.all(met) } else { fields.any(met) }
     }
 
     /// The same number in one of the wire's widths.

@@ -58,7 +58,7 @@ enum Routes {
 /// Checks the arguments of a binding to an exchange of this kind.
 ///
 /// # Errors
-/// [`Refusal::InvalidXMatch`] for a headers exchange and an x-match that is none of those there are.
+/// [`Refusal::InvalidXMatch`] for a headers exchange and an x-match that does not exist.
 pub fn validate_binding(kind: ExchangeKind, arguments: &Arguments) -> Result<(), Refusal> {
     match kind {
         ExchangeKind::Headers => headers::validate(arguments),
@@ -76,14 +76,7 @@ impl Exchange {
             ExchangeKind::Headers => Routes::Headers(Headers::new(seed)),
         };
         let destinations = Map::with_hasher(seed);
-        Self {
-            spec,
-            version,
-            slot,
-            routes,
-            destinations,
-            bindings: 0,
-        }
+        Self { spec, version, slot, routes, destinations, bindings: 0 }
     }
 
     /// How many bindings it is the source of.

@@ -1,4 +1,4 @@
-//! Where a message goes: lists without duplicates that are filled again and again without allocating.
+//! Where a message goes: lists without duplicates, filled again and again without allocating.
 
 use std::hash::Hash;
 
@@ -8,8 +8,8 @@ use crate::ids::{QueueId, ShardId};
 /// Up to this length a list is searched from front to back; a longer one is indexed.
 const LINEAR_MAX: usize = 16;
 
-/// What a binding leads to, resolved. A queue's bindings go before the queue does, and an exchange's
-/// before its slot is used again, so neither can be stale.
+/// What a binding leads to, resolved. A queue's bindings go before the queue does, and an
+/// exchange's before its slot is used again, so neither can be stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     Queue(QueueId, ShardId),
@@ -100,10 +100,7 @@ pub(super) struct Unique<T> {
 impl<T> Default for Unique<T> {
     fn default() -> Self {
         // What is hashed are numbers the broker chose, so the seed protects nothing.
-        Self {
-            items: Vec::new(),
-            index: Set::with_hasher(Seed::default()),
-        }
+        Self { items: Vec::new(), index: Set::with_hasher(Seed::default()) }
     }
 }
 
@@ -161,12 +158,7 @@ impl TargetSet {
             index.insert(target, self.entries.len() - 1);
         } else if self.entries.len() > LINEAR_MAX {
             let mut index = Map::with_hasher(Seed::default());
-            index.extend(
-                self.entries
-                    .iter()
-                    .enumerate()
-                    .map(|(at, entry)| (entry.0, at)),
-            );
+            index.extend(self.entries.iter().enumerate().map(|(at, entry)| (entry.0, at)));
             self.index = Some(Box::new(index));
         }
     }
@@ -195,10 +187,7 @@ impl TargetSet {
     pub fn collect(&self, targets: &mut Targets) {
         if self.exchanges == 0 && targets.is_empty() {
             // No target is here twice, so nothing needs to be searched.
-            targets
-                .queues
-                .items
-                .extend(self.entries.iter().filter_map(queue));
+            targets.queues.items.extend(self.entries.iter().filter_map(queue));
         } else {
             self.entries.iter().for_each(|entry| targets.push(entry.0));
         }
@@ -253,15 +242,8 @@ mod tests {
     fn a_long_set_forgets_the_right_one() {
         let mut set = TargetSet::default();
         (0..100).for_each(|number| set.add(target(number)));
-        (0..100)
-            .filter(|number| number % 3 != 0)
-            .for_each(|number| set.remove(target(number)));
-        assert_eq!(
-            found(&set),
-            (0..100)
-                .filter(|number| number % 3 == 0)
-                .collect::<Vec<_>>()
-        );
+        (0..100).filter(|number| number % 3 != 0).for_each(|number| set.remove(target(number)));
+        assert_eq!(found(&set), (0..100).filter(|number| number % 3 == 0).collect::<Vec<_>>());
     }
 
     #[test]

@@ -33,11 +33,7 @@ struct Node {
 
 impl Topic {
     pub fn new(seed: Seed) -> Self {
-        Self {
-            seed,
-            nodes: vec![Node::new(seed)],
-            free: Vec::new(),
-        }
+        Self { seed, nodes: vec![Node::new(seed)], free: Vec::new() }
     }
 
     pub fn add(&mut self, pattern: &str, target: Target) {
@@ -208,10 +204,7 @@ impl Words {
 }
 
 fn split(key: &str) -> impl Iterator<Item = &str> {
-    (!key.is_empty())
-        .then(|| key.split('.'))
-        .into_iter()
-        .flatten()
+    (!key.is_empty()).then(|| key.split('.')).into_iter().flatten()
 }
 
 /// The words of a pattern; several `#` in a row say no more than one.
@@ -250,10 +243,7 @@ mod tests {
     fn naive(patterns: &[String], key: &str) -> Vec<u64> {
         let key: Vec<&str> = split(key).collect();
         let is_match = |pattern: &String| matches(&split(pattern).collect::<Vec<_>>(), &key);
-        (0..patterns.len())
-            .filter(|&n| is_match(&patterns[n]))
-            .map(|n| n as u64)
-            .collect()
+        (0..patterns.len()).filter(|&n| is_match(&patterns[n])).map(|n| n as u64).collect()
     }
 
     fn found(topic: &Topic, key: &str, targets: &mut Targets) -> Vec<u64> {
@@ -266,10 +256,7 @@ mod tests {
 
     fn topic(patterns: &[String]) -> Topic {
         let mut topic = Topic::new(Seed::new(1));
-        patterns
-            .iter()
-            .enumerate()
-            .for_each(|(n, pattern)| topic.add(pattern, target(n)));
+        patterns.iter().enumerate().for_each(|(n, pattern)| topic.add(pattern, target(n)));
         topic
     }
 
@@ -277,18 +264,10 @@ mod tests {
         let topic = topic(&[pattern.to_owned()]);
         let mut targets = Targets::new();
         for key in yes {
-            assert_eq!(
-                found(&topic, key, &mut targets),
-                [0],
-                "{pattern:?} has to match {key:?}"
-            );
+            assert_eq!(found(&topic, key, &mut targets), [0], "{pattern:?} has to match {key:?}");
         }
         for key in no {
-            assert_eq!(
-                found(&topic, key, &mut targets),
-                [],
-                "{pattern:?} must not match {key:?}"
-            );
+            assert_eq!(found(&topic, key, &mut targets), [], "{pattern:?} must not match {key:?}");
         }
     }
 

@@ -42,11 +42,7 @@ pub fn check_queue(queue: &Resource, table: Table<'_>) -> Result<(), Refusal> {
     }
     match table.get("x-queue-mode").map(|value| value.as_str()) {
         None | Some(Some("default" | "lazy")) => Ok(()),
-        Some(_) => Err(invalid(
-            queue,
-            "x-queue-mode",
-            "expected default or lazy".into(),
-        )),
+        Some(_) => Err(invalid(queue, "x-queue-mode", "expected default or lazy".into())),
     }
 }
 
@@ -75,11 +71,7 @@ fn refuse_any(what: &Resource, table: Table<'_>, names: &[&str]) -> Result<(), R
 }
 
 fn invalid(resource: &Resource, argument: &str, why: String) -> Refusal {
-    Refusal::InvalidArgument {
-        resource: resource.clone(),
-        argument: argument.into(),
-        why,
-    }
+    Refusal::InvalidArgument { resource: resource.clone(), argument: argument.into(), why }
 }
 
 /// Compares a queue.declare with the queue that is there, in RabbitMQ's order.
@@ -92,20 +84,10 @@ pub fn same_queue(vhost: &str, declared: &QueueSpec, current: &QueueSpec) -> Res
         return Err(Refusal::Locked(resource));
     }
     same_flag(&resource, "durable", declared.durable, current.durable)?;
-    same_flag(
-        &resource,
-        "auto_delete",
-        declared.auto_delete,
-        current.auto_delete,
-    )?;
+    same_flag(&resource, "auto_delete", declared.auto_delete, current.auto_delete)?;
     for key in QUEUE_COMPARED {
         let (received, current) = (declared.arguments.table(), current.arguments.table());
-        same_argument(
-            &resource,
-            key,
-            queue_value(received, key),
-            queue_value(current, key),
-        )?;
+        same_argument(&resource, key, queue_value(received, key), queue_value(current, key))?;
     }
     Ok(())
 }
@@ -136,12 +118,7 @@ pub fn same_exchange(
         });
     }
     same_flag(&resource, "durable", declared.durable, current.durable)?;
-    same_flag(
-        &resource,
-        "auto_delete",
-        declared.auto_delete,
-        current.auto_delete,
-    )?;
+    same_flag(&resource, "auto_delete", declared.auto_delete, current.auto_delete)?;
     same_flag(&resource, "internal", declared.internal, current.internal)
 }
 
@@ -163,9 +140,7 @@ fn same_argument(
     received: Option<Value<'_>>,
     current: Option<Value<'_>>,
 ) -> Result<(), Refusal> {
-    let integers = received
-        .and_then(|v| v.as_integer())
-        .zip(current.and_then(|v| v.as_integer()));
+    let integers = received.and_then(|v| v.as_integer()).zip(current.and_then(|v| v.as_integer()));
     if received == current || integers.is_some_and(|(one, other)| one == other) {
         return Ok(());
     }

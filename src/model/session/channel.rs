@@ -142,10 +142,7 @@ impl Channel {
     #[must_use]
     #[inline]
     pub fn consumer(&self, id: ConsumerId) -> Option<&ChannelConsumer> {
-        let at = self
-            .consumers
-            .binary_search_by_key(&id, |(other, _)| *other)
-            .ok()?;
+        let at = self.consumers.binary_search_by_key(&id, |(other, _)| *other).ok()?;
         self.consumers.get(at).map(|(_, consumer)| consumer)
     }
 
@@ -153,16 +150,12 @@ impl Channel {
     #[must_use]
     pub fn consumer_by_tag(&self, tag: &str) -> Option<(ConsumerId, &ChannelConsumer)> {
         let mut all = self.consumers.iter();
-        all.find(|(_, consumer)| *consumer.tag == *tag)
-            .map(|(id, consumer)| (*id, consumer))
+        all.find(|(_, consumer)| *consumer.tag == *tag).map(|(id, consumer)| (*id, consumer))
     }
 
     /// Removes a consumer.
     pub fn remove_consumer(&mut self, id: ConsumerId) -> Option<ChannelConsumer> {
-        let at = self
-            .consumers
-            .binary_search_by_key(&id, |(other, _)| *other)
-            .ok()?;
+        let at = self.consumers.binary_search_by_key(&id, |(other, _)| *other).ok()?;
         Some(self.consumers.remove(at).1)
     }
 
@@ -171,14 +164,7 @@ impl Channel {
     pub fn deliver(&mut self, queue: QueueId, home: ShardId, number: u64) -> u64 {
         self.last_tag += 1;
         if number != 0 {
-            self.unacked.push(
-                self.last_tag,
-                Outstanding {
-                    queue,
-                    home,
-                    number,
-                },
-            );
+            self.unacked.push(self.last_tag, Outstanding { queue, home, number });
         }
         self.last_tag
     }

@@ -18,11 +18,7 @@ pub struct Confirms {
 
 impl Default for Confirms {
     fn default() -> Self {
-        Self {
-            base: 1,
-            waiting: VecDeque::new(),
-            done: Vec::new(),
-        }
+        Self { base: 1, waiting: VecDeque::new(), done: Vec::new() }
     }
 }
 
@@ -64,10 +60,7 @@ impl Confirms {
     /// Publishes that are not confirmed.
     #[must_use]
     pub fn unconfirmed(&self) -> usize {
-        self.waiting
-            .iter()
-            .filter(|homes| **homes != 0 && **homes != TOLD)
-            .count()
+        self.waiting.iter().filter(|homes| **homes != 0 && **homes != TOLD).count()
     }
 
     /// Whether the client is to be told something.

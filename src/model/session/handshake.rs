@@ -111,11 +111,7 @@ impl Handshake {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         // RabbitMQ takes only frames of the smallest size before tune-ok.
-        let negotiated = Negotiated {
-            channel_max: 0,
-            frame_max: FRAME_MAX_MIN,
-            heartbeat_s: 0,
-        };
+        let negotiated = Negotiated { channel_max: 0, frame_max: FRAME_MAX_MIN, heartbeat_s: 0 };
         Self {
             state: State::Header,
             limits,
@@ -177,21 +173,11 @@ impl Handshake {
         match (self.state, *method) {
             (
                 State::StartOk,
-                Method::ConnectionStartOk {
-                    client_properties,
-                    mechanism,
-                    response,
-                    ..
-                },
+                Method::ConnectionStartOk { client_properties, mechanism, response, .. },
             ) => self.start_ok(client_properties, mechanism, response),
-            (
-                State::TuneOk,
-                Method::ConnectionTuneOk {
-                    channel_max,
-                    frame_max,
-                    heartbeat,
-                },
-            ) => self.tune_ok(channel_max, frame_max, heartbeat, method.id()),
+            (State::TuneOk, Method::ConnectionTuneOk { channel_max, frame_max, heartbeat }) => {
+                self.tune_ok(channel_max, frame_max, heartbeat, method.id())
+            }
             (State::Open, Method::ConnectionOpen { virtual_host, .. }) => {
                 self.state = State::Opening;
                 Ok(Next::Open(virtual_host.into()))
@@ -232,28 +218,13 @@ impl Handshake {
         let text = format!("invalid {mechanism} response");
         let (user, password) = login.ok_or_else(|| fault(Code::SyntaxError, &text))?;
         self.state = State::LoggingIn;
-        Ok(Next::Login {
-            user: user.into(),
-            password: password.into(),
-        })
+        Ok(Next::Login { user: user.into(), password: password.into() })
     }
 
     /// The login is right: limits are offered.
     pub fn logged_in(&mut self, out: &mut Outbox) {
-        let Limits {
-            channel_max,
-            frame_max,
-            heartbeat_s: heartbeat,
-            ..
-        } = self.limits;
-        out.method(
-            0,
-            &Method::ConnectionTune {
-                channel_max,
-                frame_max,
-                heartbeat,
-            },
-        );
+        let Limits { channel_max, frame_max, heartbeat_s: heartbeat, .. } = self.limits;
+        out.method(0, &Method::ConnectionTune { channel_max, frame_max, heartbeat });
         self.state = State::TuneOk;
     }
 
@@ -277,18 +248,9 @@ impl Handshake {
     ) -> Result<Next, Fault> {
         let limits = self.limits;
         let check = |name, value, min, max| negotiable(name, value, min, max, method);
-        check(
-            "channel_max",
-            u32::from(channel_max),
-            1,
-            u32::from(limits.channel_max),
-        )?;
+        check("channel_max", u32::from(channel_max), 1, u32::from(limits.channel_max))?;
         check("frame_max", frame_max, FRAME_MAX_MIN, limits.frame_max)?;
-        self.negotiated = Negotiated {
-            channel_max,
-            frame_max,
-            heartbeat_s,
-        };
+        self.negotiated = Negotiated { channel_max, frame_max, heartbeat_s };
         self.state = State::Open;
         Ok(Next::Tuned)
     }

@@ -12,27 +12,16 @@ pub(super) struct Alarm {
 
 impl Alarm {
     pub fn new(shards: u16, limit: u64) -> Self {
-        Self {
-            pinned: vec![0; usize::from(shards)],
-            limit,
-            raised: false,
-        }
+        Self { pinned: vec![0; usize::from(shards)], limit, raised: false }
     }
 
     /// A shard pins so many octets. Says whether the alarm is raised, if that is news.
     pub fn memory(&mut self, shard: ShardId, octets: u64) -> Option<bool> {
         *self.pinned.get_mut(shard.index())? = octets;
-        let sum = self
-            .pinned
-            .iter()
-            .fold(0, |sum: u64, octets| sum.saturating_add(*octets));
+        let sum = self.pinned.iter().fold(0, |sum: u64, octets| sum.saturating_add(*octets));
         // The gap keeps publishers from being stopped and started with every message.
         let low = self.limit - self.limit / 10;
-        let raised = if self.raised {
-            sum >= low
-        } else {
-            sum > self.limit
-        };
+        let raised = if self.raised { sum >= low } else { sum > self.limit };
         let is_news = raised != self.raised;
         self.raised = raised;
         is_news.then_some(raised)

@@ -142,8 +142,7 @@ impl Directory {
     pub fn remove(&mut self, queue: QueueId) -> Option<(Record, Option<Asker>)> {
         let record = self.records.remove(&queue)?;
         self.unsteady -= usize::from(record.state != State::Ready);
-        self.names
-            .remove(&(record.vhost.clone(), record.spec.name.clone()));
+        self.names.remove(&(record.vhost.clone(), record.spec.name.clone()));
         if let Some(load) = self.load.get_mut(record.spec.home.index()) {
             *load -= 1;
         }
@@ -168,9 +167,7 @@ impl Directory {
 
     /// Whether the connection said goodbye: nothing is made for it any more.
     pub fn is_gone(&self, owner: ConnId) -> bool {
-        self.owners
-            .get(&owner)
-            .is_some_and(|owner| owner.gone.is_some())
+        self.owners.get(&owner).is_some_and(|owner| owner.gone.is_some())
     }
 
     /// The connection is gone. Its queues in the order they were declared, which are to be deleted;
@@ -194,7 +191,8 @@ impl Directory {
 
     /// Whether no queue is being made or unmade and nobody waits for one.
     pub fn is_idle(&self) -> bool {
-        self.unsteady == 0
+        let rests = |owner: &Owner| owner.gone.is_none() && !owner.queues.is_empty();
+        self.unsteady == 0 && self.owners.values().all(rests)
     }
 
     fn owner(&mut self, owner: ConnId) -> &mut Owner {

@@ -114,9 +114,8 @@ fn check_bind(place: &Vhost, vhost: &str, binding: &Binding, conn: ConnId) -> Re
         return Err(Refusal::DefaultExchange);
     }
     let missing_exchange = |name: &str| Refusal::NotFound(Resource::exchange(vhost, name));
-    let source = place
-        .exchange(&binding.source)
-        .ok_or_else(|| missing_exchange(&binding.source))?;
+    let source =
+        place.exchange(&binding.source).ok_or_else(|| missing_exchange(&binding.source))?;
     match &binding.destination {
         Destination::Queue(name) if place.queue(name).is_none() => {
             return Err(Refusal::NotFound(Resource::queue(vhost, name)));

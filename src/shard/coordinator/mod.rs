@@ -1,6 +1,9 @@
-//! The coordinator: what is decided once for all shards. It takes the questions of shards, turns them
-//! into numbered changes of the topology that every shard applies in the same order, and answers when
+//! The coordinator: what is decided once for all shards. It turns the questions of shards into
+//! numbered changes of the topology that every shard applies in the same order, and answers when
 //! all have. A pure machine: [`Coordinator::control`] in, [`Coordinator::take_outbound`] out.
+//!
+//! An answer promises what every shard knows: it waits for the latest version decided when it was
+//! made, even if the question itself changed nothing.
 //!
 //! ```text
 //!  declare   Ask → Create → home → Created → Apply → all shards → Applied → Settled, Answer
@@ -86,9 +89,7 @@ impl Coordinator {
             out: Vec::new(),
             batches: (0..config.shards).map(|_| Batch::default()).collect(),
         };
-        coordinator
-            .users
-            .set_password(&config.default_user, config.default_pass.as_bytes());
+        coordinator.users.set_password(&config.default_user, config.default_pass.as_bytes());
         coordinator.decide(Change::VhostCreated(config.default_vhost.into()));
         coordinator
     }
@@ -97,13 +98,7 @@ impl Coordinator {
     pub fn control(&mut self, from: ShardId, control: Control, _now: Now) {
         match control {
             Control::Ask(ticket, request) => {
-                self.ask(
-                    Asker {
-                        shard: from,
-                        ticket,
-                    },
-                    request,
-                );
+                self.ask(Asker { shard: from, ticket }, request);
             }
             Control::Applied(version) => self.applied(from, version),
             Control::Created(queue) => self.queue_created(queue),
@@ -137,38 +132,22 @@ impl Coordinator {
 
     fn ask(&mut self, asker: Asker, request: Request) {
         let outcome = match request {
-            Request::Login {
-                user,
-                password,
-                loopback,
-            } => Some(self.users.login(&user, &password, loopback)),
+            Request::Login { user, password, loopback } => {
+                Some(self.users.login(&user, &password, loopback))
+            }
             Request::OpenVhost { user, vhost } => Some(self.open_vhost(&user, &vhost)),
             Request::Sync => Some(Answer::Done),
             Request::AwaitDeleted(queue) => self.await_deleted(asker, queue),
             Request::ConnectionGone(conn) => self.connection_gone(asker, conn),
             Request::DeclareQueue(vhost, spec) => self.declare_queue(asker, vhost, spec),
-            Request::DeleteQueue {
-                vhost,
-                name,
-                if_unused,
-                if_empty,
-                conn,
-            } => {
-                let delete = queues::Delete {
-                    vhost,
-                    name,
-                    if_unused,
-                    if_empty,
-                    conn,
-                };
+            Request::DeleteQueue { vhost, name, if_unused, if_empty, conn } => {
+                let delete = queues::Delete { vhost, name, if_unused, if_empty, conn };
                 self.delete_queue(asker, delete)
             }
             Request::DeclareExchange(vhost, spec) => Some(self.declare_exchange(vhost, spec)),
-            Request::DeleteExchange {
-                vhost,
-                name,
-                if_unused,
-            } => Some(self.delete_exchange(&vhost, &name, if_unused)),
+            Request::DeleteExchange { vhost, name, if_unused } => {
+                Some(self.delete_exchange(&vhost, &name, if_unused))
+            }
             Request::Bind(vhost, binding, conn) => Some(self.bind(vhost, binding, conn)),
             Request::Unbind(vhost, binding, conn) => Some(self.unbind(vhost, binding, conn)),
         };

@@ -21,20 +21,8 @@ pub(super) struct Delete {
 
 impl From<Delete> for Request {
     fn from(delete: Delete) -> Self {
-        let Delete {
-            vhost,
-            name,
-            if_unused,
-            if_empty,
-            conn,
-        } = delete;
-        Self::DeleteQueue {
-            vhost,
-            name,
-            if_unused,
-            if_empty,
-            conn,
-        }
+        let Delete { vhost, name, if_unused, if_empty, conn } = delete;
+        Self::DeleteQueue { vhost, name, if_unused, if_empty, conn }
     }
 }
 
@@ -46,18 +34,11 @@ impl Coordinator {
         if let Some(queue) = self.directory.by_name(&vhost, &spec.name) {
             return self.declare_existing(asker, queue, vhost, spec);
         }
-        if spec
-            .owner
-            .is_some_and(|owner| self.directory.is_gone(owner))
-        {
+        if spec.owner.is_some_and(|owner| self.directory.is_gone(owner)) {
             // The connection went while its declare was waiting; nobody reads the answer.
-            return Some(refused(Refusal::NotFound(Resource::queue(
-                &vhost, &spec.name,
-            ))));
+            return Some(refused(Refusal::NotFound(Resource::queue(&vhost, &spec.name))));
         }
-        let record = self
-            .directory
-            .create(vhost.clone(), spec.clone(), asker.shard);
+        let record = self.directory.create(vhost.clone(), spec.clone(), asker.shard);
         let (queue, created) = (record.spec.id, record.spec.clone());
         self.send(created.home, Control::Create(vhost.clone(), created));
         // It is there by then, and looking again says so.
@@ -150,22 +131,10 @@ impl Coordinator {
                 self.delete(queue, false);
             }
             (State::Freezing, Err(refusal)) => self.freeze_refused(queue, refusal),
-            (
-                State::Deleting {
-                    frozen_due: true,
-                    settled,
-                },
-                result,
-            ) => {
+            (State::Deleting { frozen_due: true, settled }, result) => {
                 // The home had frozen it by itself; it says so again, with the same number.
                 record.messages = result.unwrap_or(record.messages);
-                self.directory.set_state(
-                    queue,
-                    State::Deleting {
-                        frozen_due: false,
-                        settled,
-                    },
-                );
+                self.directory.set_state(queue, State::Deleting { frozen_due: false, settled });
                 if settled {
                     self.finish(queue);
                 }
@@ -202,11 +171,7 @@ impl Coordinator {
 
     fn freeze_doomed(&mut self, queue: QueueId) {
         // What was looked at again may have asked for a freeze, with conditions, before this one.
-        if self
-            .directory
-            .get(queue)
-            .is_some_and(|record| record.state == State::Ready)
-        {
+        if self.directory.get(queue).is_some_and(|record| record.state == State::Ready) {
             self.freeze(queue, false, false);
         }
     }
@@ -217,14 +182,7 @@ impl Coordinator {
         };
         let home = record.spec.home;
         self.directory.set_state(queue, State::Freezing);
-        self.send(
-            home,
-            Control::Freeze {
-                queue,
-                if_unused,
-                if_empty,
-            },
-        );
+        self.send(home, Control::Freeze { queue, if_unused, if_empty });
     }
 
     /// Takes a frozen queue out of the topology; what follows, follows when that is settled.
@@ -233,13 +191,7 @@ impl Coordinator {
             return;
         };
         let (vhost, name) = (record.vhost.clone(), record.spec.name.clone());
-        self.directory.set_state(
-            queue,
-            State::Deleting {
-                frozen_due,
-                settled: false,
-            },
-        );
+        self.directory.set_state(queue, State::Deleting { frozen_due, settled: false });
         let sources = self.sources_to(&vhost, &Destination::Queue(name.clone()));
         self.decide(Change::QueueDeleted(vhost.clone(), name));
         self.delete_unused_exchanges(&vhost, sources);
@@ -254,13 +206,7 @@ impl Coordinator {
         let State::Deleting { frozen_due, .. } = record.state else {
             return;
         };
-        self.directory.set_state(
-            queue,
-            State::Deleting {
-                frozen_due,
-                settled: true,
-            },
-        );
+        self.directory.set_state(queue, State::Deleting { frozen_due, settled: true });
         if !frozen_due {
             self.finish(queue);
         }
@@ -281,13 +227,7 @@ impl Coordinator {
     }
 
     fn park(&mut self, queue: QueueId, asker: Asker, request: Request) {
-        if let Request::DeclareQueue(
-            _,
-            QueueSpec {
-                owner: Some(owner), ..
-            },
-        ) = &request
-        {
+        if let Request::DeclareQueue(_, QueueSpec { owner: Some(owner), .. }) = &request {
             self.directory.park_declare(*owner);
         }
         if let Some(record) = self.directory.get_mut(queue) {

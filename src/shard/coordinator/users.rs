@@ -42,40 +42,26 @@ impl PasswordHash {
 }
 
 fn digest(salt: &[u8], password: &[u8]) -> [u8; 32] {
-    Sha256::new()
-        .chain_update(salt)
-        .chain_update(password)
-        .finalize()
-        .into()
+    Sha256::new().chain_update(salt).chain_update(password).finalize().into()
 }
 
 impl Users {
     pub fn new(seed: u64, loopback: Vec<String>) -> Self {
         let nobody = PasswordHash::new([0; SALT_LEN], b"");
         let salts = fastrand::Rng::with_seed(seed);
-        Self {
-            users: BTreeMap::new(),
-            loopback,
-            salts,
-            nobody,
-        }
+        Self { users: BTreeMap::new(), loopback, salts, nobody }
     }
 
     pub fn set_password(&mut self, user: &str, password: &[u8]) {
         let salt = self.salts.u32(..).to_be_bytes();
-        self.users
-            .insert(user.to_owned(), PasswordHash::new(salt, password));
+        self.users.insert(user.to_owned(), PasswordHash::new(salt, password));
     }
 
     pub fn login(&self, user: &str, password: &[u8], loopback: bool) -> Answer {
         let known = self.users.get(user);
         let is_right = known.unwrap_or(&self.nobody).is_of(password) && known.is_some();
         let is_near = loopback || !self.loopback.iter().any(|name| name == user);
-        if is_right && is_near {
-            Answer::LoggedIn
-        } else {
-            Answer::LoginRefused
-        }
+        if is_right && is_near { Answer::LoggedIn } else { Answer::LoginRefused }
     }
 
     /// Whether the user may open a vhost. There are no permissions yet: who can log in may.
@@ -100,10 +86,7 @@ mod tests {
         let users = users();
         assert_eq!(users.login("anna", b"secret", false), Answer::LoggedIn);
         for (user, password) in [("anna", "secre"), ("anna", ""), ("otto", ""), ("", "")] {
-            assert_eq!(
-                users.login(user, password.as_bytes(), true),
-                Answer::LoginRefused
-            );
+            assert_eq!(users.login(user, password.as_bytes(), true), Answer::LoginRefused);
         }
     }
 

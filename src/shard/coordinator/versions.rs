@@ -29,12 +29,7 @@ pub(super) struct Versions {
 impl Versions {
     pub fn new(shards: u16) -> Self {
         let applied = vec![0; usize::from(shards)];
-        Self {
-            decided: 0,
-            applied,
-            settled: 0,
-            waiting: VecDeque::new(),
-        }
+        Self { decided: 0, applied, settled: 0, waiting: VecDeque::new() }
     }
 
     pub fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
@@ -70,9 +65,7 @@ impl Versions {
 
     /// The next of what waited for what is settled now.
     pub fn next_settled(&mut self) -> Option<Then> {
-        self.waiting
-            .pop_front_if(|(version, _)| *version <= self.settled)
-            .map(|(_, then)| then)
+        self.waiting.pop_front_if(|(version, _)| *version <= self.settled).map(|(_, then)| then)
     }
 
     pub fn is_settled(&self) -> bool {

@@ -1,0 +1,78 @@
+//! One publisher and one consumer through the pure shard, for a count of instructions: run it with
+//! two numbers of rounds under callgrind, and the difference is what the messages cost.
+//!
+//! `shard CASE ROUNDS`, where CASE is `auto`, `ack` or `cross` (both hops over a batch) followed by
+//! the octets of a body, such as `ack-1024`. Every round is [`ROUND`] messages.
+
+mod rig;
+
+use amqp::Table;
+use amqp::methods::Method;
+use rig::Rig;
+use ringtail::shard::Outbox;
+
+/// Messages in a round.
+const ROUND: usize = 100;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
+    let case = arguments.next().unwrap_or_else(|| "auto-16".into());
+    let rounds = arguments.next().and_then(|rounds| rounds.parse().ok()).unwrap_or(100);
+    let (kind, size) = case.split_once('-').unwrap_or((&case, "16"));
+    let size = size.parse().unwrap_or(16);
+    let (shards, ack) = (if kind == "cross" { 2 } else { 1 }, kind == "ack");
+
+    let mut rig = Rig::new(shards);
+    let consumer = rig.client(0);
+    let publisher = rig.client(usize::from(shards) - 1);
+    declare(&mut rig, consumer, ack);
+    let chunk = rig::publishes("q", size, ROUND);
+    let (mut outbox, mut octets, mut acks) = (Outbox::default(), Vec::new(), Vec::new());
+    let mut delivered = 0;
+    for _ in 0..rounds {
+        rig.publish(publisher, &chunk);
+        octets.clear();
+        rig.take_into(consumer, &mut outbox, &mut octets);
+        delivered += ROUND as u64;
+        if ack {
+            acks.clear();
+            let method = Method::BasicAck { delivery_tag: delivered, multiple: true };
+            amqp::frame::write_method(&mut acks, 1, &method);
+            rig.send(consumer, &acks);
+        }
+    }
+    // The last round is read, so that a broker that loses messages is not measured as a fast one.
+    assert_eq!(rig::deliveries(&octets), (ROUND, delivered));
+    println!("{delivered} messages");
+}
+
+fn declare(rig: &mut Rig, consumer: rig::Client, ack: bool) {
+    rig.call(
+        consumer,
+        1,
+        &Method::QueueDeclare {
+            ticket: 0,
+            queue: "q",
+            passive: false,
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            nowait: false,
+            arguments: Table::EMPTY,
+        },
+    );
+    rig.call(
+        consumer,
+        1,
+        &Method::BasicConsume {
+            ticket: 0,
+            queue: "q",
+            consumer_tag: "c",
+            no_local: false,
+            no_ack: !ack,
+            exclusive: false,
+            nowait: false,
+            arguments: Table::EMPTY,
+        },
+    );
+}

@@ -1,0 +1,100 @@
+//! Content properties against an independent crate; truncation, noise, unused flags.
+
+use super::{Basic, Properties};
+use crate::draw::Draw;
+use crate::octets::WireError;
+use crate::peer::{Drawn, Same};
+use amq_protocol::frame::WriteContext;
+use amq_protocol::protocol::basic::{AMQPProperties, gen_properties, parse_properties};
+use proptest::prelude::*;
+
+fn encode(theirs: &AMQPProperties) -> Vec<u8> {
+    gen_properties(theirs)(WriteContext::from(Vec::new())).unwrap().write
+}
+
+macro_rules! properties {
+    ($($name:ident $with:ident)*) => {
+        fn drawn(draw: &mut Draw) -> AMQPProperties {
+            let mut properties = AMQPProperties::default();
+            $(if let Some(value) = Drawn::drawn(draw) { properties = properties.$with(value); })*
+            properties
+        }
+
+        fn same(ours: &Basic<'_>, theirs: &AMQPProperties) -> bool {
+            true $(&& ours.$name.same(theirs.$name()))*
+        }
+    };
+}
+
+properties! {
+    content_type with_content_type
+    content_encoding with_content_encoding
+    headers with_headers
+    delivery_mode with_delivery_mode
+    priority with_priority
+    correlation_id with_correlation_id
+    reply_to with_reply_to
+    expiration with_expiration
+    message_id with_message_id
+    timestamp with_timestamp
+    kind with_type
+    user_id with_user_id
+    app_id with_app_id
+    cluster_id with_cluster_id
+}
+
+proptest! {
+    #[test]
+    fn both_directions(seed: u64) {
+        let theirs = drawn(&mut Draw::new(seed));
+        let encoded = encode(&theirs);
+        let (properties, basic) = Properties::parse(&encoded).unwrap();
+        prop_assert!(same(&basic, &theirs), "{:?} {:?}", basic, theirs);
+        prop_assert_eq!(properties.encoded(), &encoded[..]);
+        prop_assert_eq!(Properties::checked_before(&encoded).basic(), basic);
+
+        let mut written = Vec::new();
+        basic.write(&mut written);
+        prop_assert_eq!(&written, &encoded);
+        let (rest, read) = parse_properties(&written[..]).unwrap();
+        prop_assert!(rest.is_empty());
+        prop_assert_eq!(read, theirs);
+    }
+
+    #[test]
+    fn truncation_and_trailing_octets_are_errors(seed: u64) {
+        let encoded = encode(&drawn(&mut Draw::new(seed)));
+        for cut in 0..encoded.len() {
+            prop_assert_eq!(Properties::parse(&encoded[..cut]), Err(WireError::Truncated));
+        }
+        let trailing = [&encoded[..], &[0]].concat();
+        prop_assert_eq!(Properties::parse(&trailing), Err(WireError::Trailing));
+    }
+
+    #[test]
+    fn noise_never_panics(noise: Vec<u8>) {
+        let _ = Properties::parse(&noise);
+        let _ = Properties::checked_before(&noise).basic();
+    }
+}
+
+#[test]
+fn flags_that_mean_nothing_are_refused() {
+    assert_eq!(Properties::parse(&[0, 0]).unwrap().1, Basic::default());
+    assert_eq!(Properties::parse(&[0, 1, 0, 0]), Err(WireError::Trailing));
+    assert_eq!(Properties::parse(&[0, 2]), Err(WireError::Trailing));
+    assert_eq!(Properties::EMPTY.basic(), Basic::default());
+}
+
+#[test]
+fn what_is_no_text_is_relayed_unless_the_broker_judges_by_it() {
+    let with = |bit: u16| [&(1u16 << bit).to_be_bytes()[..], &[2, 0xC3, 0x28]].concat();
+    for bit in [15, 14, 10, 9, 7, 5, 3, 2] {
+        let encoded = with(bit);
+        let (properties, basic) = Properties::parse(&encoded).unwrap();
+        assert_eq!((properties.encoded(), basic), (&encoded[..], Basic::default()), "bit {bit}");
+    }
+    for bit in [8, 4] {
+        assert_eq!(Properties::parse(&with(bit)), Err(WireError::Utf8), "bit {bit}");
+    }
+}

@@ -1,0 +1,253 @@
+//! What the broker is told at its start: flags, environment and a file become one plain struct.
+//!
+//! Absent by design: anything that is not an input here. Files and variables are read through
+//! functions that the caller gives; only `RINGTAIL_…` variables are read by the flag parser itself.
+
+mod conf;
+mod options;
+pub mod units;
+
+use std::ffi::OsString;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+
+use options::Flags;
+
+/// Where the log's lines go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The least important lines that are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// What happened.
+    Info,
+    /// What somebody should look at.
+    Warning,
+    /// What went wrong.
+    Error,
+    /// Nothing.
+    None,
+}
+
+impl LogLevel {
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "debug" => Self::Debug,
+            "info" | "notice" => Self::Info,
+            "warning" => Self::Warning,
+            "error" | "critical" => Self::Error,
+            "none" => Self::None,
+            _ => return None,
+        })
+    }
+}
+
+/// From where on publishers are blocked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Watermark {
+    /// A part of the memory the process may use, 0 to 1.
+    Relative(f64),
+    /// Octets.
+    Absolute(u64),
+}
+
+impl Watermark {
+    /// Octets, where the process may use `total`.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    pub fn limit(self, total: u64) -> u64 {
+        match self {
+            // A share of 0 to 1 of a u64 fits one; being a few octets off does not matter.
+            Self::Relative(share) => (total as f64 * share) as u64,
+            Self::Absolute(octets) => octets,
+        }
+    }
+}
+
+/// Everything the broker is told at its start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where clients are accepted.
+    pub listen: Vec<SocketAddr>,
+    /// What must survive a restart is kept here.
+    pub data_dir: PathBuf,
+    /// How many shards; `None`: one a core.
+    pub shards: Option<u16>,
+    /// The CPUs to run on; `None`: all that the process may use.
+    pub cpus: Option<Vec<usize>>,
+    /// Text or JSON.
+    pub log_format: LogFormat,
+    /// What is logged.
+    pub log_level: LogLevel,
+    /// The first user.
+    pub default_user: String,
+    /// The first user's password.
+    pub default_pass: String,
+    /// The first vhost.
+    pub default_vhost: String,
+    /// Users who may log in from this host only.
+    pub loopback_users: Vec<String>,
+    /// Channels per connection; 0: no limit.
+    pub channel_max: u16,
+    /// Octets per frame; 0: no limit.
+    pub frame_max: u32,
+    /// Seconds; 0: off.
+    pub heartbeat_s: u16,
+    /// Milliseconds a client has for its handshake.
+    pub handshake_timeout_ms: u64,
+    /// Octets per message.
+    pub max_message_size: u64,
+    /// From where on publishers are blocked.
+    pub memory: Watermark,
+    /// What was strange but no reason to stop; to be logged.
+    pub warnings: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5672))],
+            data_dir: PathBuf::from("/var/lib/ringtail"),
+            shards: None,
+            cpus: None,
+            log_format: LogFormat::Text,
+            log_level: LogLevel::Info,
+            default_user: "guest".to_owned(),
+            default_pass: "guest".to_owned(),
+            default_vhost: "/".to_owned(),
+            loopback_users: vec!["guest".to_owned()],
+            channel_max: 2047,
+            frame_max: 131_072,
+            heartbeat_s: 60,
+            handshake_timeout_ms: 10_000,
+            max_message_size: 134_217_728,
+            memory: Watermark::Relative(0.6),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The command line or a `RINGTAIL_…` variable is wrong; or help or the version was asked for.
+    #[error(transparent)]
+    Flags(#[from] clap::Error),
+    /// The file cannot be read.
+    #[error("--config {path}: cannot read the file: {why}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// The system's reason.
+        why: io::Error,
+    },
+    /// A line of the file is no setting.
+    #[error("{path}, line {line}: a line is `key = value` or a comment behind `#`")]
+    Line {
+        /// The file.
+        path: String,
+        /// From 1.
+        line: usize,
+    },
+    /// A key of the file has a value that is not allowed.
+    #[error("{path}, line {line}: invalid value '{value}' for '{key}': allowed is {allowed}")]
+    Value {
+        /// The file.
+        path: String,
+        /// From 1.
+        line: usize,
+        /// The option.
+        key: String,
+        /// What was given.
+        value: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+}
+
+/// Reads an environment variable.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// Reads a file.
+pub type Read<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
+
+impl Config {
+    /// Flags before environment before file before defaults.
+    ///
+    /// # Errors
+    ///
+    /// See [`Refused`]; each names the option, what was given and what is allowed.
+    pub fn load<A>(args: A, env: Env<'_>, read: Read<'_>) -> Result<Self, Refused>
+    where
+        A: IntoIterator,
+        A::Item: Into<OsString> + Clone,
+    {
+        let flags = Flags::try_parse_from(args)?;
+        let mut config = Self::default();
+        if let Some(path) = &flags.config {
+            let name = path.display().to_string();
+            let text = read(path).map_err(|why| Refused::Unreadable { path: name.clone(), why })?;
+            config.apply_file(name, &text)?;
+        }
+        config.apply_env(env);
+        flags.apply(&mut config);
+        Ok(config)
+    }
+
+    fn apply_file(&mut self, path: String, text: &str) -> Result<(), Refused> {
+        let settings = match conf::parse(text) {
+            Ok(settings) => settings,
+            Err(line) => return Err(Refused::Line { path, line }),
+        };
+        self.begin_lists(&settings);
+        for conf::Setting { line, key, value } in settings {
+            let Some((known, rest)) = options::key(key) else {
+                self.warnings.push(format!("{path}, line {line}: unknown key '{key}' is ignored"));
+                continue;
+            };
+            if (known.set)(self, rest, value).is_none() {
+                let (key, value) = (key.to_owned(), value.to_owned());
+                let allowed = known.allowed;
+                return Err(Refused::Value { path, line, key, value, allowed });
+            }
+        }
+        Ok(())
+    }
+
+    /// A list that the file mentions replaces the default.
+    fn begin_lists(&mut self, settings: &[conf::Setting<'_>]) {
+        let mentioned = |prefix: &str| settings.iter().any(|s| s.key.starts_with(prefix));
+        if mentioned("listeners.tcp.") {
+            self.listen.clear();
+        }
+        if mentioned("loopback_users.") {
+            self.loopback_users.clear();
+        }
+    }
+
+    fn apply_env(&mut self, env: Env<'_>) {
+        if let Some(user) = env("RABBITMQ_DEFAULT_USER") {
+            self.default_user = user;
+            self.loopback_users.retain(|known| *known != self.default_user);
+        }
+        if let Some(password) = env("RABBITMQ_DEFAULT_PASS") {
+            self.default_pass = password;
+        }
+        if let Some(vhost) = env("RABBITMQ_DEFAULT_VHOST") {
+            self.default_vhost = vhost;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! What the options do together.
+
+use std::io;
+use std::path::Path;
+
+use super::*;
+
+fn load(args: &[&str], env: &[(&str, &str)], file: &str) -> Result<Config, Refused> {
+    let env = |name: &str| {
+        env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    };
+    let read = |path: &Path| match path.to_str() {
+        Some("r.conf") => Ok(file.to_owned()),
+        _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+    };
+    Config::load([&["ringtail"], args].concat(), &env, &read)
+}
+
+fn file(text: &str) -> Config {
+    load(&["--config", "r.conf"], &[], text).unwrap()
+}
+
+fn sentence(args: &[&str], text: &str) -> String {
+    load(args, &[], text).unwrap_err().to_string()
+}
+
+#[test]
+fn nothing_given_means_defaults() {
+    assert_eq!(load(&[], &[], "").unwrap(), Config::default());
+    assert_eq!(file("# nothing"), Config::default());
+}
+
+#[test]
+fn flags_go_before_the_file() {
+    let text = "listeners.tcp.default = 1000\nlisteners.tcp.1 = [::1]:1001";
+    let listen = ["0.0.0.0:1000", "[::1]:1001"].map(|address| address.parse().unwrap());
+    assert_eq!(file(text).listen, listen);
+    let args = ["--config", "r.conf", "--listen", "127.0.0.1:1", "--listen", "2"];
+    let listen = ["127.0.0.1:1", "0.0.0.0:2"].map(|address| address.parse().unwrap());
+    assert_eq!(load(&args, &[], text).unwrap().listen, listen);
+}
+
+#[test]
+fn all_flags() {
+    let args = ["--data-dir", "/d", "--shards", "3", "--cpus", "0-1,4", "--log-format", "json"];
+    let config = load(&args, &[], "").unwrap();
+    assert_eq!(config.data_dir, Path::new("/d"));
+    assert_eq!((config.shards, config.cpus), (Some(3), Some(vec![0, 1, 4])));
+    assert_eq!(config.log_format, LogFormat::Json);
+}
+
+#[test]
+fn all_keys() {
+    let config = file(
+        "default_user = u\ndefault_pass = p\ndefault_vhost = v\nchannel_max = 7\n\
+         frame_max = 8192\nheartbeat = 5\nhandshake_timeout = 1\nmax_message_size = 1M\n\
+         vm_memory_high_watermark.relative = 0.25\nlog.console.level = warning",
+    );
+    assert_eq!([config.default_user, config.default_pass, config.default_vhost], ["u", "p", "v"]);
+    assert_eq!((config.channel_max, config.frame_max, config.heartbeat_s), (7, 8192, 5));
+    assert_eq!((config.handshake_timeout_ms, config.max_message_size), (1, 1 << 20));
+    assert_eq!(config.memory.limit(1000), 250);
+    assert_eq!(config.log_level, LogLevel::Warning);
+    let absolute = file("vm_memory_high_watermark.absolute = 2GB").memory;
+    assert_eq!(absolute.limit(1), 2_000_000_000);
+}
+
+#[test]
+fn loopback_users() {
+    assert_eq!(file("loopback_users = none").loopback_users, [""; 0]);
+    assert_eq!(file("loopback_users.guest = false").loopback_users, [""; 0]);
+    assert_eq!(file("loopback_users.a = true\nloopback_users.b = true").loopback_users, ["a", "b"]);
+}
+
+#[test]
+fn the_environment_names_the_first_user() {
+    let env = [("RABBITMQ_DEFAULT_USER", "guest"), ("RABBITMQ_DEFAULT_PASS", "p")];
+    let config = load(&["--config", "r.conf"], &env, "default_pass = q").unwrap();
+    assert_eq!((config.default_user.as_str(), config.default_pass.as_str()), ("guest", "p"));
+    assert_eq!(config.loopback_users, [""; 0]);
+    let env = [("RABBITMQ_DEFAULT_USER", "me"), ("RABBITMQ_DEFAULT_VHOST", "v")];
+    let config = load(&[], &env, "").unwrap();
+    assert_eq!((config.default_vhost.as_str(), config.loopback_users.len()), ("v", 1));
+}
+
+#[test]
+fn unknown_keys_are_named() {
+    let config = file("heartbeat = 1\nqueue_master_locator = min-masters");
+    assert_eq!(config.warnings, ["r.conf, line 2: unknown key 'queue_master_locator' is ignored"]);
+}
+
+#[test]
+fn wrong_values_are_explained() {
+    let wrong = [("--shards", "0"), ("--listen", "here"), ("--cpus", "x"), ("--log-format", "xml")];
+    for (flag, value) in wrong {
+        let text = sentence(&[flag, value], "");
+        assert!(text.contains(flag) && text.contains(&format!("'{value}'")), "{text}");
+    }
+    assert!(sentence(&["--listen", "here"], "").contains("allowed is ADDRESS:PORT"));
+    assert!(sentence(&["--shards", "0"], "").contains("1..=1024"));
+    assert_eq!(
+        sentence(&["--config", "r.conf"], "\nheartbeat = soon"),
+        "r.conf, line 2: invalid value 'soon' for 'heartbeat': \
+         allowed is seconds from 0 (off) to 65535",
+    );
+    assert!(sentence(&["--config", "r.conf"], "a").contains("line 1"));
+    assert!(sentence(&["--config", "none"], "").contains("--config none: cannot read the file"));
+}
+
+#[test]
+fn every_key_refuses_nonsense() {
+    for key in options::KEYS.iter().filter(|key| !key.name.starts_with("default_")) {
+        let name = key.name.replace('*', "x");
+        let text = sentence(&["--config", "r.conf"], &format!("{name} = ?"));
+        assert!(text.contains(key.allowed), "{text}");
+    }
+}
+
+#[test]
+fn the_table_is_sound() {
+    use clap::CommandFactory;
+    Flags::command().debug_assert();
+}

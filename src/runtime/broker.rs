@@ -1,0 +1,288 @@
+//! The order in which everything starts and stops.
+
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use model::ShardId;
+
+use super::accept::{self, Accepting};
+use super::bell::Bell;
+use super::clock::Clock;
+use super::coordinator::{self, Coordinating};
+use super::executor::{self, Report, Seat};
+use super::inbox::{Arrival, Arrivals, Inbox, inbox};
+use super::log;
+use super::machine::Machine;
+use super::mesh::{Endpoint, mesh};
+use super::probe::{self, Obstacle, cannot};
+use super::sys;
+use crate::config::Config;
+use crate::shard::{Batch, Coordinator, CoordinatorConfig, Limits, ShardConfig};
+
+/// How long clients have to close their connections when the broker stops.
+const STOPPING: Duration = Duration::from_secs(5);
+
+/// Serves until a signal ends it. The result is the process's exit code.
+#[must_use]
+pub fn serve(config: &Config) -> ExitCode {
+    // Before any thread starts: they inherit that the signals are blocked.
+    let signals = sys::stop_signals().map_err(cannot("wait for signals"));
+    let log = log::start(config.log_format, config.log_level).map_err(cannot("start the log"));
+    let result = match (&log, signals) {
+        (Ok(_), Ok(signals)) => serve_until(signals, config),
+        (_, Err(obstacle)) => Err(obstacle),
+        (Err(obstacle), _) => return refuse(obstacle),
+    };
+    let code = result.unwrap_or_else(|obstacle| {
+        tracing::error!("{obstacle}");
+        refuse(&obstacle)
+    });
+    if let Ok(log) = log {
+        log.flush();
+    }
+    code
+}
+
+/// Whoever started the broker by hand sees why it does not run, whatever becomes of the log.
+fn refuse(obstacle: &Obstacle) -> ExitCode {
+    eprintln!("error: {obstacle}");
+    ExitCode::FAILURE
+}
+
+fn serve_until(signals: OwnedFd, config: &Config) -> Result<ExitCode, Obstacle> {
+    let plan = Plan::new(config)?;
+    probe::limits_and_io_uring()?;
+    probe::data_dir(&config.data_dir)?;
+    let listeners = probe::listen(&config.listen)?;
+    banner(config, &plan, &listeners);
+    let broker = Broker::start(config, &plan, listeners, signals)?;
+    tracing::info!("Ringtail is ready");
+    broker.run()
+}
+
+/// What the configuration means on this machine.
+struct Plan {
+    /// A CPU for every shard.
+    cpus: Vec<usize>,
+    /// Octets from which on publishers are blocked.
+    memory_limit: u64,
+    seed: u64,
+}
+
+impl Plan {
+    fn new(config: &Config) -> Result<Self, Obstacle> {
+        let machine = Machine::look().map_err(cannot("find out the CPUs"))?;
+        let cpus = config.cpus.clone().unwrap_or_else(|| machine.cpus.clone());
+        if let Some(&cpu) = cpus.iter().find(|cpu| !machine.cpus.contains(cpu)) {
+            return Err(Obstacle::Cpu { cpu, allowed: machine.cpus });
+        }
+        let shards = config.shards.unwrap_or_else(|| machine.shards(cpus.len()));
+        if usize::from(shards) > cpus.len() {
+            tracing::warn!("{shards} shards share {} CPUs", cpus.len());
+        }
+        Ok(Self {
+            cpus: cpus.into_iter().cycle().take(shards.into()).collect(),
+            memory_limit: config.memory.limit(machine.memory),
+            seed: sys::random().map_err(cannot("get random numbers"))?,
+        })
+    }
+
+    fn shards(&self) -> u16 {
+        // Made from a u16.
+        u16::try_from(self.cpus.len()).unwrap_or(u16::MAX)
+    }
+}
+
+fn banner(config: &Config, plan: &Plan, listeners: &[TcpListener]) {
+    let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+    let addresses: Vec<_> = addresses.map(|address| address.to_string()).collect();
+    tracing::info!(
+        "Ringtail {} listens on {}; {} shards on CPUs {:?}; data in {}; \
+         publishers are blocked from {} MiB of memory on",
+        env!("CARGO_PKG_VERSION"),
+        addresses.join(" "),
+        plan.cpus.len(),
+        plan.cpus,
+        config.data_dir.display(),
+        plan.memory_limit >> 20,
+    );
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Everything that runs.
+struct Broker {
+    signals: OwnedFd,
+    /// Rung with every report.
+    bell: Arc<Bell>,
+    reports: Receiver<Report>,
+    inboxes: Vec<Inbox>,
+    accepting: Option<Accepting>,
+    coordinating: Coordinating,
+    /// Shards that run.
+    running: usize,
+}
+
+/// What the main thread waits for.
+enum Event {
+    Signal,
+    Report(Report),
+    TooLate,
+}
+
+impl Broker {
+    fn start(
+        config: &Config,
+        plan: &Plan,
+        listeners: Vec<TcpListener>,
+        signals: OwnedFd,
+    ) -> Result<Self, Obstacle> {
+        let bell = Arc::new(Bell::new().map_err(cannot("make an eventfd"))?);
+        let (sender, reports) = channel();
+        let clock = Clock::start();
+        let mut ends = mesh(plan.cpus.len() + 1).map_err(cannot("make an eventfd"))?;
+        let hub =
+            ends.pop().ok_or_else(|| cannot("make a mesh")(std::io::ErrorKind::Other.into()))?;
+        let (inboxes, arrivals): (Vec<_>, Vec<_>) =
+            ends.iter().map(|end| inbox(end.bell())).unzip();
+        let coordinating = start_coordinator(config, plan, hub, clock, (sender.clone(), &bell))?;
+        for (number, (end, arrivals)) in ends.into_iter().zip(arrivals).enumerate() {
+            let seat = seat(config, plan, number, end, arrivals, clock);
+            executor::start(seat, sender.clone(), Arc::clone(&bell))
+                .map_err(cannot("start a thread"))?;
+        }
+        let running = plan.cpus.len();
+        let mut broker =
+            Self { signals, bell, reports, inboxes, accepting: None, coordinating, running };
+        broker.await_started()?;
+        let accepting = accept::start(listeners, broker.inboxes.clone());
+        broker.accepting = Some(accepting.map_err(cannot("start a thread"))?);
+        Ok(broker)
+    }
+
+    fn await_started(&self) -> Result<(), Obstacle> {
+        for _ in 0..self.running {
+            let report = self.reports.recv().map_err(std::io::Error::other);
+            match report.map_err(cannot("hear of the shards"))? {
+                Report::Started => {}
+                Report::Failed(why) => return Err(Obstacle::Thread { why }),
+                Report::Ended => {
+                    return Err(Obstacle::Thread { why: "a shard ended".to_owned() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn run(mut self) -> Result<ExitCode, Obstacle> {
+        loop {
+            match self.next(None)? {
+                Event::Signal => break,
+                Event::Report(Report::Started) | Event::TooLate => {}
+                Event::Report(Report::Failed(why)) => return Err(Obstacle::Thread { why }),
+                Event::Report(Report::Ended) => self.running -= 1,
+            }
+        }
+        self.stop()
+    }
+
+    /// Stops accepting, has the shards close their connections, waits for them, but not for ever.
+    fn stop(mut self) -> Result<ExitCode, Obstacle> {
+        tracing::info!("Ringtail is asked to stop");
+        if let Some(accepting) = self.accepting.take() {
+            accepting.stop();
+        }
+        self.inboxes.iter().for_each(|inbox| inbox.put(Arrival::Shutdown));
+        let deadline = Instant::now() + STOPPING;
+        while self.running > 0 {
+            match self.next(Some(deadline))? {
+                Event::Signal => {
+                    tracing::warn!("Ringtail is asked to stop once more and ends at once");
+                    return Ok(ExitCode::FAILURE);
+                }
+                Event::Report(Report::Started) => {}
+                Event::Report(Report::Failed(why)) => return Err(Obstacle::Thread { why }),
+                Event::Report(Report::Ended) => self.running -= 1,
+                Event::TooLate => {
+                    let left: usize = self.inboxes.iter().map(Inbox::load).sum();
+                    tracing::warn!("{left} connections did not close in time");
+                    return Ok(ExitCode::SUCCESS);
+                }
+            }
+        }
+        self.coordinating.stop();
+        tracing::info!("Ringtail has stopped");
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn next(&self, deadline: Option<Instant>) -> Result<Event, Obstacle> {
+        loop {
+            if let Ok(report) = self.reports.try_recv() {
+                return Ok(Event::Report(report));
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let fds = [self.signals.as_fd(), self.bell.as_fd()];
+            let [signal, report] =
+                sys::wait_any(&fds, left, [false; 2]).map_err(cannot("wait for signals"))?;
+            if signal {
+                sys::take(self.signals.as_fd()).map_err(cannot("read a signal"))?;
+                return Ok(Event::Signal);
+            }
+            if report {
+                self.bell.take().map_err(cannot("wait for the shards"))?;
+            } else if left == Some(Duration::ZERO) {
+                return Ok(Event::TooLate);
+            }
+        }
+    }
+}
+
+fn start_coordinator(
+    config: &Config,
+    plan: &Plan,
+    mesh: Endpoint<Batch>,
+    clock: Clock,
+    (reports, bell): (Sender<Report>, &Arc<Bell>),
+) -> Result<Coordinating, Obstacle> {
+    let coordinator = Coordinator::new(CoordinatorConfig {
+        shards: plan.shards(),
+        seed: plan.seed,
+        default_user: config.default_user.clone(),
+        default_pass: config.default_pass.clone(),
+        default_vhost: config.default_vhost.clone(),
+        loopback_users: config.loopback_users.clone(),
+        memory_limit: plan.memory_limit,
+    });
+    let bell = Arc::clone(bell);
+    let died = move |why| {
+        // Nobody listens any more only when the process is ending.
+        drop(reports.send(Report::Failed(why)));
+        bell.ring_always();
+    };
+    coordinator::start(coordinator, mesh, clock, died).map_err(cannot("start a thread"))
+}
+
+fn seat(
+    config: &Config,
+    plan: &Plan,
+    number: usize,
+    mesh: Endpoint<Batch>,
+    arrivals: Arrivals,
+    clock: Clock,
+) -> Seat {
+    let id: ShardId = coordinator::endpoint(number);
+    let limits = Limits {
+        channel_max: config.channel_max,
+        frame_max: config.frame_max,
+        heartbeat_s: config.heartbeat_s,
+        handshake_timeout_ms: config.handshake_timeout_ms,
+        max_message_size: config.max_message_size,
+    };
+    let config = ShardConfig { limits, ..ShardConfig::new(id, plan.shards(), plan.seed) };
+    Seat { config, cpu: plan.cpus[number], mesh, arrivals, clock }
+}

@@ -1,0 +1,203 @@
+//! Looks before the start whether the system lets the broker run, and says what to change if not.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use super::sys::{self, Limit};
+
+/// glommio refuses to start an executor with less memory that may be locked.
+const LOCKED_MIN: u64 = 512 * 1024;
+/// Fewer descriptors would not even do for the broker itself.
+const FILES_MIN: u64 = 256;
+/// Connections that may wait to be accepted: a restart brings all clients at once.
+const BACKLOG: i32 = 4096;
+
+/// Why the broker does not start; each a line that says what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum Obstacle {
+    /// No io_uring.
+    #[error("io_uring is denied ({why}): {advice}")]
+    IoUring {
+        /// The system's reason.
+        why: io::Error,
+        /// What to change.
+        advice: String,
+    },
+    /// Too little memory may be locked.
+    #[error(
+        "only {octets} octets of memory may be locked, io_uring needs {LOCKED_MIN}: raise the limit \
+         (`ulimit -l 1024`; systemd: LimitMEMLOCK=infinity; docker: --ulimit memlock=-1)"
+    )]
+    LockedMemory {
+        /// The limit.
+        octets: u64,
+    },
+    /// Too few descriptors.
+    #[error(
+        "only {files} files may be open, at least {FILES_MIN} are needed: raise the limit \
+         (`ulimit -n 65536`; systemd: LimitNOFILE=65536; docker: --ulimit nofile=65536)"
+    )]
+    Files {
+        /// The limit.
+        files: u64,
+    },
+    /// A listener's address is not to be had.
+    #[error("cannot listen on {address}: {why}: {advice}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        why: io::Error,
+        /// What to change.
+        advice: &'static str,
+    },
+    /// The data folder cannot be written to.
+    #[error(
+        "cannot write to the data folder {path}: {why}: let the user that runs ringtail write there, \
+         or choose another with --data-dir"
+    )]
+    DataDir {
+        /// The folder.
+        path: PathBuf,
+        /// The system's reason.
+        why: io::Error,
+    },
+    /// A CPU that the process may not use.
+    #[error("--cpus: CPU {cpu} is not among those this process may use ({allowed:?})")]
+    Cpu {
+        /// The first such.
+        cpu: usize,
+        /// Those it may use.
+        allowed: Vec<usize>,
+    },
+    /// A thread that the broker cannot do without is gone.
+    #[error("the broker cannot go on: {why}")]
+    Thread {
+        /// What happened.
+        why: String,
+    },
+    /// Something that never fails did.
+    #[error("cannot {what}: {why}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The system's reason.
+        why: io::Error,
+    },
+}
+
+/// Wraps the system's reason for something that never fails.
+pub fn cannot(what: &'static str) -> impl FnOnce(io::Error) -> Obstacle {
+    move |why| Obstacle::System { what, why }
+}
+
+/// Raises the limits as far as allowed and looks whether they suffice; then tries io_uring.
+///
+/// # Errors
+///
+/// See [`Obstacle`].
+pub fn limits_and_io_uring() -> Result<(), Obstacle> {
+    let files = sys::raise(Limit::Files).map_err(cannot("raise the limit of open files"))?;
+    if files < FILES_MIN {
+        return Err(Obstacle::Files { files });
+    }
+    let octets =
+        sys::raise(Limit::LockedMemory).map_err(cannot("raise the limit of locked memory"))?;
+    if octets < LOCKED_MIN {
+        return Err(Obstacle::LockedMemory { octets });
+    }
+    sys::try_io_uring().map_err(|why| {
+        let sysctl = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+        let advice = advice(&why, sysctl.trim());
+        Obstacle::IoUring { why, advice }
+    })
+}
+
+fn advice(why: &io::Error, sysctl: &str) -> String {
+    match (why.raw_os_error(), sysctl) {
+        (Some(libc::ENOMEM), _) => "raise the limit of locked memory (`ulimit -l 1024`; systemd: \
+             LimitMEMLOCK=infinity; docker: --ulimit memlock=-1)"
+            .to_owned(),
+        (Some(libc::ENOSYS), _) => "it needs Linux 5.8 or later, built with io_uring, and a \
+             sandbox (gVisor, seccomp) that lets it through"
+            .to_owned(),
+        (_, "1" | "2") => {
+            format!(
+                "kernel.io_uring_disabled is {sysctl}; run `sysctl -w kernel.io_uring_disabled=0`"
+            )
+        }
+        _ => "a seccomp profile forbids it; allow io_uring_setup, io_uring_enter and \
+             io_uring_register (docker: --security-opt seccomp=PROFILE.json or seccomp=unconfined)"
+            .to_owned(),
+    }
+}
+
+/// Creates the data folder if need be and writes there.
+///
+/// # Errors
+///
+/// See [`Obstacle::DataDir`].
+pub fn data_dir(path: &Path) -> Result<(), Obstacle> {
+    let probe = path.join(".probe");
+    let tried = fs::create_dir_all(path)
+        .and_then(|()| File::create(&probe).map(drop))
+        .and_then(|()| fs::remove_file(&probe));
+    tried.map_err(|why| Obstacle::DataDir { path: path.to_owned(), why })
+}
+
+/// Listens on all addresses, without sharing a port with anybody.
+///
+/// # Errors
+///
+/// See [`Obstacle::Listen`].
+pub fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Obstacle> {
+    addresses.iter().map(|address| listen_on(*address)).collect()
+}
+
+fn listen_on(address: SocketAddr) -> Result<TcpListener, Obstacle> {
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        sys::backlog(&listener, BACKLOG)?;
+        Ok(listener)
+    });
+    listener.map_err(|why| {
+        let advice = match why.kind() {
+            io::ErrorKind::AddrInUse => "stop what listens there or choose another with --listen",
+            io::ErrorKind::AddrNotAvailable => "this host has no such address; see --listen",
+            io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
+            _ => "see --listen",
+        };
+        Obstacle::Listen { address, why, advice }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_refused() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listeners = listen(&[any]).unwrap();
+        let taken = listeners[0].local_addr().unwrap();
+        let text = listen(&[taken]).unwrap_err().to_string();
+        assert!(text.contains(&taken.to_string()) && text.contains("--listen"), "{text}");
+    }
+
+    #[test]
+    fn a_folder_that_is_a_file_is_refused() {
+        let text = data_dir(Path::new("/proc/version/x")).unwrap_err().to_string();
+        assert!(text.contains("/proc/version/x") && text.contains("--data-dir"), "{text}");
+    }
+
+    #[test]
+    fn every_denial_has_its_advice() {
+        let error = io::Error::from_raw_os_error;
+        assert!(advice(&error(libc::EPERM), "0").contains("seccomp"));
+        assert!(advice(&error(libc::EPERM), "2").contains("sysctl -w"));
+        assert!(advice(&error(libc::ENOMEM), "0").contains("ulimit -l"));
+        assert!(advice(&error(libc::ENOSYS), "").contains("Linux 5.8"));
+    }
+}
