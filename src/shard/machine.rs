@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BinaryHeap};
 
 use bytes::Bytes;
+use model::mutant::{self, Mutant};
 use model::session::Limits;
 use model::{ConnId, Draft, IdSource, Now, Outbox, QueueId, Seed, ShardId, Targets, Topology};
 
@@ -109,7 +110,11 @@ impl Shard {
             releases: Releases::new(seed),
             conn_ids: IdSource::new(config.id),
             ids: IdSource::new(config.id),
-            rng: fastrand::Rng::with_seed(config.seed),
+            rng: if mutant::active(Mutant::OutsideRandomness) {
+                fastrand::Rng::new()
+            } else {
+                fastrand::Rng::with_seed(config.seed)
+            },
             scratch: Draft::default(),
             targets: Targets::new(),
             by_home: Vec::new(),

@@ -188,12 +188,24 @@ impl Channel {
             return h.fail(|| format!("{} on a channel that is closed", method.name()));
         }
         match method {
-            Method::BasicDeliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key } => {
+            Method::BasicDeliver {
+                consumer_tag,
+                delivery_tag,
+                redelivered,
+                exchange,
+                routing_key,
+            } => {
                 let Some(consumer) = self.receiver(consumer_tag, h) else { return };
                 let kind = Kind::Deliver { consumer, tag: delivery_tag, redelivered };
                 self.incoming = Some(Incoming::new(kind, exchange, routing_key));
             }
-            Method::BasicGetOk { delivery_tag, redelivered, exchange, routing_key, message_count } => {
+            Method::BasicGetOk {
+                delivery_tag,
+                redelivered,
+                exchange,
+                routing_key,
+                message_count,
+            } => {
                 let Some(op) = self.answered(h, (60, 70)) else { return };
                 let (tag, left) = (delivery_tag, message_count);
                 let kind = Kind::Got { op, tag, redelivered, left };
@@ -202,7 +214,9 @@ impl Channel {
             Method::BasicReturn { exchange, routing_key, .. } => {
                 self.incoming = Some(Incoming::new(Kind::Return, exchange, routing_key));
             }
-            Method::BasicAck { delivery_tag, multiple } => self.confirmed(delivery_tag, multiple, h, hot),
+            Method::BasicAck { delivery_tag, multiple } => {
+                self.confirmed(delivery_tag, multiple, h, hot)
+            }
             Method::BasicNack { delivery_tag, .. } => {
                 h.fail(|| format!("publish {delivery_tag} was refused"));
             }
@@ -251,7 +265,8 @@ impl Channel {
         self.waiting.pop_front();
         h.note(|| format!("op {op} is answered"));
         h.replied(op);
-        let ended = self.consumers.iter().filter(|(_, live)| live.ends_with.is_some_and(|c| c < op));
+        let ended =
+            self.consumers.iter().filter(|(_, live)| live.ends_with.is_some_and(|c| c < op));
         for tag in ended.map(|(tag, _)| tag.clone()).collect::<Vec<_>>() {
             self.end_consumer(&tag, h);
         }
@@ -289,6 +304,7 @@ impl Channel {
                 h.ops[op].counts = Some((message_count, 0));
                 hot.push(queue);
             }
+            (Method::BasicGetEmpty { .. }, _) => h.ops[op].counts = Some((0, 0)),
             (Method::BasicConsumeOk { consumer_tag }, What::Consume { consumer }) => {
                 self.begun(consumer_tag, consumer, h);
             }
@@ -299,7 +315,14 @@ impl Channel {
         }
     }
 
-    fn declared(&mut self, op: usize, name: &str, what: What, h: &mut History, hot: &mut Vec<usize>) {
+    fn declared(
+        &mut self,
+        op: usize,
+        name: &str,
+        what: What,
+        h: &mut History,
+        hot: &mut Vec<usize>,
+    ) {
         if let What::DeclareServerNamed = what {
             if h.queues.iter().any(|other| other == name) || !name.starts_with("amq.gen-") {
                 return h.fail(|| format!("the server made the name {name}"));
@@ -432,7 +455,16 @@ impl Channel {
         let limbo = at > h.channels[chan].ending;
         let (settled, drained) = (None, false);
         DeliveryLog {
-            message, queue, chan, asked, at, redelivered, no_ack, settled, limbo, drained,
+            message,
+            queue,
+            chan,
+            asked,
+            at,
+            redelivered,
+            no_ack,
+            settled,
+            limbo,
+            drained,
         }
     }
 
@@ -531,7 +563,9 @@ fn blames(h: &History, op: usize, text: &str) -> bool {
         | What::Purge { queue: q }
         | What::Get { queue: q, .. } => queue(*q),
         What::Bind(key) | What::Unbind(key) => queue(key.queue) || exchange(key.exchange),
-        What::DeclareExchange { exchange: e, .. } | What::DeleteExchange { exchange: e } => exchange(*e),
+        What::DeclareExchange { exchange: e, .. } | What::DeleteExchange { exchange: e } => {
+            exchange(*e)
+        }
         What::Consume { consumer } => queue(h.consumers[*consumer].queue),
         What::Publish { message } => exchange(h.messages[*message].exchange),
         What::Settle { tag, .. } => text.ends_with(&format!("unknown delivery tag {tag}")),

@@ -4,7 +4,7 @@ use amqp::{Method, Table};
 use fastrand::Rng;
 
 use crate::client::{Client, properties};
-use crate::history::{BindingKey, ConsumerLog, History, MessageLog, NEVER, Settle, What};
+use crate::history::{BindingKey, ConsumerLog, Fate, History, MessageLog, NEVER, Settle, What};
 use crate::names::{
     EXCHANGES, FIRST_DECLARED, KEYS, MATCHES, NO_QUEUE, NOWHERE, PLAIN_KEYS, QUEUES, SIZES, body,
     headers, kind,
@@ -101,7 +101,11 @@ impl Actor<'_> {
 
     fn declare_queue(&mut self, passive: bool) {
         let queue = self.queue();
-        let mismatch = !passive && queue < 2 && self.rng.u8(..60) == 0;
+        let there = self.h.ops.iter().any(|op| {
+            matches!(op.what, What::DeclareQueue { queue: q, passive: false, mismatch: false, .. }
+                if q == queue && op.fate == Fate::Done)
+        });
+        let mismatch = there && !passive && queue < 2 && self.rng.u8(..10) == 0;
         self.declare(queue, passive, mismatch);
     }
 
@@ -175,9 +179,9 @@ impl Actor<'_> {
     /// An exchange that somebody declared.
     fn known_exchange(&mut self) -> usize {
         let exchange = self.exchange();
-        let declared = self.h.ops.iter().rev().take(80).any(|op| {
-            matches!(op.what, What::DeclareExchange { exchange: e, .. } if e == exchange)
-        });
+        let declared = self.h.ops.iter().rev().take(80).any(
+            |op| matches!(op.what, What::DeclareExchange { exchange: e, .. } if e == exchange),
+        );
         if exchange < FIRST_DECLARED || declared { exchange } else { 1 + exchange % 4 }
     }
 
@@ -203,10 +207,15 @@ impl Actor<'_> {
     }
 
     fn unbind(&mut self) {
-        let bound: Vec<BindingKey> = self.h.ops.iter().filter_map(|op| match op.what {
-            What::Bind(key) => Some(key),
-            _ => None,
-        }).collect();
+        let bound: Vec<BindingKey> = self
+            .h
+            .ops
+            .iter()
+            .filter_map(|op| match op.what {
+                What::Bind(key) => Some(key),
+                _ => None,
+            })
+            .collect();
         if bound.is_empty() {
             return;
         }
@@ -327,7 +336,14 @@ impl Actor<'_> {
         let chan = self.client.channels[self.at].log.unwrap_or_default();
         let (ending, ended, cancelled) = (NEVER, NEVER, false);
         self.h.consumers.push(ConsumerLog {
-            queue, chan, op, no_ack, prefetch, ending, ended, cancelled,
+            queue,
+            chan,
+            op,
+            no_ack,
+            prefetch,
+            ending,
+            ended,
+            cancelled,
         });
         self.client.channels[self.at].consuming(&tag, consumer, nowait);
         consumer
@@ -379,7 +395,9 @@ impl Actor<'_> {
         let requeue = how == Settle::Requeue;
         let method = match how {
             Settle::Ack => Method::BasicAck { delivery_tag: sent, multiple },
-            _ if !multiple && self.rng.bool() => Method::BasicReject { delivery_tag: sent, requeue },
+            _ if !multiple && self.rng.bool() => {
+                Method::BasicReject { delivery_tag: sent, requeue }
+            }
             _ => Method::BasicNack { delivery_tag: sent, multiple, requeue },
         };
         let what = What::Settle { tag, multiple, how };
@@ -444,9 +462,10 @@ impl Actor<'_> {
     /// Does what closes the connection: a consumer tag is used twice.
     fn offend_connection(&mut self) {
         let channel = &self.client.channels[self.at];
-        let live = channel.consumers.iter().find(|(_, live)| {
-            self.h.consumers[live.consumer].ending == NEVER
-        });
+        let live = channel
+            .consumers
+            .iter()
+            .find(|(_, live)| self.h.consumers[live.consumer].ending == NEVER);
         let Some((tag, live)) = live else { return };
         let (tag, queue) = (tag.clone(), self.h.consumers[live.consumer].queue);
         if self.rng.u8(..3) != 0 || kind(queue).mortal || kind(queue).auto_delete {

@@ -35,11 +35,6 @@ impl Span {
         let same = self.chan == other.chan && self.chan != NO_CHANNEL;
         if same { self.seq < other.seq } else { self.done < other.sent }
     }
-
-    /// Neither is certainly before the other.
-    pub fn overlaps(&self, other: &Span) -> bool {
-        !self.before(other) && !other.before(self)
-    }
 }
 
 /// What became of an operation.
@@ -77,19 +72,48 @@ pub enum What {
     Qos(u16),
     ConfirmSelect,
     /// `mismatch`: with another durability than the queue has.
-    DeclareQueue { queue: usize, passive: bool, exclusive: bool, mismatch: bool },
+    DeclareQueue {
+        queue: usize,
+        passive: bool,
+        exclusive: bool,
+        mismatch: bool,
+    },
     DeclareServerNamed,
-    DeleteQueue { queue: usize, if_unused: bool, if_empty: bool },
-    Purge { queue: usize },
+    DeleteQueue {
+        queue: usize,
+        if_unused: bool,
+        if_empty: bool,
+    },
+    Purge {
+        queue: usize,
+    },
     Bind(BindingKey),
     Unbind(BindingKey),
-    DeclareExchange { exchange: usize, passive: bool },
-    DeleteExchange { exchange: usize },
-    Consume { consumer: usize },
-    Cancel { consumer: usize },
-    Get { queue: usize, no_ack: bool },
-    Publish { message: usize },
-    Settle { tag: u64, multiple: bool, how: Settle },
+    DeclareExchange {
+        exchange: usize,
+        passive: bool,
+    },
+    DeleteExchange {
+        exchange: usize,
+    },
+    Consume {
+        consumer: usize,
+    },
+    Cancel {
+        consumer: usize,
+    },
+    Get {
+        queue: usize,
+        no_ack: bool,
+    },
+    Publish {
+        message: usize,
+    },
+    Settle {
+        tag: u64,
+        multiple: bool,
+        how: Settle,
+    },
     Recover,
 }
 
@@ -307,6 +331,7 @@ impl History {
     /// not, the others may have been. `ending` is the earliest moment the end may have begun.
     pub fn channel_over(&mut self, chan: usize, first: usize, last: usize, ending: Time) {
         let now = self.time;
+        let mut ending = ending;
         for op in std::mem::take(&mut self.channels[chan].loose) {
             let entry = &mut self.ops[op];
             if entry.span.done != NEVER {
@@ -318,6 +343,8 @@ impl History {
                 (entry.fate, entry.span.done) = (Fate::Dropped, now);
             } else {
                 entry.fate = Fate::Unknown;
+                // It may have been refused, and the channel closed, without the client seeing it.
+                ending = ending.min(entry.span.sent);
             }
         }
         self.channels[chan].ending = self.channels[chan].ending.min(ending);

@@ -56,8 +56,7 @@ pub const QUEUES: [QueueKind; 8] = [
 pub const NO_QUEUE: usize = 7;
 
 /// A queue the server names: exclusive, not durable.
-pub const SERVER_NAMED: QueueKind =
-    QueueKind { exclusive: true, ..queue("", false, true, false) };
+pub const SERVER_NAMED: QueueKind = QueueKind { exclusive: true, ..queue("", false, true, false) };
 
 /// What the queue at this place of the history's names is.
 pub fn kind(queue: usize) -> QueueKind {

@@ -114,9 +114,10 @@ impl World {
     }
 
     fn deed(&mut self) {
-        let living = self.links.iter().filter(|link| {
-            link.client.stage != Stage::Gone && link.client.manner == Manner::Reads
-        });
+        let living = self
+            .links
+            .iter()
+            .filter(|link| link.client.stage != Stage::Gone && link.client.manner == Manner::Reads);
         if living.count() < 2 && self.links.len() < 12 {
             self.connect(self.plan.channels, self.plan.heartbeat);
         }
@@ -224,7 +225,10 @@ impl World {
         let beat = u64::from(self.plan.heartbeat);
         let victim = self.actor().filter(|at| self.links[*at].client.heartbeat > 0);
         if let Some(victim) = victim {
-            self.links[victim].client.manner = Manner::Silent;
+            let now = self.h.step();
+            let client = &mut self.links[victim].client;
+            client.manner = Manner::Silent;
+            client.channels.iter_mut().for_each(|channel| channel.ending(&mut self.h, now));
         }
         for link in &mut self.links {
             link.client.heartbeats = 0;
@@ -241,9 +245,9 @@ impl World {
             let gone = self.links[victim].client.stage == Stage::Gone;
             if (gone && tenth < 20) || (!gone && tenth > 31) {
                 let conn = self.links[victim].client.conn;
-                return self.h.fail(|| {
-                    format!("conn {conn} was silent for {tenth} tenths: gone is {gone}")
-                });
+                return self
+                    .h
+                    .fail(|| format!("conn {conn} was silent for {tenth} tenths: gone is {gone}"));
             }
         }
         self.check_heartbeats(beat);
@@ -313,9 +317,7 @@ impl World {
         for at in 0..self.links.len() {
             match self.links[at].client.stage {
                 Stage::Gone => {}
-                Stage::Open
-                    if self.links[at].client.manner == Manner::Reads && self.rng.bool() =>
-                {
+                Stage::Open if self.links[at].client.manner == Manner::Reads && self.rng.bool() => {
                     self.links[at].client.close(&mut self.h, &mut self.rng);
                 }
                 _ => self.vanish(at),

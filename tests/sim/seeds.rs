@@ -53,7 +53,7 @@ fn text(panic: &(dyn Any + Send)) -> String {
 }
 
 /// A number from the environment.
-fn from_env(name: &str) -> Option<u64> {
+pub fn from_env(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }

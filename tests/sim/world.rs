@@ -9,9 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use bytes::Bytes;
 use fastrand::Rng;
 use model::{ConnId, Now, Outbox, ShardId};
-use ringtail::shard::{
-    Batch, ConnInfo, Coordinator, CoordinatorConfig, Gate, Shard, ShardConfig,
-};
+use ringtail::shard::{Batch, ConnInfo, Coordinator, CoordinatorConfig, Gate, Shard, ShardConfig};
 
 use crate::client::{Client, Manner, Stage};
 use crate::history::History;
@@ -113,7 +111,13 @@ impl World {
         let now = Now { monotonic_us: 1_000_000, wall_ms: 1_700_000_000_000 };
         h.note(|| format!("{plan:?}"));
         Self {
-            rng, h, plan, now, shards, coordinator, rings,
+            rng,
+            h,
+            plan,
+            now,
+            shards,
+            coordinator,
+            rings,
             links: Vec::new(),
             marks: Marks::default(),
             spare: Vec::new(),
@@ -421,6 +425,9 @@ impl World {
             }
         }
         self.check_rest();
+        if self.h.failure.is_some() && self.h.trace.is_some() {
+            eprintln!("{:#?}", self.shards);
+        }
         self.h.quiet();
     }
 
@@ -449,6 +456,9 @@ impl World {
 
     /// What the shards hold when nobody is connected.
     pub fn leftovers(&self) -> Vec<usize> {
+        if self.h.trace.is_some() {
+            eprintln!("{:#?}", self.shards);
+        }
         self.shards.iter().map(Shard::leftovers).collect()
     }
 

@@ -8,8 +8,10 @@ use crate::history::{DeliveryLog, Fate, History, NEVER, Settle, Span, Time, What
 pub fn check(h: &History, facts: &Facts) -> Result<(), String> {
     for (place, op) in h.ops.iter().enumerate().filter(|(_, op)| op.fate == Fate::Done) {
         let (queue, got) = match op.what {
-            What::Get { queue, .. } if !op.silent => (queue, op.delivery),
-            What::DeclareQueue { queue, mismatch: false, .. } if op.counts.is_some() => (queue, None),
+            What::Get { queue, .. } if op.counts.is_some() => (queue, op.delivery),
+            What::DeclareQueue { queue, mismatch: false, .. } if op.counts.is_some() => {
+                (queue, None)
+            }
             What::DeleteQueue { queue, if_empty: true, .. } if op.counts.is_some() => (queue, None),
             What::Purge { queue } => {
                 purged(h, facts, queue, op.span).map_err(|why| format!("op {place}: {why}"))?;
@@ -22,7 +24,10 @@ pub fn check(h: &History, facts: &Facts) -> Result<(), String> {
         let most = most(h, facts, queue, &op.span);
         let if_empty = matches!(op.what, What::DeleteQueue { .. });
         if told < ready || told > most || (if_empty && ready > 0) {
-            return Err(format!("op {place} found {told} messages, {ready} to {most} were ready: {:?}", op.what));
+            return Err(format!(
+                "op {place} found {told} messages, {ready} to {most} were ready: {:?}",
+                op.what
+            ));
         }
     }
     for quiet in &h.quiets {
@@ -124,14 +129,17 @@ fn starving(h: &History, facts: &Facts, quiet: Time) -> Result<(), String> {
         if !begun || over || deaf || log.cancelled {
             continue;
         }
-        let held = h.deliveries.iter().filter(|d| {
-            d.asked == log.op && d.at < quiet && !d.no_ack && holds(h, d, quiet)
-        });
+        let held = h
+            .deliveries
+            .iter()
+            .filter(|d| d.asked == log.op && d.at < quiet && !d.no_ack && holds(h, d, quiet));
         if log.prefetch != 0 && held.count() >= usize::from(log.prefetch) {
             continue;
         }
         if let Some(message) = idle_message(h, facts, log.queue, quiet) {
-            return Err(format!("message {message} waits at {quiet}, consumer {consumer} has room"));
+            return Err(format!(
+                "message {message} waits at {quiet}, consumer {consumer} has room"
+            ));
         }
     }
     Ok(())
@@ -145,13 +153,15 @@ fn holds(h: &History, delivery: &DeliveryLog, time: Time) -> bool {
 /// A message that had arrived, nobody held, and that was delivered later.
 fn idle_message(h: &History, facts: &Facts, queue: usize, quiet: Time) -> Option<usize> {
     (0..h.messages.len()).find(|message| {
-        let there = facts.routes[*message][queue] == Route::Must && h.messages[*message].arrived <= quiet;
+        let there =
+            facts.routes[*message][queue] == Route::Must && h.messages[*message].arrived <= quiet;
         let seen = facts.seen.get(&(*message, queue));
-        there && seen.is_some_and(|seen| {
-            let seen = || seen.iter().map(|place| &h.deliveries[*place]);
-            let held = seen().any(|d| d.at < quiet && holds(h, d, quiet));
-            !held && seen().any(|d| d.at > quiet && !d.redelivered)
-        })
+        there
+            && seen.is_some_and(|seen| {
+                let seen = || seen.iter().map(|place| &h.deliveries[*place]);
+                let held = seen().any(|d| d.at < quiet && holds(h, d, quiet));
+                !held && seen().any(|d| d.at > quiet && !d.redelivered)
+            })
     })
 }
 

@@ -49,16 +49,16 @@ fn unseen_delivery(h: &History, queue: usize, time: Time) -> bool {
         }
         What::Consume { consumer } => {
             let log = &h.consumers[consumer];
-            log.queue == queue && op.span.sent < time && (ended(log.chan) || recovers(h, log.chan, time))
+            log.queue == queue
+                && op.span.sent < time
+                && (ended(log.chan) || recovers(h, log.chan, time))
         }
         _ => false,
     })
 }
 
 fn recovers(h: &History, chan: usize, time: Time) -> bool {
-    h.ops.iter().any(|op| {
-        op.what == What::Recover && op.span.chan == chan && op.span.sent < time
-    })
+    h.ops.iter().any(|op| op.what == What::Recover && op.span.chan == chan && op.span.sent < time)
 }
 
 /// A message is in one pair of hands at most, and settled is settled.
@@ -72,7 +72,10 @@ fn one_at_a_time(h: &History, seen: &[&DeliveryLog]) -> Result<(), String> {
         let ending = h.channels[before.chan].ending;
         match before.settled {
             None if ending >= after.at => {
-                return Err(format!("was delivered on chan {} while chan {} held it", after.chan, before.chan));
+                return Err(format!(
+                    "was delivered on chan {} while chan {} held it",
+                    after.chan, before.chan
+                ));
             }
             Some((how, op)) => {
                 let op = &h.ops[op];
@@ -81,7 +84,10 @@ fn one_at_a_time(h: &History, seen: &[&DeliveryLog]) -> Result<(), String> {
                     return Err(format!("was delivered again after {how:?}"));
                 }
                 if op.span.sent > after.at && ending >= after.at {
-                    return Err(format!("was delivered on chan {} before chan {} gave it back", after.chan, before.chan));
+                    return Err(format!(
+                        "was delivered on chan {} before chan {} gave it back",
+                        after.chan, before.chan
+                    ));
                 }
             }
             None => {}
@@ -91,7 +97,13 @@ fn one_at_a_time(h: &History, seen: &[&DeliveryLog]) -> Result<(), String> {
 }
 
 /// What was in a queue that was deleted does not come out of the next one of its name.
-fn ghost(h: &History, facts: &Facts, message: usize, queue: usize, seen: &[&DeliveryLog]) -> Result<(), String> {
+fn ghost(
+    h: &History,
+    facts: &Facts,
+    message: usize,
+    queue: usize,
+    seen: &[&DeliveryLog],
+) -> Result<(), String> {
     let published = h.ops[h.messages[message].op].span;
     for event in &facts.existence.queues[queue] {
         let deleted = event.sure && event.effect == super::existence::State::Absent;
@@ -100,7 +112,10 @@ fn ghost(h: &History, facts: &Facts, message: usize, queue: usize, seen: &[&Deli
         }
         let after = |d: &&&DeliveryLog| event.span.before(&h.ops[d.asked].span);
         if let Some(ghost) = seen.iter().find(after) {
-            return Err(format!("came back at {} after the queue was deleted: {event:?}", ghost.at));
+            return Err(format!(
+                "came back at {} after the queue was deleted: {event:?}",
+                ghost.at
+            ));
         }
     }
     Ok(())

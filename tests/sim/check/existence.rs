@@ -125,7 +125,8 @@ impl Existence {
                 other != consumer && h.consumers[other].queue == queue && {
                     let begun = h.ops[h.consumers[other].op].span;
                     if sure {
-                        begun.done < span.sent && h.consumer_ending(other) > span.done
+                        begun.done < span.sent
+                            && h.consumer_ending(other) > span.done
                             && !h.consumers[other].cancelled
                     } else {
                         begun.sent < span.done && h.consumer_ended(other) > span.sent
@@ -164,7 +165,9 @@ impl Existence {
 
     /// Events that may have deleted the queue during or after `at`.
     pub fn deleted_since(&self, queue: usize, at: &Span) -> bool {
-        self.queues[queue].iter().any(|e| e.effect == State::Absent && !e.span.before(at) && e.span != Span::START)
+        self.queues[queue]
+            .iter()
+            .any(|e| e.effect == State::Absent && !e.span.before(at) && e.span != Span::START)
     }
 }
 
@@ -245,7 +248,14 @@ pub fn check(h: &History, facts: &Facts) -> Result<(), String> {
             }
             What::Unbind(key) => match answered {
                 None => true,
-                Some(code) => code == 405 && used(&facts.existence.queue_states(key.queue, &op.span), op.conn, Some(code)),
+                Some(code) => {
+                    code == 405
+                        && used(
+                            &facts.existence.queue_states(key.queue, &op.span),
+                            op.conn,
+                            Some(code),
+                        )
+                }
             },
             What::DeclareExchange { exchange, passive } => {
                 let states = facts.existence.exchange_states(*exchange, &op.span);

@@ -58,9 +58,9 @@ pub fn all(h: &mut History) {
 fn last_before<'e, E>(events: &'e [Event<E>], at: &Span) -> Vec<&'e Event<E>> {
     let possible = |event: &&Event<E>| event.span != *at && !at.before(&event.span);
     let shadowed = |event: &&Event<E>| {
-        events.iter().any(|later| {
-            later.sure && event.span.before(&later.span) && later.span.before(at)
-        })
+        events
+            .iter()
+            .any(|later| later.sure && event.span.before(&later.span) && later.span.before(at))
     };
     events.iter().filter(possible).filter(|event| !shadowed(event)).collect()
 }

@@ -21,7 +21,9 @@ pub fn check(h: &History, facts: &Facts) -> Result<(), String> {
             (What::DeclareQueue { queue, .. }, Fate::Done, Some((_, told))) => {
                 let (least, most) = consumers(h, facts, *queue, &op.span);
                 if (told as usize) < least || told as usize > most {
-                    return Err(format!("op {place} told of {told} consumers, not {least} to {most}"));
+                    return Err(format!(
+                        "op {place} told of {told} consumers, not {least} to {most}"
+                    ));
                 }
             }
             _ => {}
@@ -52,7 +54,9 @@ fn consumers(h: &History, facts: &Facts, queue: usize, at: &Span) -> (usize, usi
 fn deletable(facts: &Facts, queue: usize, consume: &Span, at: &Span) -> bool {
     facts.existence.queues[queue].iter().any(|event| {
         let here = event.span != *at && event.span != Span::START;
-        here && event.effect == State::Absent && !event.span.before(consume) && !at.before(&event.span)
+        here && event.effect == State::Absent
+            && !event.span.before(consume)
+            && !at.before(&event.span)
     })
 }
 
