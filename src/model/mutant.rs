@@ -33,8 +33,6 @@ mutants! {
     3 IfUnusedIgnored
     /// if-empty is not looked at.
     3 IfEmptyIgnored
-    /// A queue that is deleted keeps its name.
-    2 DeleteNotBroadcast
     /// The queue of another connection may be used.
     3 LockIgnored
     /// Later methods do not wait for a method decided elsewhere.

@@ -162,12 +162,16 @@ impl Shard {
             return 0;
         };
         let (channel_id, homes) = (channel.id, std::mem::take(&mut channel.homes));
-        channel.barrier = None;
+        let barrier = channel.barrier.take();
         let parked = std::mem::take(&mut channel.parked).len();
         channel.draft.shrink();
         channel.unacked = model::ledger::Ledger::default();
         let order = std::mem::take(&mut channel.draft_order);
         conn.parked -= parked;
+        // A basic.get that waits at its home is dropped there without an answer.
+        if let Some(ticket) = barrier {
+            self.clients.tickets.remove(&ticket);
+        }
         self.received(order);
         let mut away = 0;
         for home in homes {

@@ -319,6 +319,15 @@ impl Conn {
         };
         self.outbox.method(number, &method);
         self.outbox.content(number, message, frame_max);
+        self.pause_over_mark();
+    }
+
+    /// Stops reading a connection that does not take its output; at once where a client's methods
+    /// make output without flow credit, since a chunk may hold thousands of them.
+    pub fn pause_over_mark(&mut self) {
+        if self.unsent() > OUTPUT_MARK {
+            self.paused |= pause::OUTPUT;
+        }
     }
 
     /// Tells which publishes of a channel are confirmed.

@@ -200,6 +200,7 @@ impl Shard {
         let frame_max = conn.frame_max();
         conn.outbox.method(publisher.number, &method);
         conn.outbox.content(publisher.number, message, frame_max);
+        conn.pause_over_mark();
         self.clients.touch(publisher.id);
     }
 

@@ -142,9 +142,7 @@ impl Shard {
                 continue;
             };
             conn.sent_us = now.monotonic_us;
-            if conn.unsent() > OUTPUT_MARK {
-                conn.paused |= pause::OUTPUT;
-            }
+            conn.pause_over_mark();
         }
     }
 

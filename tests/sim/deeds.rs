@@ -191,8 +191,13 @@ impl Actor<'_> {
         let key = self.rng.usize(..KEYS.len());
         let matches =
             if EXCHANGES[exchange].1 == "headers" { self.rng.usize(1..MATCHES.len()) } else { 0 };
-        let binding = BindingKey { exchange, queue, key, matches };
         let nowait = self.rng.u8(..6) == 0;
+        self.bind_to(BindingKey { exchange, queue, key, matches }, nowait);
+    }
+
+    /// Binds a queue.
+    pub fn bind_to(&mut self, binding: BindingKey, nowait: bool) {
+        let BindingKey { exchange, queue, key, matches } = binding;
         let (name, (x_match, mask)) = (self.h.queues[queue].clone(), MATCHES[matches]);
         let table = headers(x_match, mask);
         let method = Method::QueueBind {
@@ -367,6 +372,21 @@ impl Actor<'_> {
         self.client.channels[self.at].cancelling(&tag, op, nowait, self.h);
     }
 
+    /// Cancels every consumer of the channel, and waits for the replies.
+    pub fn cancel_all(&mut self) {
+        let channel = &self.client.channels[self.at];
+        if !channel.open || channel.closing.is_some() {
+            return;
+        }
+        let live: Vec<(String, usize)> =
+            channel.consumers.iter().map(|(tag, live)| (tag.clone(), live.consumer)).collect();
+        for (tag, consumer) in live {
+            let method = Method::BasicCancel { consumer_tag: &tag, nowait: false };
+            let op = self.ask(What::Cancel { consumer }, &method, false);
+            self.client.channels[self.at].cancelling(&tag, op, false, self.h);
+        }
+    }
+
     fn get(&mut self) {
         let queue = self.usable_queue();
         let no_ack = self.rng.u8(..3) == 0;
@@ -429,7 +449,8 @@ impl Actor<'_> {
         self.ask(What::Qos(prefetch_count), &method, false);
     }
 
-    fn close_channel(&mut self) {
+    /// Closes the channel.
+    pub fn close_channel(&mut self) {
         let method =
             Method::ChannelClose { reply_code: 200, reply_text: "", class_id: 0, method_id: 0 };
         // Not in the list of what is waited for: its answer stands apart.

@@ -92,6 +92,8 @@ pub struct Plan {
     pub resident_max: usize,
     /// Octets of large messages that may be half received.
     pub receiving_max: usize,
+    /// Races that are rare by chance are made on purpose.
+    pub duel: bool,
     /// The two consumers of one queue are compared.
     pub fairness: bool,
     weights: Vec<(Deed, u32)>,
@@ -125,6 +127,7 @@ impl Plan {
             memory_limit: u64::MAX,
             resident_max: *one_of(rng, &[0, 5000, usize::MAX, usize::MAX]),
             receiving_max: *one_of(rng, &[100_000, usize::MAX]),
+            duel: rng.u8(..3) == 0,
             fairness: rng.u8(..4) == 0,
             total: weights.iter().map(|(_, weight)| weight).sum(),
             weights,

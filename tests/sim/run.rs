@@ -2,6 +2,7 @@
 
 use crate::client::{Manner, Stage};
 use crate::deeds::Actor;
+use crate::history::BindingKey;
 use crate::names::{NO_QUEUE, QUEUES, kind};
 use crate::plan::Deed;
 use crate::world::{Marks, World};
@@ -60,12 +61,18 @@ impl World {
         let rounds = self.rng.usize(1..4);
         for _ in 0..rounds {
             self.steps(self.plan.steps / rounds);
-            if self.plan.flood && !self.broken() {
-                self.flood();
-            }
             if !self.broken() {
                 self.quiet();
             }
+        }
+        if self.plan.duel && !self.broken() {
+            self.duel();
+            self.look_at_once();
+            self.quiet();
+        }
+        if self.plan.flood && !self.broken() {
+            self.flood();
+            self.quiet();
         }
         if self.plan.fairness && !self.broken() {
             self.fairness();
@@ -128,9 +135,7 @@ impl World {
             }
             Deed::Vanish if self.rng.u8(..3) == 0 => self.vanish(at),
             Deed::GoDeaf if self.rng.u8(..3) == 0 => {
-                self.links[at].client.manner = Manner::Deaf;
-                let now = self.h.step();
-                self.h.deaf.insert(self.links[at].client.conn, now);
+                self.go_deaf(at);
             }
             deed => self.act(at, deed, None),
         }
@@ -170,27 +175,116 @@ impl World {
         self.rush(other);
     }
 
-    /// Many large messages while the rings stand still: nothing may grow without a bound.
+    /// Many large messages for a consumer that does not read, or while the rings stand still:
+    /// nothing may grow without a bound.
     fn flood(&mut self) {
-        self.stall_all(4000);
-        let Some(at) = self.actor() else { return };
+        let (at, deaf) = (self.connect(1, self.plan.heartbeat), self.connect(1, 0));
+        self.quiet();
+        let queue = self.rng.usize(..3);
+        self.on(at, |actor| {
+            actor.declare(queue, false, false);
+        });
+        self.quiet();
+        if self.rng.bool() {
+            self.on(deaf, |actor| {
+                actor.consume_from(queue, true);
+            });
+            self.quiet();
+            self.go_deaf(deaf);
+        } else {
+            self.stall_all(4000);
+        }
         for _ in 0..60 {
-            let client = &mut self.links[at].client;
-            if !client.channels[0].open || client.channels[0].closing.is_some() {
-                break;
-            }
-            let (h, rng, plan) = (&mut self.h, &mut self.rng, &self.plan);
-            let queue = rng.usize(..3);
-            Actor { client, at: 0, h, rng, plan, hint: None }.publish_to(0, queue, 200_000);
+            self.on(at, |actor| actor.publish_to(0, queue, 200_000));
             self.links[at].client.pump(&mut self.rng, true);
-            let shard = self.links[at].shard;
-            for _ in 0..4 {
+            for shard in 0..self.shards() {
                 self.turn(shard, false);
             }
         }
         let heartbeat = u64::from(self.links[at].client.heartbeat);
         if self.paused(at) && heartbeat > 0 {
             self.paused_for(at, heartbeat);
+        }
+    }
+
+    fn go_deaf(&mut self, at: usize) {
+        self.links[at].client.manner = Manner::Deaf;
+        let now = self.h.step();
+        self.h.deaf.insert(self.links[at].client.conn, now);
+    }
+
+    /// A queue is deleted while somebody publishes to it.
+    fn duel(&mut self) {
+        let (one, two) = (self.connect(1, 0), self.connect(1, 0));
+        self.quiet();
+        self.on(two, |actor| {
+            actor.declare(MORTAL, false, false);
+            actor.confirm();
+        });
+        self.quiet();
+        self.on(one, |actor| actor.delete(MORTAL, false, false));
+        for _ in 0..6 {
+            self.on(two, |actor| actor.publish_to(0, MORTAL, 16));
+            self.jostle(one);
+            self.jostle(two);
+        }
+        self.quiet();
+    }
+
+    /// What is confirmed, or given back by a closed channel, is found at once from anywhere.
+    fn look_at_once(&mut self) {
+        let (one, two) = (self.connect(1, 0), self.connect(1, 0));
+        self.quiet();
+        let queues = [0, 1, 2];
+        self.on(one, |actor| {
+            for queue in queues {
+                actor.declare(queue, false, false);
+                let key = BindingKey { exchange: FANOUT, queue, key: 0, matches: 0 };
+                actor.bind_to(key, false);
+            }
+            actor.confirm();
+        });
+        self.quiet();
+        self.on(one, |actor| actor.publish_to(FANOUT, 0, 16));
+        self.until(one, two, |world, message| world.h.messages[message].confirmed);
+        self.quiet();
+        self.on(one, |actor| {
+            actor.get_from(queues[0], false);
+        });
+        self.quiet();
+        self.on(one, |actor| actor.close_channel());
+        self.until(one, two, |world, _| world.links[one].client.channels[0].free());
+    }
+
+    /// Goes on until `done`, then `two` asks every queue at once.
+    fn until(&mut self, one: usize, two: usize, done: impl Fn(&Self, usize) -> bool) {
+        let message = self.h.messages.len() - 1;
+        self.stall(20);
+        for _ in 0..200 {
+            self.jostle(one);
+            self.client_reads(one, true);
+            if done(self, message) {
+                for queue in 0..3 {
+                    self.on(two, |actor| {
+                        actor.get_from(queue, false);
+                    });
+                }
+                self.rush(two);
+                return;
+            }
+        }
+    }
+
+    /// Everybody moves a little.
+    fn jostle(&mut self, at: usize) {
+        self.links[at].client.pump(&mut self.rng, true);
+        for shard in 0..self.shards() {
+            if self.rng.bool() {
+                self.turn(shard, false);
+            }
+        }
+        if self.rng.bool() {
+            self.coordinate(false);
         }
     }
 
@@ -314,6 +408,7 @@ impl World {
         if self.broken() {
             return;
         }
+        self.cancel_all();
         for at in 0..self.links.len() {
             match self.links[at].client.stage {
                 Stage::Gone => {}
@@ -335,6 +430,21 @@ impl World {
         for delivery in &mut self.h.deliveries[first..] {
             delivery.drained = true;
         }
+    }
+
+    /// Consumers end in order, so that what they are sent last is seen.
+    fn cancel_all(&mut self) {
+        for at in 0..self.links.len() {
+            let client = &mut self.links[at].client;
+            if client.stage != Stage::Open || client.manner != Manner::Reads || client.offended {
+                continue;
+            }
+            for slot in 0..client.channels.len() {
+                let (h, rng, plan) = (&mut self.h, &mut self.rng, &self.plan);
+                Actor { client, at: slot, h, rng, plan, hint: None }.cancel_all();
+            }
+        }
+        self.quiet();
     }
 
     fn drain_queue(&mut self, fresh: usize, queue: usize) {
@@ -384,7 +494,11 @@ impl World {
     }
 }
 
+/// The queue that everybody may delete.
+const MORTAL: usize = 3;
+/// The exchange amq.fanout.
+const FANOUT: usize = 2;
 /// The most an outbox may hold.
-const OUTBOX_MAX: usize = usize::MAX;
+const OUTBOX_MAX: usize = 6_000_000;
 /// The most an outbound batch may hold.
-const BATCH_MAX: usize = usize::MAX;
+const BATCH_MAX: usize = 6_500_000;

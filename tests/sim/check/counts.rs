@@ -23,7 +23,7 @@ pub fn check(h: &History, facts: &Facts) -> Result<(), String> {
         let told = op.counts.map_or(0, |(messages, _)| messages as usize);
         let most = most(h, facts, queue, &op.span);
         let if_empty = matches!(op.what, What::DeleteQueue { .. });
-        if told < ready || told > most || (if_empty && ready > 0) {
+        if told < ready || told > most || (if_empty && told > 0) {
             return Err(format!(
                 "op {place} found {told} messages, {ready} to {most} were ready: {:?}",
                 op.what

@@ -139,7 +139,11 @@ fn lost(h: &History, facts: &Facts, message: usize, queue: usize) -> bool {
         },
         None => false,
     };
-    !taken && !unseen_automatic(h, queue)
+    let back = last.map_or(0, |delivery| match delivery.settled {
+        Some((_, op)) => h.ops[op].span.sent.min(h.channels[delivery.chan].ending),
+        None => h.channels[delivery.chan].ending,
+    });
+    !taken && !unseen_automatic(h, queue, back)
 }
 
 fn purged_since(h: &History, queue: usize, span: &Span, message: usize) -> bool {
@@ -152,18 +156,20 @@ fn purged_since(h: &History, queue: usize, span: &Span, message: usize) -> bool 
     })
 }
 
-/// Whether the queue had a consumer without acknowledgement whose channel ended with deliveries on
-/// the way.
-fn unseen_automatic(h: &History, queue: usize) -> bool {
-    let over = |chan: usize| h.channels[chan].ending != NEVER;
+/// Whether the queue had, after `back`, a consumer without acknowledgement whose channel ended with
+/// deliveries on the way.
+fn unseen_automatic(h: &History, queue: usize, back: Time) -> bool {
+    let over = |chan: usize| h.channels[chan].ending != NEVER && h.channels[chan].ended >= back;
     h.ops.iter().any(|op| match op.what {
         What::Get { queue: q, no_ack: true } => {
-            q == queue && over(op.span.chan) && op.fate != Fate::Done
+            q == queue && over(op.span.chan) && op.counts.is_none()
         }
         What::Consume { consumer } => {
             let log = &h.consumers[consumer];
             let drain = h.deliveries.last().is_some_and(|last| last.chan == log.chan);
-            log.queue == queue && log.no_ack && over(log.chan) && !drain
+            // One that was cancelled in order has got all that was sent to it.
+            let cancelled = log.ended <= h.channels[log.chan].ending;
+            log.queue == queue && log.no_ack && over(log.chan) && !drain && !cancelled
         }
         _ => false,
     })
