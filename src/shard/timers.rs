@@ -101,6 +101,9 @@ impl Shard {
 
     /// Does what is due.
     pub fn tick(&mut self, now: Now) {
+        // A connection whose pause ended in this turn is read first: it was silent because it was
+        // not read.
+        self.go_on(now);
         while let Some(due) = self.timers.peek().copied()
             && due.at_us <= now.monotonic_us
         {

@@ -267,6 +267,8 @@ pub struct History {
     pub server_named: BTreeMap<usize, usize>,
     /// Connections that stopped reading, and when.
     pub deaf: BTreeMap<usize, Time>,
+    /// When the drain was over: what is deleted later is lost to nobody.
+    pub drained: Time,
     /// When the network was quiet.
     pub quiets: Vec<Time>,
     /// The first rule that was seen broken.

@@ -2,7 +2,7 @@
 
 use crate::client::{Manner, Stage};
 use crate::deeds::Actor;
-use crate::history::BindingKey;
+use crate::history::{BindingKey, Fate};
 use crate::names::{NO_QUEUE, QUEUES, kind};
 use crate::plan::Deed;
 use crate::world::{Marks, World};
@@ -66,8 +66,10 @@ impl World {
             }
         }
         if self.plan.duel && !self.broken() {
+            self.conditions();
             self.duel();
-            self.look_at_once();
+            self.cancel_all();
+            (0..2).for_each(|_| self.look_at_once());
             self.quiet();
         }
         if self.plan.flood && !self.broken() {
@@ -196,7 +198,7 @@ impl World {
         }
         for _ in 0..60 {
             self.on(at, |actor| actor.publish_to(0, queue, 200_000));
-            self.links[at].client.pump(&mut self.rng, true);
+            (0..4).for_each(|_| self.rush(at));
             for shard in 0..self.shards() {
                 self.turn(shard, false);
             }
@@ -228,6 +230,39 @@ impl World {
             self.jostle(one);
             self.jostle(two);
         }
+        self.quiet();
+    }
+
+    /// What was declared is there for everybody at once, and is not deleted against conditions.
+    fn conditions(&mut self) {
+        let (one, two) = (self.connect(1, 0), self.connect(1, 0));
+        self.quiet();
+        self.on(one, |actor| actor.delete(MORTAL, false, false));
+        self.quiet();
+        (0..6).for_each(|_| self.stall(20));
+        let mut declare = 0;
+        self.on(one, |actor| declare = actor.declare(MORTAL, false, false));
+        for _ in 0..200 {
+            self.jostle(one);
+            self.client_reads(one, true);
+            if self.h.ops[declare].fate == Fate::Done {
+                break;
+            }
+        }
+        self.on(two, |actor| {
+            actor.declare(MORTAL, true, false);
+        });
+        self.rush(two);
+        self.quiet();
+        self.on(one, |actor| actor.publish_to(0, MORTAL, 16));
+        self.quiet();
+        self.on(one, |actor| actor.delete(MORTAL, false, true));
+        self.quiet();
+        self.on(two, |actor| {
+            actor.consume_from(MORTAL, false);
+        });
+        self.quiet();
+        self.on(one, |actor| actor.delete(MORTAL, true, false));
         self.quiet();
     }
 
@@ -427,6 +462,7 @@ impl World {
                 self.drain_queue(fresh, queue);
             }
         }
+        self.h.drained = self.h.time;
         for delivery in &mut self.h.deliveries[first..] {
             delivery.drained = true;
         }

@@ -124,7 +124,7 @@ fn ghost(
 /// A message that must be in the queue, or have been taken from it, and is not.
 fn lost(h: &History, facts: &Facts, message: usize, queue: usize) -> bool {
     let span = h.ops[h.messages[message].op].span;
-    if facts.existence.deleted_since(queue, &span) || purged_since(h, queue, &span, message) {
+    if facts.existence.deleted_since(queue, &span, h.drained) || purged_since(h, queue, &span) {
         return false;
     }
     let none = Vec::new();
@@ -146,9 +146,7 @@ fn lost(h: &History, facts: &Facts, message: usize, queue: usize) -> bool {
     !taken && !unseen_automatic(h, queue, back)
 }
 
-fn purged_since(h: &History, queue: usize, span: &Span, message: usize) -> bool {
-    // A purge may be ahead of a message whose arrival is not confirmed.
-    let _ = message;
+fn purged_since(h: &History, queue: usize, span: &Span) -> bool {
     h.ops.iter().any(|op| {
         op.what == (What::Purge { queue })
             && !matches!(op.fate, Fate::Refused(_) | Fate::Dropped)

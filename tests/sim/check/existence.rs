@@ -50,7 +50,7 @@ impl Existence {
         }
         for (time, change) in changes(h) {
             match change {
-                Change::Op(op) => this.operation(h, &h.ops[op]),
+                Change::Op(op) => this.operation(&h.ops[op]),
                 Change::ConnectionEnd(conn) => this.connection_end(h, conn, time),
                 Change::ConsumerEnd(consumer) => this.consumer_end(h, consumer, time),
             }
@@ -58,7 +58,7 @@ impl Existence {
         this
     }
 
-    fn operation(&mut self, h: &History, op: &Op) {
+    fn operation(&mut self, op: &Op) {
         let sure = match op.fate {
             Fate::Done => true,
             Fate::Unknown | Fate::Pending => false,
@@ -82,7 +82,6 @@ impl Existence {
             What::Unbind(key) => self.binding(*key).push(event(State::Absent)),
             _ => {}
         }
-        let _ = h;
     }
 
     fn binding(&mut self, key: BindingKey) -> &mut Vec<Event<State>> {
@@ -163,11 +162,12 @@ impl Existence {
         (states.iter().all(present), states.iter().any(present))
     }
 
-    /// Events that may have deleted the queue during or after `at`.
-    pub fn deleted_since(&self, queue: usize, at: &Span) -> bool {
-        self.queues[queue]
-            .iter()
-            .any(|e| e.effect == State::Absent && !e.span.before(at) && e.span != Span::START)
+    /// Whether something that began before `until` may have deleted the queue during or after `at`.
+    pub fn deleted_since(&self, queue: usize, at: &Span, until: Time) -> bool {
+        self.queues[queue].iter().any(|event| {
+            let deletes = event.effect == State::Absent && event.span != Span::START;
+            deletes && !event.span.before(at) && event.span.sent < until
+        })
     }
 }
 

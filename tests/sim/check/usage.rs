@@ -2,7 +2,7 @@
 
 use super::Facts;
 use super::existence::State;
-use crate::history::{Fate, History, Span, What};
+use crate::history::{Fate, History, NEVER, Span, What};
 
 /// Checks every reply that depends on consumers.
 pub fn check(h: &History, facts: &Facts) -> Result<(), String> {
@@ -64,7 +64,7 @@ fn deletable(facts: &Facts, queue: usize, consume: &Span, at: &Span) -> bool {
 fn cancelled(h: &History, facts: &Facts) -> Result<(), String> {
     for (place, consumer) in h.consumers.iter().enumerate().filter(|(_, c)| c.cancelled) {
         let op = &h.ops[consumer.op];
-        if !facts.existence.deleted_since(consumer.queue, &op.span) {
+        if !facts.existence.deleted_since(consumer.queue, &op.span, NEVER) {
             return Err(format!("consumer {place} was cancelled, its queue was not deleted"));
         }
     }
