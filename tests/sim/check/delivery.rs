@@ -139,11 +139,12 @@ fn lost(h: &History, facts: &Facts, message: usize, queue: usize) -> bool {
         },
         None => false,
     };
+    let seen_automatic = seen.iter().any(|place| h.deliveries[*place].no_ack);
     let back = last.map_or(0, |delivery| match delivery.settled {
         Some((_, op)) => h.ops[op].span.sent.min(h.channels[delivery.chan].ending),
         None => h.channels[delivery.chan].ending,
     });
-    !taken && !unseen_automatic(h, queue, back)
+    !taken && !seen_automatic && !unseen_automatic(h, queue, back)
 }
 
 fn purged_since(h: &History, queue: usize, span: &Span) -> bool {
