@@ -406,6 +406,7 @@ impl Queue {
 
     /// Settles all deliveries of a channel up to and including `number`.
     pub fn settle_up_to(&mut self, channel: ChannelId, number: u64, how: Settle) {
+        let number = if mutant::active(Mutant::SettleTooMuch) { u64::MAX } else { number };
         while let Some((_, unacked)) =
             self.unacked.get_mut(&channel).and_then(|ledger| ledger.pop_up_to(number))
         {

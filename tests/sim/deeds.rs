@@ -408,9 +408,10 @@ impl Actor<'_> {
         }
         let multiple = self.rng.u8(..4) == 0;
         let tag = if self.rng.bool() { tags[0] } else { *one_of(self.rng, &tags) };
-        // Zero means all of them.
-        let (sent, tag) =
-            if multiple && self.rng.u8(..6) == 0 { (0, tags[tags.len() - 1]) } else { (tag, tag) };
+        // Zero means all of them, those on their way included: only where none can be.
+        let alone = channel.consumers.is_empty() && channel.waiting.is_empty();
+        let all = alone && multiple && self.rng.u8(..6) == 0;
+        let (sent, tag) = if all { (0, tags[tags.len() - 1]) } else { (tag, tag) };
         let how = *one_of(self.rng, &[Settle::Ack, Settle::Ack, Settle::Requeue, Settle::Drop]);
         let requeue = how == Settle::Requeue;
         let method = match how {
