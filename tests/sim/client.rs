@@ -200,14 +200,12 @@ impl Client {
                 return;
             }
             Frame::Method { channel, payload } => {
-                (channel, self.assembler(channel).method(payload).map(Into::into))
+                (channel, self.assembler(channel).method(payload))
             }
             Frame::Header { channel, payload } => {
-                (channel, self.assembler(channel).header(payload).map(Into::into))
+                (channel, self.assembler(channel).header(payload))
             }
-            Frame::Body { channel, piece, .. } => {
-                (channel, self.assembler(channel).body(piece).map(Into::into))
-            }
+            Frame::Body { channel, piece, .. } => (channel, self.assembler(channel).body(piece)),
         };
         let step: Step<'_> = match step {
             Ok(step) => step,
@@ -282,7 +280,7 @@ impl Client {
         h.note(|| format!("conn {} reads connection.close-ok", self.conn));
         h.conns[self.conn].ended = h.time;
         for channel in &mut self.channels {
-            let first = if channel.waiting.is_empty() { usize::MAX } else { 0 };
+            let first = channel.log.map_or(usize::MAX, |log| h.first_barrier(log));
             channel.over(h, first, self.close_sent);
             if let Some(log) = channel.log {
                 h.channels[log].ended = h.time;

@@ -329,6 +329,15 @@ impl History {
         self.channels[chan].loose = loose;
     }
 
+    /// The first operation of the channel that is not known to be done and that others wait for:
+    /// the end of the connection may have overtaken what is behind it.
+    pub fn first_barrier(&self, chan: usize) -> usize {
+        let waits = |op: &&usize| {
+            !matches!(self.ops[**op].what, What::Publish { .. } | What::Settle { .. })
+        };
+        self.channels[chan].loose.iter().find(waits).copied().unwrap_or(usize::MAX)
+    }
+
     /// The channel is over. Operations before `first` were carried out, those behind `last` were
     /// not, the others may have been. `ending` is the earliest moment the end may have begun.
     pub fn channel_over(&mut self, chan: usize, first: usize, last: usize, ending: Time) {

@@ -11,7 +11,7 @@ use crate::run::{Broken, Outcome, run};
 /// How many seeds run unless `SIM_SEEDS` says otherwise.
 const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 2000 };
 /// Lines of the trace that are shown.
-const LINES: usize = 5000;
+const LINES: usize = 600;
 
 thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };

@@ -31,6 +31,9 @@ pub enum Route {
     Not,
 }
 
+/// A rule, and how it was broken.
+type Check = fn(&History, &Facts) -> Result<(), String>;
+
 /// Checks everything that needs the whole history.
 pub fn all(h: &mut History) {
     let existence = Existence::new(h);
@@ -39,7 +42,7 @@ pub fn all(h: &mut History) {
     for (place, delivery) in h.deliveries.iter().enumerate() {
         facts.seen.entry((delivery.message, delivery.queue)).or_default().push(place);
     }
-    let checks: [fn(&History, &Facts) -> Result<(), String>; 6] = [
+    let checks: [Check; 6] = [
         existence::check,
         routing::check,
         delivery::check,
