@@ -14,6 +14,7 @@
 
 use std::sync::Arc;
 
+use crate::mutant::{self, Mutant};
 use amqp::Properties;
 use bytes::Bytes;
 
@@ -236,6 +237,9 @@ impl Draft {
     #[inline]
     pub fn message(&mut self) -> Message<'_> {
         if self.large && self.body.is_none() {
+            if self.pieces.len() > 1 && mutant::active(Mutant::PieceLost) {
+                self.pieces.pop();
+            }
             self.body = Some(Body::new(std::mem::take(&mut self.pieces)));
         }
         Message { record: &self.record, body: self.body.as_ref() }

@@ -7,6 +7,7 @@ use amqp::frame::{Deliver, write_frame};
 use amqp::methods::Method;
 use amqp::{Assembler, Code, Frame, Parser, Properties, Step};
 use bytes::Bytes;
+use model::mutant::{self, Mutant};
 use model::session::channel::State;
 use model::session::{Channel, Handshake, Limits};
 use model::{ChannelId, Draft, Fault, Message, Name, Now, Outbox, Refusal, ShardId};
@@ -257,7 +258,9 @@ impl Conn {
         if waits && !replayed {
             return self.park(number, frame);
         }
-        let result = match (channel.state, frame) {
+        let obeyed = replayed && mutant::active(Mutant::ParkedObeyed);
+        let state = if obeyed { State::Open } else { channel.state };
+        let result = match (state, frame) {
             (State::Open, Frame::Method { payload, .. }) => method(number, channel, payload),
             (State::Open, Frame::Header { payload, .. }) => self.header(number, payload, scratch),
             (State::Open, Frame::Body { piece, last, .. }) => {
@@ -319,12 +322,23 @@ impl Conn {
         };
         self.outbox.method(number, &method);
         self.outbox.content(number, message, frame_max);
+        self.pause_over_mark();
+    }
+
+    /// Stops reading a connection that does not take its output; at once where a client's methods
+    /// make output without flow credit, since a chunk may hold thousands of them.
+    pub fn pause_over_mark(&mut self) {
+        if self.unsent() > OUTPUT_MARK {
+            self.paused |= pause::OUTPUT;
+        }
     }
 
     /// Tells which publishes of a channel are confirmed.
     pub fn tell_confirms(&mut self, number: u16) {
         let channel = self.channels.get_mut(usize::from(number)).and_then(Option::as_mut);
-        let Some(confirms) = channel.and_then(|channel| channel.confirms.as_mut()) else {
+        // Behind channel.close nothing of the channel may follow.
+        let open = channel.filter(|channel| channel.state == State::Open);
+        let Some(confirms) = open.and_then(|channel| channel.confirms.as_mut()) else {
             return;
         };
         let outbox = &mut self.outbox;

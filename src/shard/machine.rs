@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BinaryHeap};
 
 use bytes::Bytes;
+use model::mutant::{self, Mutant};
 use model::session::Limits;
 use model::{ConnId, Draft, IdSource, Now, Outbox, QueueId, Seed, ShardId, Targets, Topology};
 
@@ -109,8 +110,12 @@ impl Shard {
             releases: Releases::new(seed),
             conn_ids: IdSource::new(config.id),
             ids: IdSource::new(config.id),
-            // Shards may share a seed, but never a name that they make.
-            rng: fastrand::Rng::with_seed(config.seed.rotate_left(16) ^ u64::from(config.id.0)),
+            rng: if mutant::active(Mutant::OutsideRandomness) {
+                fastrand::Rng::new()
+            } else {
+                // Shards may share a seed, but never a name that they make.
+                fastrand::Rng::with_seed(config.seed.rotate_left(16) ^ u64::from(config.id.0))
+            },
             scratch: Draft::default(),
             targets: Targets::new(),
             routes: Vec::new(),

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use amqp::properties::Basic;
 use amqp::{Method, Value};
+use model::mutant::{self, Mutant};
 use model::{ConnId, Message, Now, QueueId, Refusal, Resource, ShardId, Targets};
 
 use super::conn::pause;
@@ -142,7 +143,8 @@ impl Shard {
             }
         };
         if publisher.confirms {
-            self.count_confirm(publisher, waits);
+            let first = mutant::active(Mutant::ConfirmByFirst);
+            self.count_confirm(publisher, if first { waits.min(1) } else { waits });
         }
     }
 
@@ -171,11 +173,13 @@ impl Shard {
         message: Message<'_>,
     ) -> u16 {
         let here = home == self.me;
+        let early = mutant::active(Mutant::ConfirmTooEarly) && !here;
+        let confirms = publisher.confirms && !early;
         if here {
             for queue in queues {
                 self.push(queue, message);
             }
-            if !message.persistent() || !publisher.confirms {
+            if !message.persistent() || !confirms {
                 return 0;
             }
         } else {
@@ -183,7 +187,7 @@ impl Shard {
         }
         let peer = self.peers.get(home);
         let enqueue = peer.send(cost(message));
-        if publisher.confirms {
+        if confirms {
             let Publisher { id: conn, channel, .. } = publisher;
             let publish = self.clients.next_publish(conn, publisher.number);
             let awaiting = Awaiting { enqueue, conn, channel, publish };
@@ -192,7 +196,7 @@ impl Shard {
         if !here && self.peers.full(home) {
             self.stall(publisher.id, home);
         }
-        u16::from(publisher.confirms)
+        u16::from(confirms)
     }
 
     /// A message enters a queue of this shard; one that is gone drops it.
@@ -214,6 +218,11 @@ impl Shard {
     }
 
     fn give_back(&mut self, publisher: Publisher, message: Message<'_>) {
+        if publisher.confirms && mutant::active(Mutant::AckBeforeReturn) {
+            let number = self.clients.next_publish(publisher.id, publisher.number);
+            let ack = Method::BasicAck { delivery_tag: number, multiple: false };
+            self.clients.send(publisher.id, publisher.number, &ack);
+        }
         let Some(conn) = self.clients.get(publisher.id) else {
             return;
         };
@@ -226,6 +235,7 @@ impl Shard {
         let frame_max = conn.frame_max();
         conn.outbox.method(publisher.number, &method);
         conn.outbox.content(publisher.number, message, frame_max);
+        conn.pause_over_mark();
         self.clients.touch(publisher.id);
     }
 
