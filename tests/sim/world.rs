@@ -9,7 +9,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use bytes::Bytes;
 use fastrand::Rng;
 use model::{ConnId, Now, Outbox, ShardId};
-use ringtail::shard::{Batch, ConnInfo, Coordinator, CoordinatorConfig, Gate, Shard, ShardConfig};
+use ringtail::shard::{
+    Batch, ConnInfo, Coordinator, CoordinatorConfig, Gate, Place, Shard, ShardConfig,
+};
 
 use crate::client::{Client, Manner, Stage};
 use crate::history::History;
@@ -105,6 +107,7 @@ impl World {
             default_vhost: "/".into(),
             loopback_users: vec!["guest".into()],
             memory_limit: plan.memory_limit,
+            place: Place::default(),
         });
         let ends = usize::from(plan.shards) + 1;
         let rings = (0..ends).map(|_| (0..ends).map(|_| Ring::default()).collect()).collect();
