@@ -12,6 +12,7 @@ pub mod hash;
 pub mod ids;
 pub mod ledger;
 pub mod message;
+pub mod mutant;
 pub mod outbox;
 pub mod queue;
 pub mod refusal;
