@@ -4,24 +4,24 @@
     docs/speed.py            writes the picture
     docs/speed.py --check    fails if the picture is not the one of the measurements
 
-Nothing in the picture comes from anywhere but that file:
+Nothing in the picture comes from anywhere but that file, which benches/compare.py writes:
 
     {
-      "machine": "CPU, cores, kernel, what else ran on it",
+      "machine": "2 x the CPU's name, Linux 6.1",
       "date": "2026-01-31",
-      "versions": {"ringtail": "…", "rabbitmq": "…", "rustc": "…"},
+      "versions": {"ringtail": "…", "rabbitmq": "…"},
+      "rate_for_latency": 10000,
       "ringtail": {
-        "msgs_per_second_16B": {"median": 3.0, "runs": [1.0, 3.0, 4.0]},
-        "p50_us": 1.0,
-        "p99_us": 2.0,
-        "instructions_per_message": null
+        "msgs_per_second_16B": 3.0, "p50_us": 1.0, "p99_us": 2.0,
+        "runs": {"msgs_per_second": [1.0, 3.0, 4.0], "p50_us": […], "p99_us": […]},
+        "instructions_per_message": 1, "idle_cpu_percent": 0.1
       },
       "rabbitmq": { … }, "relay": { … }
     }
 
-Rates are messages a second of 16 octets, latencies are at 10,000 messages a second. `relay` is
-`loadgen ceiling`: the same octets through a relay that is no broker. `null` is what could not be
-measured; a rate always is. Every scale is logarithmic and begins at a power of ten.
+The figures are the medians of the runs. `relay` is `loadgen ceiling`: the same octets through a relay
+that is no broker. The last two keys of a broker may be absent or null. Every scale is logarithmic and
+begins at a power of ten.
 """
 
 import argparse
@@ -40,7 +40,9 @@ NAMES = {"ringtail": "Ringtail", "rabbitmq": "RabbitMQ", "relay": "relay"}
 INK, FAINT = "#1a1a1a", "#c4c4c4"
 WIDTH, LEFT, RIGHT = 400, 92, 326
 ROW, BAR = 20, 13
-FIGURES = ("msgs_per_second_16B", "p50_us", "p99_us", "instructions_per_message")
+# A figure and the list of runs that it is the median of.
+MEDIANS = {"msgs_per_second_16B": "msgs_per_second", "p50_us": "p50_us", "p99_us": "p99_us"}
+EXTRAS = ("instructions_per_message", "idle_cpu_percent")
 
 
 class Wrong(Exception):
@@ -72,8 +74,9 @@ def main():
 def read(path):
     """The measurements, checked."""
     data = json.loads(path.read_text(encoding="utf-8"))
-    expect_keys("the file", data, ["machine", "date", "versions", *NAMES])
+    expect_keys("the file", data, ["machine", "date", "versions", "rate_for_latency", *NAMES])
     datetime.date.fromisoformat(data["date"])
+    expect_number("rate_for_latency", data["rate_for_latency"])
     if not data["machine"] or not data["versions"]:
         raise Wrong("machine and versions must be told")
     for broker in NAMES:
@@ -83,25 +86,23 @@ def read(path):
 
 def check(broker, figures):
     """One broker's figures."""
-    expect_keys(broker, figures, FIGURES)
-    rate = figures["msgs_per_second_16B"]
-    expect_keys(f"{broker}: msgs_per_second_16B", rate, ["median", "runs"])
-    for number in rate["runs"]:
-        expect_number(f"{broker}: a run", number)
-    if not rate["runs"] or rate["median"] != statistics.median(rate["runs"]):
-        raise Wrong(f"{broker}: the median is not that of the runs")
-    for name in FIGURES[1:]:
-        if figures[name] is not None:
-            expect_number(f"{broker}: {name}", figures[name])
-    p50, p99 = figures["p50_us"], figures["p99_us"]
-    if p50 is not None and p99 is not None and p50 > p99:
-        raise Wrong(f"{broker}: p50 is above p99")
+    expect_keys(broker, figures, [*MEDIANS, "runs"], EXTRAS)
+    expect_keys(f"{broker}: runs", figures["runs"], MEDIANS.values())
+    for name, runs in MEDIANS.items():
+        values = figures["runs"][runs]
+        for value in values:
+            expect_number(f"{broker}: a run of {runs}", value)
+        if not values or figures[name] != statistics.median(values):
+            raise Wrong(f"{broker}: {name} is not the median of the runs")
+    if figures.get("instructions_per_message") is not None:
+        expect_number(f"{broker}: instructions_per_message", figures["instructions_per_message"])
 
 
-def expect_keys(what, found, wanted):
-    """Exactly these keys."""
-    if not isinstance(found, dict) or set(found) != set(wanted):
-        raise Wrong(f"{what} must have the keys {', '.join(wanted)}")
+def expect_keys(what, found, wanted, allowed=()):
+    """All of the wanted keys, and no others but those allowed."""
+    wanted = set(wanted)
+    if not isinstance(found, dict) or not wanted <= set(found) <= wanted | set(allowed):
+        raise Wrong(f"{what} must have the keys {', '.join(sorted(wanted))}")
 
 
 def expect_number(what, value):
@@ -158,25 +159,25 @@ class Paper:
 def draw(data):
     """The whole picture."""
     paper = Paper()
-    rates = {broker: data[broker]["msgs_per_second_16B"] for broker in NAMES}
-    rows = [(NAMES[b], b, rates[b]["median"], rates[b]["runs"]) for b in NAMES]
+    rows = [row(data, b, NAMES[b], "msgs_per_second_16B") for b in NAMES]
     panel(paper, "Throughput, messages of 16 octets", "messages/s", "longer is better", rows)
     rows = [
-        (f"{NAMES[b]} {name}", b, data[b][f"{name}_us"], [])
-        for b in NAMES for name in ("p50", "p99")]
-    panel(paper, "Latency at 10,000 messages/s", "µs", "shorter is better", rows)
-    rows = [(NAMES[b], b, data[b]["instructions_per_message"], []) for b in NAMES]
-    panel(paper, "CPU work", "instructions/message", "shorter is better", rows)
+        row(data, b, f"{NAMES[b]} {name}", f"{name}_us") for b in NAMES for name in ("p50", "p99")]
+    title = f"Latency at {data['rate_for_latency']:,} messages/s"
+    panel(paper, title, "µs", "shorter is better", rows)
     footer(paper, data)
     return wrap(paper)
 
 
+def row(data, broker, name, figure_name):
+    """What is told of a broker in a line of a panel."""
+    figures = data[broker]
+    return name, broker, figures[figure_name], figures["runs"][MEDIANS[figure_name]]
+
+
 def panel(paper, title, unit, better, rows):
-    """Bars on one scale; nothing is drawn where nothing was measured."""
-    known = [value for _, _, value, runs in rows if value is not None for value in [value, *runs]]
-    if not known:
-        return
-    scale = Scale(known)
+    """Bars on one scale."""
+    scale = Scale([run for _, _, _, runs in rows for run in runs])
     paper.y += 20
     paper.text(6, paper.y, title, size=13, weight="bold")
     paper.text(WIDTH - 6, paper.y, better, size=10, anchor="end")
@@ -185,21 +186,18 @@ def panel(paper, title, unit, better, rows):
     for tick in scale.ticks():
         paper.line(scale.x(tick), top, scale.x(tick), bottom + 4, FAINT)
         paper.text(scale.x(tick), bottom + 15, short(tick), size=10, anchor="middle")
-    for index, row in enumerate(rows):
-        bar(paper, scale, top + ROW * index, row)
+    for index, told_row in enumerate(rows):
+        bar(paper, scale, top + ROW * index, told_row)
     paper.line(LEFT, top, LEFT, bottom + 4)
     paper.text((LEFT + RIGHT) / 2, bottom + 28, f"{unit}, logarithmic", size=10, anchor="middle")
     paper.y = bottom + 36
 
 
-def bar(paper, scale, top, row):
+def bar(paper, scale, top, told_row):
     """A name, a bar, the runs as ticks on it, and the figure."""
-    name, broker, value, runs = row
+    name, broker, value, runs = told_row
     base = top + ROW / 2 + 4
     paper.text(LEFT - 6, base, name, anchor="end")
-    if value is None:
-        paper.text(LEFT + 6, base, "not measured", size=10)
-        return
     place = top + (ROW - BAR) / 2
     paper.bar(LEFT, place, scale.x(value) - LEFT, COLOURS[broker])
     for run in runs:
@@ -210,13 +208,28 @@ def bar(paper, scale, top, row):
 
 
 def footer(paper, data):
-    """Where and when, and what was compared."""
-    versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items())
-    words = f"{data['machine']}. {data['date']}. {versions}. Thin strokes: single runs."
+    """Where and when, what was compared, and what has no bar."""
+    versions = ", ".join(
+        f"{NAMES.get(name, name)} {version}" for name, version in data["versions"].items())
+    runs = max(len(data[broker]["runs"]["msgs_per_second"]) for broker in NAMES)
+    notes = [f"Medians of {runs} runs, which are the thin strokes. {data['machine']}, {data['date']}. "
+             f"{versions}."]
+    idle = told(data, "idle_cpu_percent", lambda value: f"{value:.3g} %")
+    if idle:
+        notes.append(f"CPU when idle: {idle}.")
+    instructions = told(data, "instructions_per_message", figure)
+    if instructions:
+        notes.append(f"Instructions per message, without sockets: {instructions}.")
     paper.y += 16
-    for line in lines(words, 68):
+    for line in (line for note in notes for line in lines(note, 66)):
         paper.text(6, paper.y, line, size=10)
         paper.y += 13
+
+
+def told(data, name, form):
+    """A figure of all brokers that have it."""
+    known = [(NAMES[b], data[b][name]) for b in NAMES if data[b].get(name) is not None]
+    return ", ".join(f"{broker} {form(value)}" for broker, value in known)
 
 
 def lines(words, width):
@@ -254,7 +267,7 @@ def wrap(paper):
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" '
         f'width="{WIDTH}" height="{height:g}" role="img" '
         f'font-family="system-ui, Helvetica, Arial, sans-serif" fill="{INK}">')
-    title = "<title>Throughput, latency and CPU work of Ringtail, RabbitMQ and a bare relay</title>"
+    title = "<title>Throughput and latency of Ringtail, RabbitMQ and a bare relay</title>"
     paper_colour = f'<rect width="{WIDTH}" height="{height:g}" fill="#ffffff"/>'
     return "\n".join([head, title, paper_colour, *paper.elements, "</svg>", ""])
 
