@@ -80,7 +80,13 @@ fn messages_take_two_hops_and_confirms_come_back() {
         let least = 10 * if size > 2048 { 16 } else { size.max(16) };
         assert!(rig.crossed(PUBLISHER, HOME) >= least, "the first hop");
         assert_eq!(acks(&confirmed), [(10, true)], "{size}");
-        let got = rig.take(consumer);
+        // What has left for the socket gives credit for more.
+        let mut got = Vec::new();
+        while rig::deliveries(&got).0 < 10 {
+            let more = rig.take(consumer);
+            assert!(!more.is_empty(), "{} of 10", rig::deliveries(&got).0);
+            got.extend(more);
+        }
         assert_eq!(rig::deliveries(&got), (10, 10));
         assert!(rig.crossed(HOME, CONSUMER) >= least, "the second hop");
         assert_eq!(rig.crossed(PUBLISHER, CONSUMER), 0, "nothing goes straight");

@@ -87,7 +87,7 @@ impl Method<'_> {
 }
 
 impl Assembler {
-    /// Takes the payload of a method frame if it is a well-formed basic.publish; for everything else
+    /// Takes the payload of a method frame if it is a well-formed basic.publish; for all else
     /// [`Assembler::method`] finds the words.
     ///
     /// # Errors

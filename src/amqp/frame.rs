@@ -170,7 +170,7 @@ impl Parser {
     }
 
     /// Like [`Parser::next`], for a frame that lies whole in `input`: it borrows nothing of the
-    /// parser, which is free again at once. `None` when only [`Parser::next`] can tell what follows.
+    /// parser, which is free again at once. `None` when only [`Parser::next`] knows what follows.
     ///
     /// # Errors
     /// As for [`Parser::next`].

@@ -21,6 +21,8 @@ pub mod spec;
 pub mod time;
 pub mod topology;
 pub mod vhost;
+#[cfg(test)]
+mod vhost_test;
 
 pub use consumer::ConsumerSpec;
 pub use exchange::{Exchange, Targets};

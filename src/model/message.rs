@@ -206,8 +206,8 @@ impl Draft {
         self.record.extend_from_slice(routing_key.as_bytes());
     }
 
-    /// Adds the properties, the delivery mode and priority among them, and the announced size of the
-    /// body, for which nothing is allocated.
+    /// Adds the properties, the delivery mode and priority among them, and the announced size of
+    /// the body, for which nothing is allocated.
     #[inline]
     pub fn header(&mut self, properties: Properties<'_>, mode: u8, priority: u8, body_size: u32) {
         self.large = body_size as usize > INLINE_MAX;

@@ -5,7 +5,7 @@
 
 macro_rules! mutants {
     ($($(#[$doc:meta])* $rule:literal $name:ident)*) => {
-        /// A deliberate fault, and the rule of the design that it breaks.
+        /// A deliberate fault, and the rule of ARCHITECTURE.md that it breaks.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Mutant { $($(#[$doc])* $name),* }
 

@@ -1,5 +1,5 @@
-//! Messages that are half received: what they hold is counted, and beyond a cap only the oldest goes
-//! on being read, so that there is always one that can be finished.
+//! Messages that are half received: what they hold is counted, and beyond a cap only the oldest
+//! goes on being read, so that there is always one that can be finished.
 
 use model::ConnId;
 use model::mutant::{self, Mutant};
