@@ -282,7 +282,7 @@ impl World {
             }
             let room = self.rings[shard][to].batches.len() < self.plan.ring;
             let batch = self.shards[shard].outbound(ShardId(to as u16));
-            self.marks.batch = self.marks.batch.max(batch.octets());
+            self.marks.batch = self.marks.batch.max(batch.held());
             if room && !batch.is_empty() {
                 let taken = std::mem::replace(batch, self.spare.pop().unwrap_or_default());
                 self.rings[shard][to].batches.push_back(taken);
