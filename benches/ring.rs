@@ -1,4 +1,6 @@
 //! The mesh: what a batch costs within a thread, and between two that wake each other.
+// A benchmark that cannot be set up may well panic.
+#![allow(clippy::expect_used)]
 
 use std::hint::black_box;
 use std::thread;

@@ -33,6 +33,7 @@ impl Rig {
             default_vhost: "/".into(),
             loopback_users: vec!["guest".into()],
             memory_limit: u64::MAX,
+            place: ringtail::shard::Place::Balanced,
         };
         let shard = |id| Shard::new(ShardConfig::new(ShardId(id), shards, u64::from(id) + 1));
         let mut rig = Self {

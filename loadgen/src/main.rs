@@ -1,2 +1,87 @@
-//! t
-fn main() {}
+//! A load generator for AMQP 0-9-1 brokers: how much a broker carries, how late it delivers, and
+//! what became of every single message.
+//!
+//! `run` drives a broker, `ceiling` sends the same octets through a minimal relay. The floors:
+//! [`publishes`], [`delivery`], [`confirms`], [`account`], [`pace`] know octets and numbers;
+//! [`producer`] and [`consumer`] are machines without sockets; [`worker`] is one thread's event
+//! loop over them; [`drive`] leads the workers through a run.
+
+mod account;
+mod ceiling;
+mod cli;
+mod clock;
+mod confirms;
+mod connection;
+mod consumer;
+mod delivery;
+mod drive;
+mod failure;
+mod handshake;
+mod incoming;
+mod latency;
+mod ledger;
+mod methods;
+mod pace;
+mod poll;
+mod producer;
+mod publishes;
+mod relay;
+mod report;
+mod run;
+mod sequences;
+mod shared;
+mod socket;
+mod threads;
+mod topology;
+mod uri;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+use crate::report::Report;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match execute(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("loadgen: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<(), Failure> {
+    let (report, json) = match command {
+        Command::Run(mut args) => {
+            args.check()?;
+            (run::run(&args)?, args.message.json)
+        }
+        Command::Ceiling(mut args) => {
+            args.check()?;
+            (ceiling::ceiling(&args)?, args.message.json)
+        }
+    };
+    print(&report, json)?;
+    match report.account.missing {
+        0 => Ok(()),
+        missing => Err(Failure::Missing(missing)),
+    }
+}
+
+fn print(report: &Report, json: bool) -> Result<(), Failure> {
+    if json {
+        let text = serde_json::to_string(report)
+            .map_err(|error| Failure::io("cannot print the report")(error.into()))?;
+        println!("{text}");
+    } else {
+        print!("{report}");
+    }
+    Ok(())
+}

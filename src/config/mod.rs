@@ -110,6 +110,8 @@ pub struct Config {
     pub max_message_size: u64,
     /// From where on publishers are blocked.
     pub memory: Watermark,
+    /// Queues never live where they are declared: for tests (`RINGTAIL_TEST_PLACE=cross`).
+    pub place_cross: bool,
     /// What was strange but no reason to stop; to be logged.
     pub warnings: Vec<String>,
 }
@@ -133,6 +135,7 @@ impl Default for Config {
             handshake_timeout_ms: 10_000,
             max_message_size: 134_217_728,
             memory: Watermark::Relative(0.6),
+            place_cross: false,
             warnings: Vec::new(),
         }
     }
@@ -246,6 +249,7 @@ impl Config {
         if let Some(vhost) = env("RABBITMQ_DEFAULT_VHOST") {
             self.default_vhost = vhost;
         }
+        self.place_cross = env("RINGTAIL_TEST_PLACE").as_deref() == Some("cross");
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Flags {
     /// Run so many shards, each a thread on a core of its own [default: the cores this process may
     /// use by its affinity and its CPU quota]
     #[arg(long, env = "RINGTAIL_SHARDS", value_name = "N")]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..=i64::from(SHARDS_MAX)))]
+    #[arg(value_parser = shards)]
     pub shards: Option<u16>,
 
     /// Run the shards on these CPUs, for example 0-3,5 [default: all this process may use]
@@ -54,6 +54,11 @@ pub struct Flags {
 /// CPU numbers, sorted and each once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CpuList(pub Vec<usize>);
+
+fn shards(text: &str) -> Result<u16, String> {
+    let number = text.parse().ok().filter(|n| (1..=SHARDS_MAX).contains(n));
+    number.ok_or_else(|| format!("allowed is a whole number from 1 to {SHARDS_MAX}"))
+}
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     units::address(text).ok_or_else(|| format!("allowed is {ADDRESS}"))

@@ -21,7 +21,7 @@ use super::mesh::{Endpoint, mesh};
 use super::probe::{self, Obstacle, cannot};
 use super::sys;
 use crate::config::Config;
-use crate::shard::{Batch, Coordinator, CoordinatorConfig, Limits, ShardConfig};
+use crate::shard::{Batch, Coordinator, CoordinatorConfig, Limits, Place, ShardConfig};
 
 /// How long clients have to close their connections when the broker stops.
 const STOPPING: Duration = Duration::from_secs(5);
@@ -37,10 +37,7 @@ pub fn serve(config: &Config) -> ExitCode {
         (_, Err(obstacle)) => Err(obstacle),
         (Err(obstacle), _) => return refuse(obstacle),
     };
-    let code = result.unwrap_or_else(|obstacle| {
-        tracing::error!("{obstacle}");
-        refuse(&obstacle)
-    });
+    let code = result.unwrap_or_else(|obstacle| refuse(&obstacle));
     if let Ok(log) = log {
         log.flush();
     }
@@ -257,6 +254,7 @@ fn start_coordinator(
         default_vhost: config.default_vhost.clone(),
         loopback_users: config.loopback_users.clone(),
         memory_limit: plan.memory_limit,
+        place: if config.place_cross { Place::Cross } else { Place::Balanced },
     });
     let bell = Arc::clone(bell);
     let died = move |why| {

@@ -107,9 +107,6 @@ impl Connection {
             return Poll::Ready(End::Error(error.kind()));
         }
         if self.gate.get() == Gate::Paused {
-            if self.busy.replace(false) {
-                core.request_turn(); // It was promised, see `Core::stay_awake`.
-            }
             return Poll::Pending;
         }
         self.poll_read(core, cx)
@@ -147,8 +144,7 @@ impl Connection {
                 core.received(self.id, octets);
             }
             if self.busy.get() {
-                core.stay_awake();
-                cx.waker().wake_by_ref();
+                core.read_again(self.id);
                 return Poll::Pending;
             }
         }
@@ -158,7 +154,7 @@ impl Connection {
         let mut socket = self.socket.borrow_mut();
         if self.busy.replace(false) {
             match socket.read_now(&mut core.buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => core.request_turn(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }
         }

@@ -25,9 +25,15 @@ use crate::shard::{Batch, Shard, ShardConfig};
 
 /// glommio's registered buffers, of which only the bell's eight octets are used: its minimum.
 const IO_MEMORY: usize = 64 * 1024;
-/// After so long among its tasks the executor looks at the kernel again. It bounds how long a busy
-/// connection delays the notice that another is ready.
-const PREEMPT: Duration = Duration::from_millis(1);
+/// glommio 0.9 takes a preemption that comes before its first task for idleness and goes to sleep
+/// with tasks ready to run. Its timer and, at `RING` completions in one turn of its loop, its
+/// counter preempt; so both are far off, no task here wakes itself for long, and [`PULSE_US`] ends
+/// what is left of that risk.
+const PREEMPT: Duration = Duration::from_millis(100);
+/// Entries in each of glommio's rings.
+const RING: usize = 1024;
+/// The executor never sleeps for longer than so many microseconds.
+const PULSE_US: u64 = 250_000;
 
 /// What a shard's thread is started with.
 pub struct Seat {
@@ -94,7 +100,8 @@ impl Drop for Reporter {
 
 fn run(seat: Seat, reporter: &Reporter) -> Report {
     let builder = LocalExecutorBuilder::new(Placement::Fixed(seat.cpu));
-    let executor = match builder.io_memory(IO_MEMORY).preempt_timer(PREEMPT).make() {
+    let executor = match builder.io_memory(IO_MEMORY).ring_depth(RING).preempt_timer(PREEMPT).make()
+    {
         Ok(executor) => executor,
         Err(error) => return failed("start an executor", error),
     };
@@ -137,7 +144,7 @@ async fn listen(shared: Shared, rung: OwnedFd) {
     let rung = sys::glommio_file(rung);
     loop {
         match rung.read_at(0, size_of::<u64>()).await {
-            Ok(_) => shared.borrow_mut().request_turn(),
+            Ok(_) => shared.borrow_mut().rung(),
             Err(error) => return shared.borrow_mut().deaf(error.to_string()),
         }
     }
@@ -155,17 +162,20 @@ fn turn(shared: &Shared) {
     }
 }
 
-/// Ready when a turn is due: requested, or by the clock. The one timer of the thread is only touched
-/// when the deadline comes nearer; one that fires too early costs a turn in which nothing happens.
+/// Ready when a turn is due: requested, or by the clock. The one timer of the thread is only
+/// touched when the deadline comes nearer; one that fires too early costs a turn in which nothing happens.
 fn poll_turn(shared: &Shared, timer: &mut Option<(u64, Timer)>, cx: &mut Context<'_>) -> Poll<()> {
     let mut core = shared.borrow_mut();
     if core.take_request(cx.waker()) {
         return Poll::Ready(());
     }
-    if let Some(deadline) = core.deadline_us()
-        && timer.as_ref().is_none_or(|(armed, _)| *armed > deadline)
-    {
-        *timer = Some((deadline, Timer::new(until(deadline, core.clock()))));
+    let deadline = core.deadline_us();
+    let nearer = |armed: u64| deadline.is_some_and(|deadline| deadline < armed);
+    if timer.as_ref().is_none_or(|(armed, _)| nearer(*armed)) {
+        let now = core.clock();
+        let pulse = now.monotonic_us + PULSE_US;
+        let deadline = deadline.map_or(pulse, |deadline| deadline.min(pulse));
+        *timer = Some((deadline, Timer::new(until(deadline, now))));
     }
     let Some((_, armed)) = timer else {
         return Poll::Pending;

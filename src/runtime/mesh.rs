@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A ring takes whole batches, so its cost is per turn, not per message. Where it is full the batch
-//! stays with its sender and goes on growing; the receiver rings the sender's bell once there is room.
+//! stays with its sender and goes on growing; the receiver rings the sender's bell once there is
+//! room.
 
 use std::io;
 use std::sync::Arc;

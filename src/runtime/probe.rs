@@ -27,8 +27,8 @@ pub enum Obstacle {
     },
     /// Too little memory may be locked.
     #[error(
-        "only {octets} octets of memory may be locked, io_uring needs {LOCKED_MIN}: raise the limit \
-         (`ulimit -l 1024`; systemd: LimitMEMLOCK=infinity; docker: --ulimit memlock=-1)"
+        "only {octets} octets of memory may be locked, io_uring needs {LOCKED_MIN}: raise the \
+         limit (`ulimit -l 1024`; systemd: LimitMEMLOCK=infinity; docker: --ulimit memlock=-1)"
     )]
     LockedMemory {
         /// The limit.
@@ -55,8 +55,8 @@ pub enum Obstacle {
     },
     /// The data folder cannot be written to.
     #[error(
-        "cannot write to the data folder {path}: {why}: let the user that runs ringtail write there, \
-         or choose another with --data-dir"
+        "cannot write to the data folder {path}: {why}: let the user that runs ringtail write \
+         there, or choose another with --data-dir"
     )]
     DataDir {
         /// The folder.

@@ -1,9 +1,9 @@
 //! A client's socket: tries at once, and waits by glommio where it has to.
 //!
-//! The only file that knows how octets reach the kernel. Reading the first octets after a pause goes
-//! through glommio's stream: it tries `recv` and, where that took less than the buffer holds, already
-//! asks for the next readiness along with whatever else the ring submits. A busy sender is read with
-//! a plain `recv` instead ([`Socket::read_now`]), with no turn of glommio's loop in between.
+//! The only file that knows how octets reach the kernel. Reading the first octets after a pause
+//! goes through glommio's stream: it tries `recv` and, where that took less than the buffer holds,
+//! already asks for the next readiness along with whatever else the ring submits. A busy sender is
+//! read with a plain `recv` instead ([`Socket::read_now`]), without asking for readiness.
 
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, TcpStream};

@@ -35,6 +35,8 @@ const BATCHES: usize = 16;
 /// What leaves for a socket reopens credit, which may bring more output. So often that is followed
 /// up before the sockets are read again.
 const ROUNDS: usize = 4;
+/// So many microseconds busy connections are read without a look at who else is ready.
+const STRAIGHT_US: u64 = 200;
 /// Microseconds a client has to close its end after the broker closed its own.
 const CLOSING_US: u64 = 3_000_000;
 
@@ -57,6 +59,10 @@ pub struct Core {
     connections: Map<ConnId, Rc<Connection>>,
     /// Connections just opened, whose tasks are to be started.
     opened: Vec<Rc<Connection>>,
+    /// Connections to be read again without a notice of readiness.
+    again: Vec<ConnId>,
+    /// When the executor was last made to look at the kernel.
+    looked_us: u64,
     /// Connections whose socket takes output again.
     unblocked: Vec<ConnId>,
     /// Connections to be closed: when, and how much was written by then.
@@ -71,8 +77,8 @@ pub struct Core {
 #[derive(Debug, Default)]
 struct TurnRequest {
     requested: bool,
-    /// A task will be back without being woken from outside.
-    awake: bool,
+    /// It is due once the tasks just woken have run.
+    behind: bool,
     task: Option<Waker>,
 }
 
@@ -90,6 +96,8 @@ impl Core {
             now: None,
             connections: Map::default(),
             opened: Vec::new(),
+            again: Vec::new(),
+            looked_us: 0,
             unblocked: Vec::new(),
             closing: VecDeque::new(),
             stopping: false,
@@ -110,15 +118,49 @@ impl Core {
 
     /// Whether a turn is due; if not, that task is woken when one is.
     pub fn take_request(&mut self, waker: &Waker) -> bool {
+        if std::mem::take(&mut self.turn.behind) {
+            // Behind the tasks that were just woken.
+            self.turn.requested = true;
+            waker.wake_by_ref();
+            return false;
+        }
         if !self.turn.requested {
             self.turn.task = Some(waker.clone());
         }
         std::mem::take(&mut self.turn.requested)
     }
 
-    /// The calling task will be back after this turn.
-    pub fn stay_awake(&mut self) {
-        self.turn.awake = true;
+    /// The connection's task is to read again after this turn, once the kernel was looked at for
+    /// others. A task that woke itself would keep the executor from that.
+    pub fn read_again(&mut self, conn: ConnId) {
+        self.again.push(conn);
+    }
+
+    /// Has the busy connections read again: straight away for a while, then by way of the bell, so
+    /// that the executor looks at the kernel.
+    fn go_on(&mut self) {
+        let now_us = self.clock.now().monotonic_us;
+        if now_us < self.looked_us + STRAIGHT_US {
+            self.wake_busy();
+            self.turn.behind = true;
+        } else {
+            self.looked_us = now_us;
+            self.mesh.bell().ring_always();
+        }
+    }
+
+    fn wake_busy(&mut self) {
+        for conn in self.again.drain(..) {
+            if let Some(conn) = self.connections.get(&conn) {
+                conn.wake();
+            }
+        }
+    }
+
+    /// The bell was rung: by another thread, or by this one to go on reading.
+    pub fn rung(&mut self) {
+        self.wake_busy();
+        self.request_turn();
     }
 
     /// The bell cannot be heard any more: the shard is not to go on.
@@ -214,8 +256,9 @@ impl Core {
     /// Announces sleep. `false`: there is something to do after all.
     #[must_use]
     pub fn may_sleep(&mut self) -> bool {
-        if std::mem::take(&mut self.turn.awake) {
-            return true; // A task runs next in any case, and a turn after it: nothing to announce.
+        if !self.again.is_empty() {
+            self.go_on();
+            return true; // A turn follows in any case: others need not ring.
         }
         if !self.mesh.may_sleep() {
             return false;

@@ -12,6 +12,9 @@ use super::machine::Shard;
 use super::message::{Control, Request};
 use super::questions::Call;
 
+/// How long a client may take to answer connection.close, as RabbitMQ's CLOSING_TIMEOUT.
+const CLOSE_OK_US: u64 = 30_000_000;
+
 /// Channels that homes have not let go of yet.
 #[derive(Debug)]
 pub(super) struct Releases(Map<ChannelId, Release>);
@@ -88,7 +91,7 @@ impl Shard {
         // After a framing error nothing that follows can be read, not even close-ok.
         let readable = fault.code != Code::FrameError;
         conn.phase = if readable { Phase::ClosedByServer } else { Phase::Leaving };
-        conn.closing_us = now.monotonic_us;
+        conn.leave_us = now.monotonic_us + CLOSE_OK_US;
         conn.paused = 0;
         let (class_id, method_id) = fault.method;
         let method = Method::ConnectionClose {

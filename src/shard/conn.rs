@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use amqp::frame::write_frame;
+use amqp::frame::{Deliver, write_frame};
 use amqp::methods::Method;
 use amqp::{Assembler, Code, Frame, Parser, Properties, Step};
 use bytes::Bytes;
@@ -34,6 +34,8 @@ pub(super) mod pause {
     pub const PARKED: u8 = 8;
     /// Too much is half received, and others began earlier.
     pub const DRAFTS: u8 = 16;
+    /// Its login or its vhost is being decided.
+    pub const HANDSHAKE: u8 = 32;
 }
 
 /// Who is at the other end.
@@ -103,7 +105,8 @@ pub(super) struct Conn {
     pub received_us: u64,
     pub sent_us: u64,
     pub opened_us: u64,
-    pub closing_us: u64,
+    /// When the server stops waiting for close-ok.
+    pub leave_us: u64,
     pub timer_us: u64,
 }
 
@@ -152,7 +155,7 @@ impl Conn {
             received_us: us,
             sent_us: us,
             opened_us: us,
-            closing_us: 0,
+            leave_us: u64::MAX,
             timer_us: u64::MAX,
         }
     }
@@ -290,14 +293,14 @@ impl Conn {
         let Some(consumer) = channel.consumer(to.consumer) else {
             return false;
         };
-        let method = Method::BasicDeliver {
-            consumer_tag: &consumer.tag,
+        let deliver = Deliver {
+            consumer_tag: consumer.tag.as_bytes(),
             delivery_tag,
             redelivered: to.redelivered,
-            exchange: message.exchange(),
-            routing_key: message.routing_key(),
+            exchange: message.exchange_octets(),
+            routing_key: message.routing_key_octets(),
         };
-        self.outbox.method(number, &method);
+        self.outbox.deliver(number, &deliver);
         self.outbox.content(number, message, frame_max);
         self.owe(home, cost(message));
         true
@@ -389,12 +392,12 @@ impl Conn {
         if body_size > max {
             return Err(Refusal::MessageTooLarge { size: body_size, max }.fault(publish));
         }
-        let (properties, basic) = Properties::parse(properties)
-            .map_err(amqp::assembler::SequenceError::from)
-            .map_err(Fault::from)?;
-        super::publish::check_properties(&basic, &self.user).map_err(|no| no.fault(publish))?;
         // At most BODY_MAX.
-        channel.draft.header(properties, &basic, body_size as u32);
+        let size = body_size as u32;
+        match Properties::parse_plain(properties) {
+            Some((properties, mode)) => channel.draft.header(properties, mode, 0, size),
+            None => special_header(channel, properties, &self.user, size)?,
+        }
         if body_size > 0 {
             return Ok(None);
         }
@@ -422,21 +425,43 @@ fn method<'a>(
     channel: &mut Channel,
     payload: &'a [u8],
 ) -> Result<Option<Event<'a>>, Fault> {
-    let Step::Method(method) = channel.assembler.method(payload)? else {
-        return Ok(None);
+    let Some(publish) = channel.assembler.publish(payload)? else {
+        return other_method(number, channel, payload);
     };
-    let Method::BasicPublish { exchange, routing_key, mandatory, immediate, .. } = method else {
-        if method.has_content() {
-            channel.assembler = Assembler::Idle;
-        }
-        return Ok(Some(Event::Method { channel: number, method, payload }));
-    };
-    if immediate {
+    if publish.immediate {
         return Err(Refusal::NotImplemented("immediate=true".into()).fault((60, 40)));
     }
-    channel.mandatory = mandatory;
-    channel.draft.begin(exchange, routing_key);
+    channel.mandatory = publish.mandatory;
+    channel.draft.begin(publish.exchange, publish.routing_key);
     Ok(None)
+}
+
+/// A method that is no publish.
+fn other_method<'a>(
+    number: u16,
+    channel: &mut Channel,
+    payload: &'a [u8],
+) -> Result<Option<Event<'a>>, Fault> {
+    let Step::Method(method) = channel.assembler.method(payload)? else { return Ok(None) };
+    if method.has_content() {
+        channel.assembler = Assembler::Idle;
+    }
+    Ok(Some(Event::Method { channel: number, method, payload }))
+}
+
+/// Takes properties that may mean something to the broker.
+fn special_header(
+    channel: &mut Channel,
+    properties: &[u8],
+    user: &str,
+    body_size: u32,
+) -> Result<(), Fault> {
+    let (properties, basic) =
+        Properties::parse(properties).map_err(amqp::assembler::SequenceError::from)?;
+    super::publish::check_properties(&basic, user).map_err(|no| no.fault((60, 40)))?;
+    let (mode, priority) = (basic.delivery_mode.unwrap_or(0), basic.priority.unwrap_or(0));
+    channel.draft.header(properties, mode, priority, body_size);
+    Ok(())
 }
 
 #[inline]

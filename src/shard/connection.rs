@@ -5,10 +5,13 @@ use model::session::Next;
 use model::{ChannelId, ConnId, Fault, Name, Now};
 
 use super::clients::Then;
-use super::conn::Phase;
+use super::conn::{Phase, pause};
 use super::machine::Shard;
 use super::message::{Answer, Request};
 use super::questions::Call;
+
+/// How long a refused login waits for the end of its socket.
+const REFUSED_US: u64 = 3_000_000;
 
 impl Shard {
     pub(super) fn connection_method(&mut self, id: ConnId, method: &Method<'_>, now: Now) {
@@ -56,7 +59,7 @@ impl Shard {
         match conn.handshake.method(method) {
             Err(fault) => self.fail(id, 0, &fault, now),
             Ok(Next::Wait) => {}
-            Ok(Next::Tuned) => self.arm(id, now),
+            Ok(Next::Tuned) => {}
             Ok(Next::Login { user, password }) => {
                 conn.user = user.clone();
                 let request = Request::Login { user, password, loopback };
@@ -70,12 +73,17 @@ impl Shard {
         }
     }
 
+    /// What the client sends meanwhile waits.
     fn ask_for_connection(&mut self, id: ConnId, request: Request, then: Then) {
+        if let Some(conn) = self.clients.get(id) {
+            conn.paused |= pause::HANDSHAKE;
+        }
         let call = Call { conn: id, number: 0, channel: ChannelId(0), payload: &[] };
         self.ask(call, request, then);
     }
 
     pub(super) fn login_answered(&mut self, id: ConnId, answer: &Answer, now: Now) {
+        self.unpause(id, pause::HANDSHAKE);
         let Some(conn) = self.clients.get(id).filter(|conn| conn.phase == Phase::Alive) else {
             return;
         };
@@ -86,12 +94,16 @@ impl Shard {
             let fault = conn.handshake.refused();
             self.fail(id, 0, &fault, now);
         } else {
-            // The specification's way to refuse a login: the socket is closed without a word.
-            self.leave(id);
+            // The specification's way to refuse a login: the socket is closed without a word, and
+            // late, so that guessing takes its time.
+            conn.phase = Phase::ClosedByServer;
+            conn.leave_us = now.monotonic_us + REFUSED_US;
+            self.arm(id, now);
         }
     }
 
     pub(super) fn vhost_answered(&mut self, id: ConnId, vhost: Name, answer: &Answer, now: Now) {
+        self.unpause(id, pause::HANDSHAKE);
         let Some(conn) = self.clients.get(id).filter(|conn| conn.phase == Phase::Alive) else {
             return;
         };

@@ -175,11 +175,10 @@ impl Shard {
         }
     }
 
-    /// Tells a publisher once why it is not read.
-    pub(super) fn tell_blocked(&mut self, id: model::ConnId) {
-        let Some(conn) = self.clients.get(id) else {
-            return;
-        };
+    /// Stops reading a publisher because memory is short, and tells it once.
+    pub(super) fn block(&mut self, id: model::ConnId) {
+        let Some(conn) = self.clients.get(id) else { return };
+        conn.paused |= pause::ALARM;
         if conn.handshake.capabilities().blocked && !conn.blocked {
             conn.blocked = true;
             self.clients.send(id, 0, &Method::ConnectionBlocked { reason: "low on memory" });

@@ -221,7 +221,6 @@ impl Shard {
         let server_named = name.is_empty();
         let name = if server_named { self.fresh_name("amq.gen-") } else { clean(name) };
         let resource = Resource::queue(&vhost, &name);
-        arguments::check_queue(&resource, arguments)?;
         let spec = QueueSpec {
             id: QueueId(0),
             name,
@@ -238,6 +237,7 @@ impl Shard {
             arguments::same_queue(&vhost, &spec, &found.spec)?;
             return self.queue_there(call, spec.name, now);
         }
+        arguments::check_queue(&resource, spec.arguments.table())?;
         if spec.name.starts_with("amq.") && !server_named {
             return Err(Refusal::ReservedName(resource));
         }
@@ -308,4 +308,22 @@ fn binding(destination: Destination, source: &str, key: &str, arguments: Table<'
 /// RabbitMQ takes line ends out of names, so that a log line stays one.
 pub(super) fn clean(name: &str) -> Name {
     name.chars().filter(|c| !matches!(c, '\r' | '\n')).collect::<String>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use model::ShardId;
+
+    use super::*;
+    use crate::shard::ShardConfig;
+
+    #[test]
+    fn shards_of_one_seed_make_different_names() {
+        let mut one = Shard::new(ShardConfig::new(ShardId(0), 2, 7));
+        let mut other = Shard::new(ShardConfig::new(ShardId(1), 2, 7));
+        let names = [one.fresh_name("amq.gen-"), one.fresh_name("amq.gen-")];
+        assert_ne!(names[0], names[1]);
+        assert!(!names.contains(&other.fresh_name("amq.gen-")));
+        assert_eq!(names[0].len(), "amq.gen-".len() + 22);
+    }
 }

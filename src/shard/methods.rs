@@ -82,6 +82,12 @@ impl Shard {
                 Ok(())
             }
             Method::BasicGet { queue, no_ack, .. } => self.get(call, queue, no_ack, now),
+            Method::BasicRecover { requeue } => {
+                self.recover(call, requeue)?;
+                self.clients.send(call.conn, call.number, &Method::BasicRecoverOk {});
+                Ok(())
+            }
+            Method::BasicRecoverAsync { requeue } => self.recover(call, requeue),
             // The client answers a basic.cancel of ours.
             Method::BasicCancelOk { .. } => Ok(()),
             _ => Err(not_built(method)),

@@ -31,6 +31,14 @@ impl Shard {
         Ok(())
     }
 
+    /// Puts everything a channel has not settled back; it may come again, to any consumer.
+    pub(super) fn recover(&mut self, call: Call<'_>, requeue: bool) -> Result<(), Refusal> {
+        if !requeue {
+            return Err(Refusal::NotImplemented("requeue=false".into()));
+        }
+        self.settle(call, 0, true, Settle::Requeue)
+    }
+
     fn settle_at_home(&mut self, last: Outstanding, channel: ChannelId, up_to: bool, how: Settle) {
         let Outstanding { queue, home, number } = last;
         self.pass_settle(home, Settlement { queue, channel, number, up_to, how });

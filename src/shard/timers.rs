@@ -8,9 +8,6 @@ use model::{ConnId, Now};
 use super::conn::{Conn, Phase};
 use super::machine::Shard;
 
-/// How long a client may take to answer connection.close, as RabbitMQ's CLOSING_TIMEOUT.
-const CLOSE_OK_US: u64 = 30_000_000;
-
 /// When a connection is to be looked at; the earliest comes first out of a heap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Due {
@@ -64,7 +61,7 @@ impl Conn {
         match self.phase {
             Phase::Alive if !self.handshake.running() => self.opened_us + handshake_us,
             Phase::Alive => self.silent_at().min(self.heartbeat_at()),
-            Phase::ClosedByServer => self.closing_us + CLOSE_OK_US,
+            Phase::ClosedByServer => self.leave_us,
             Phase::ClosedByClient | Phase::Leaving => u64::MAX,
         }
     }

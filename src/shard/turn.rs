@@ -27,8 +27,9 @@ impl Shard {
             Record::Enqueue { queues, carried } => {
                 let message = carried.message();
                 queues.iter().for_each(|queue| self.push(queue, message));
-                let dead = queues.iter().any(|queue| !self.home.queues.contains_key(&queue));
-                if !(dead && mutant::active(Mutant::DeadEnqueueUnanswered)) {
+                let dead = |queue| !self.home.queues.contains_key(&queue);
+                let unanswered = mutant::active(Mutant::DeadEnqueueUnanswered);
+                if !(unanswered && queues.iter().any(dead)) {
                     self.peers.get(from).applied(cost(message));
                 }
             }

@@ -21,7 +21,7 @@ const QUEUE_NOT_BUILT: [&str; 12] = [
     "x-delivery-limit",
     "x-consumer-timeout",
 ];
-/// Arguments of queues that count when two declares are compared.
+/// Arguments of queues that count when two declares are compared, beside those.
 const QUEUE_COMPARED: [&str; 3] = ["x-queue-type", "x-queue-mode", "x-queue-version"];
 const CONSUMER_NOT_BUILT: [&str; 2] = ["x-priority", "x-consumer-timeout"];
 const EXCHANGE_NOT_BUILT: [&str; 1] = ["alternate-exchange"];
@@ -85,7 +85,7 @@ pub fn same_queue(vhost: &str, declared: &QueueSpec, current: &QueueSpec) -> Res
     }
     same_flag(&resource, "durable", declared.durable, current.durable)?;
     same_flag(&resource, "auto_delete", declared.auto_delete, current.auto_delete)?;
-    for key in QUEUE_COMPARED {
+    for key in QUEUE_COMPARED.iter().chain(&QUEUE_NOT_BUILT) {
         let (received, current) = (declared.arguments.table(), current.arguments.table());
         same_argument(&resource, key, queue_value(received, key), queue_value(current, key))?;
     }

@@ -5,6 +5,7 @@ use model::hash::Map;
 use model::{ConnId, IdSource, QueueId, QueueSpec, Seed, ShardId, hash::Set};
 
 use super::{Asker, Path};
+use super::{CoordinatorConfig, Place};
 use crate::shard::message::Request;
 use model::spec::Name;
 
@@ -61,6 +62,7 @@ pub(super) struct Directory {
     records: Map<QueueId, Record>,
     names: Map<Path, QueueId>,
     owners: Map<ConnId, Owner>,
+    place: Place,
     /// Queues by home shard.
     load: Vec<u64>,
     /// Records that are not [`State::Ready`].
@@ -68,8 +70,10 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    pub fn new(shards: u16, seed: Seed) -> Self {
+    pub fn new(config: &CoordinatorConfig, seed: Seed) -> Self {
+        let shards = config.shards;
         Self {
+            place: config.place,
             seed,
             ids: IdSource::new(ShardId(shards)),
             records: Map::with_hasher(seed),
@@ -129,6 +133,9 @@ impl Directory {
 
     /// An exclusive or server-named queue lives with its connection, another where the fewest are.
     fn home(&self, spec: &QueueSpec, asking: ShardId) -> ShardId {
+        if self.place == Place::Cross {
+            return ShardId((asking.0 + 1) % self.load.len() as u16);
+        }
         if spec.owner.is_some() || spec.server_named {
             return asking;
         }

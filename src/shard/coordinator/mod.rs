@@ -49,6 +49,18 @@ pub struct CoordinatorConfig {
     pub loopback_users: Vec<String>,
     /// More octets of pinned memory than this raise the alarm.
     pub memory_limit: u64,
+    /// Where queues go.
+    pub place: Place,
+}
+
+/// Where queues go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Place {
+    /// An exclusive or server-named queue lives with its connection, another where the fewest are.
+    #[default]
+    Balanced,
+    /// Never on the shard that declares it, so that tests see every hop cross.
+    Cross,
 }
 
 /// Decides what all shards have to agree on.
@@ -83,11 +95,11 @@ impl Coordinator {
         let mut coordinator = Self {
             topology: Topology::new(seed),
             versions: Versions::new(config.shards),
-            directory: Directory::new(config.shards, seed),
+            directory: Directory::new(&config, seed),
             users: Users::new(config.seed, config.loopback_users),
             alarm: Alarm::new(config.shards, config.memory_limit),
             out: Vec::new(),
-            batches: (0..config.shards).map(|_| Batch::default()).collect(),
+            batches: (0..=config.shards).map(|_| Batch::default()).collect(),
         };
         coordinator.users.set_password(&config.default_user, config.default_pass.as_bytes());
         coordinator.decide(Change::VhostCreated(config.default_vhost.into()));

@@ -24,6 +24,7 @@ impl Script {
             default_vhost: "/".into(),
             loopback_users: vec!["guest".into()],
             memory_limit: 1000,
+            place: super::Place::Balanced,
         }));
         script.settle();
         script

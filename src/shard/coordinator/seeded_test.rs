@@ -143,6 +143,7 @@ impl World {
                 default_vhost: "/".into(),
                 loopback_users: Vec::new(),
                 memory_limit: 1000,
+                place: super::Place::Balanced,
             }),
             shards: (0..shards).map(|shard| Shard::new(shard.into())).collect(),
             random,

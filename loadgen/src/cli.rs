@@ -1,0 +1,328 @@
+//! The command line. Flags that PerfTest has are named as there.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::account::STAMP;
+use crate::failure::Failure;
+use crate::threads::parse_cpus;
+use crate::uri::Uri;
+
+/// How long a run takes when nothing bounds it (s).
+const DEFAULT_SECONDS: f64 = 10.0;
+
+/// Measures what an AMQP 0-9-1 broker carries and how late it delivers.
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What loadgen can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Publish to a broker and consume from it; account for every message.
+    Run(Box<RunArgs>),
+    /// Send the same octets through a minimal relay: what this machine can carry at most.
+    Ceiling(CeilingArgs),
+}
+
+/// What messages look like.
+#[derive(Debug, Clone, Args)]
+pub struct MessageArgs {
+    /// Octets of body; the first 16 are a time stamp and a sequence number
+    #[arg(short, long, default_value_t = STAMP, value_name = "OCTETS")]
+    pub size: usize,
+    /// Messages a second of each producer, on a fixed schedule: latency counts from the time a
+    /// message was due. Without it, as fast as it goes
+    #[arg(short, long, value_name = "PER SECOND")]
+    pub rate: Option<f64>,
+    /// How long to publish
+    #[arg(short = 'z', long, value_name = "SECONDS")]
+    pub time: Option<f64>,
+    /// How much of the beginning is left out of rates and latencies
+    #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
+    pub warmup: f64,
+    /// Comma-separated list; persistent also makes the declared queue durable
+    #[arg(short, long, value_delimiter = ',', value_name = "FLAG")]
+    pub flag: Vec<Flag>,
+    /// The exchange; created as a direct one, and deleted at the end, if it does not exist
+    #[arg(short, long, default_value = "", value_name = "NAME")]
+    pub exchange: String,
+    /// The routing key; without it the queue's name
+    #[arg(short = 'k', long, value_name = "KEY")]
+    pub routing_key: Option<String>,
+    /// The queue; declared, and deleted at the end, if it does not exist. Without it, one named
+    /// for this run
+    #[arg(short = 'u', long, value_name = "NAME")]
+    pub queue: Option<String>,
+    /// CPUs the worker threads are pinned to, such as 0,2-3
+    #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
+    pub cpus: Option<CpuList>,
+    /// Never sleep: wakes are faster, a CPU for each thread is busy
+    #[arg(long)]
+    pub spin: bool,
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `loadgen run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The broker: amqp://user:password@host:port/vhost, percent-encoded
+    #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672/%2f")]
+    pub uri: Uri,
+    /// How many producers, each with a connection of its own
+    #[arg(short = 'x', long, default_value_t = 1, value_name = "COUNT")]
+    pub producers: u16,
+    /// How many consumers, each with a connection of its own
+    #[arg(short = 'y', long, default_value_t = 1, value_name = "COUNT")]
+    pub consumers: u16,
+    /// The form of messages and of the run.
+    #[command(flatten)]
+    pub message: MessageArgs,
+    /// Publisher confirms: the most messages of a producer that may wait for theirs
+    #[arg(short, long, value_name = "WINDOW", value_parser = clap::value_parser!(u32).range(1..))]
+    pub confirm: Option<u32>,
+    /// The prefetch count of each consumer; 0 is no limit
+    #[arg(short, long, default_value_t = 0, value_name = "PREFETCH")]
+    pub qos: u16,
+    /// Acknowledge so many messages with one ack
+    #[arg(
+        short = 'A', long, default_value_t = 1, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub multi_ack_every: u32,
+    /// Let the broker take deliveries for acknowledged
+    #[arg(short, long)]
+    pub autoack: bool,
+    /// Messages each producer publishes
+    #[arg(short = 'C', long, value_name = "COUNT")]
+    pub pmessages: Option<u64>,
+    /// Messages each consumer takes
+    #[arg(short = 'D', long, value_name = "COUNT")]
+    pub cmessages: Option<u64>,
+    /// Several queues: a name with %d in it. Producers and consumers are dealt over them in turn
+    #[arg(long, value_name = "NAME", conflicts_with = "queue")]
+    pub queue_pattern: Option<String>,
+    /// The first number in the pattern
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    pub queue_pattern_from: u32,
+    /// The last number in the pattern
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    pub queue_pattern_to: u32,
+    /// Arguments of declared queues: key=value, comma-separated; digits make a number
+    #[arg(long, value_delimiter = ',', value_name = "KEY=VALUE")]
+    pub queue_args: Vec<String>,
+    /// Whether declared queues go with their last consumer
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub auto_delete: bool,
+    /// Whether declared queues are durable; without it, they are with --flag persistent
+    #[arg(long, value_name = "BOOL")]
+    pub durable: Option<bool>,
+    /// Leave the queue that was declared
+    #[arg(long)]
+    pub keep_queue: bool,
+    /// How long confirms and deliveries may take after the last publish
+    #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
+    pub drain_timeout: f64,
+    /// Threads the connections are dealt over
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: u16,
+}
+
+/// `loadgen ceiling`.
+#[derive(Debug, Clone, Args)]
+pub struct CeilingArgs {
+    /// The form of messages and of the run.
+    #[command(flatten)]
+    pub message: MessageArgs,
+    /// The most messages under way: a closed loop, with 1 a ping-pong
+    #[arg(short, long, value_name = "WINDOW", value_parser = clap::value_parser!(u32).range(1..))]
+    pub confirm: Option<u32>,
+    /// The CPU the relay is pinned to
+    #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
+    pub relay_cpus: Option<CpuList>,
+}
+
+/// A property of published messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Flag {
+    /// Delivery mode 2.
+    Persistent,
+    /// What cannot be routed comes back.
+    Mandatory,
+}
+
+/// Numbers of CPUs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CpuList(pub Vec<usize>);
+
+impl CpuList {
+    fn parse(text: &str) -> Result<Self, String> {
+        parse_cpus(text).map(Self)
+    }
+}
+
+impl MessageArgs {
+    /// Whether a flag is set.
+    #[must_use]
+    pub fn has(&self, flag: Flag) -> bool {
+        self.flag.contains(&flag)
+    }
+
+    /// The CPUs to pin to, none if it does not matter.
+    #[must_use]
+    pub fn cpus(&self) -> &[usize] {
+        self.cpus.as_ref().map_or(&[], |list| &list.0)
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        if self.size < STAMP {
+            return refuse(format!("--size is at least {STAMP}: the stamp is in the body"));
+        }
+        let positive = |value: f64| value > 0.0 && value.is_finite();
+        if self.rate.is_some_and(|rate| !positive(rate)) {
+            return refuse("--rate is above 0; leave it out to go as fast as possible".to_owned());
+        }
+        if self.time.is_some_and(|time| !positive(time)) {
+            return refuse("--time is above 0".to_owned());
+        }
+        if !(self.warmup >= 0.0 && self.warmup.is_finite()) {
+            return refuse("--warmup is not negative".to_owned());
+        }
+        if self.time.is_some_and(|time| time <= self.warmup) {
+            return refuse("--warmup is part of --time and must be shorter".to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn refuse(sentence: String) -> Result<(), Failure> {
+    Err(Failure::Settings(sentence))
+}
+
+impl RunArgs {
+    /// Refuses settings that cannot work together and fills in what depends on others.
+    ///
+    /// # Errors
+    /// A sentence that names the flag.
+    pub fn check(&mut self) -> Result<(), Failure> {
+        self.message.check()?;
+        if self.producers == 0 && self.consumers == 0 {
+            return refuse("neither --producers nor --consumers: nothing to do".to_owned());
+        }
+        if !self.autoack && self.qos > 0 && self.multi_ack_every > u32::from(self.qos) {
+            return refuse(format!(
+                "--multi-ack-every {} never happens with --qos {}: make it smaller",
+                self.multi_ack_every, self.qos
+            ));
+        }
+        if self.queue_pattern.as_ref().is_some_and(|pattern| !pattern.contains("%d")) {
+            return refuse("--queue-pattern has %d where the number goes".to_owned());
+        }
+        if self.queue_pattern_from > self.queue_pattern_to {
+            return refuse("--queue-pattern-from is not above --queue-pattern-to".to_owned());
+        }
+        if !(self.drain_timeout >= 0.0 && self.drain_timeout.is_finite()) {
+            return refuse("--drain-timeout is not negative".to_owned());
+        }
+        let bounded = self.pmessages.is_some() && self.producers > 0
+            || self.cmessages.is_some() && self.consumers > 0;
+        if self.message.time.is_none() && !bounded {
+            self.message.time = Some(DEFAULT_SECONDS + self.message.warmup);
+        }
+        Ok(())
+    }
+
+    /// The names of the queues, at least one.
+    #[must_use]
+    pub fn queues(&self) -> Vec<String> {
+        match &self.queue_pattern {
+            Some(pattern) => (self.queue_pattern_from..=self.queue_pattern_to)
+                .map(|number| pattern.replacen("%d", &number.to_string(), 1))
+                .collect(),
+            None => vec![self.message.queue_name()],
+        }
+    }
+}
+
+impl CeilingArgs {
+    /// Refuses settings that cannot work together and fills in what depends on others.
+    ///
+    /// # Errors
+    /// A sentence that names the flag.
+    pub fn check(&mut self) -> Result<(), Failure> {
+        self.message.check()?;
+        self.message.time.get_or_insert(DEFAULT_SECONDS + self.message.warmup);
+        Ok(())
+    }
+}
+
+impl MessageArgs {
+    /// The queue's name; the default has the same length in every run.
+    #[must_use]
+    pub fn queue_name(&self) -> String {
+        self.queue.clone().unwrap_or_else(|| format!("loadgen.{:08x}", std::process::id()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(arguments: &str) -> Result<RunArgs, String> {
+        let words = ["loadgen", "run"].into_iter().chain(arguments.split_whitespace());
+        let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+        let Command::Run(mut args) = cli.command else { panic!("run was asked for") };
+        args.check().map_err(|failure| failure.to_string())?;
+        Ok(*args)
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_those_of_perftest() {
+        let args =
+            run("--uri amqp://a:b@h:1/v -x 2 -y 3 -s 100 -c 10 -q 50 -A 25 -r 1000 -z 5 -u q \
+             -f persistent,mandatory -k key -e ex --cpus 0-1 --auto-delete true")
+            .unwrap();
+        assert_eq!((args.producers, args.consumers, args.message.size), (2, 3, 100));
+        assert!(args.message.has(Flag::Persistent) && args.message.has(Flag::Mandatory));
+        assert_eq!((args.message.cpus(), args.auto_delete), (&[0, 1][..], true));
+        assert_eq!(args.queues(), ["q"]);
+        let many = run("--queue-pattern q-%d --queue-pattern-to 3").unwrap();
+        assert_eq!(many.queues(), ["q-1", "q-2", "q-3"]);
+    }
+
+    #[test]
+    fn a_run_always_ends() {
+        assert_eq!(run("").unwrap().message.time, Some(10.0));
+        assert_eq!(run("-C 5").unwrap().message.time, None);
+        assert_eq!(run("-C 5 -x 0").unwrap().message.time, Some(10.0));
+    }
+
+    #[test]
+    fn wrong_settings_are_told_by_name() {
+        for (arguments, expected) in [
+            ("-s 15", "--size"),
+            ("-x 0 -y 0", "nothing to do"),
+            ("-q 10 -A 11", "--multi-ack-every 11"),
+            ("-r 0", "--rate"),
+            ("-z 1 --warmup 1", "--warmup"),
+            ("--queue-pattern q", "%d"),
+            ("-c 0", "--confirm"),
+            ("--uri http://x", "amqp://"),
+            ("-f durable", "persistent"),
+        ] {
+            let error = run(arguments).unwrap_err();
+            assert!(error.contains(expected), "{arguments}: {error}");
+        }
+    }
+}

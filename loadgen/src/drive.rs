@@ -1,0 +1,160 @@
+//! Leads the workers through a run: publish, drain, close.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::clock::{self, SECOND};
+use crate::failure::Failure;
+use crate::shared::{Phase, Shared, Sums};
+use crate::threads;
+use crate::worker::{GRACE, Outcome, Plan, Worker};
+
+/// If for so long nothing arrives, nothing more will (ns).
+const QUIET_MAX: u64 = 3 * SECOND;
+
+/// When a run has reached what it was for.
+#[derive(Debug, Clone, Copy)]
+pub struct Goal {
+    /// It is over once no consumer wants more.
+    pub consumers_have_limit: bool,
+    /// What is sent is to be received, up to the consumers' limits.
+    pub expect_all: bool,
+    /// How long confirms and deliveries may take after the last publish (ns).
+    pub drain_max: u64,
+    /// Confirms are counted.
+    pub confirms: bool,
+}
+
+/// Runs the workers on threads of their own, on the CPUs given in turn. Calls `before_close` when
+/// all is at rest and consumers still consume.
+///
+/// # Errors
+/// The first worker that fails, after the others have closed in order.
+pub fn drive(
+    workers: Vec<Worker>,
+    shared: &Arc<Shared>,
+    plan: Plan,
+    cpus: &[usize],
+    goal: Goal,
+    mut before_close: impl FnMut() -> Result<(), Failure>,
+) -> Result<Vec<Outcome>, Failure> {
+    let mut threads = Vec::new();
+    for (number, worker) in workers.into_iter().enumerate() {
+        let cpu = cpus.get(number % cpus.len().max(1)).copied();
+        threads.push(spawn(worker, number, cpu, Arc::clone(shared))?);
+    }
+    let mut lead = Lead { shared, plan, goal, last: Sums::default(), last_line: plan.start };
+    lead.publish();
+    shared.enter(Phase::Drain)?;
+    lead.drain();
+    let closing = before_close();
+    shared.enter(Phase::Close)?;
+    let mut outcomes = Vec::new();
+    for thread in threads {
+        let outcome = thread.join().map_err(|_| {
+            Failure::Settings("a worker thread panicked; this is a fault of loadgen".to_owned())
+        })?;
+        outcomes.push(outcome);
+    }
+    let outcomes = outcomes.into_iter().collect::<Result<_, _>>()?;
+    closing.map(|()| outcomes)
+}
+
+fn spawn(
+    worker: Worker,
+    number: usize,
+    cpu: Option<usize>,
+    shared: Arc<Shared>,
+) -> Result<JoinHandle<Result<Outcome, Failure>>, Failure> {
+    let body = move || {
+        if let Err(failure) = threads::prepare(cpu) {
+            shared.fail();
+            return Err(failure);
+        }
+        worker.run()
+    };
+    std::thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(body)
+        .map_err(Failure::io("cannot start a thread"))
+}
+
+struct Lead<'a> {
+    shared: &'a Shared,
+    plan: Plan,
+    goal: Goal,
+    last: Sums,
+    last_line: u64,
+}
+
+impl Lead<'_> {
+    /// Waits until nothing more is to be published.
+    fn publish(&mut self) {
+        let grace = if self.plan.producers > 0 { GRACE } else { 0 };
+        let stop = self.plan.stop.saturating_add(grace);
+        loop {
+            let (now, sums) = (clock::now(), self.shared.sums());
+            self.line(now, sums);
+            let published = self.plan.producers > 0 && sums.producing == 0;
+            let consumed = self.goal.consumers_have_limit && sums.consuming == 0;
+            if published || consumed || now >= stop || self.shared.has_failed() {
+                return;
+            }
+            park(now, stop.min(self.last_line + SECOND));
+        }
+    }
+
+    /// Waits until all that was sent is accounted for, or until it is of no use to wait longer.
+    fn drain(&mut self) {
+        let begin = clock::now();
+        let (mut seen, mut moved_at) = (self.shared.sums(), begin);
+        loop {
+            let (now, sums) = (clock::now(), self.shared.sums());
+            self.line(now, sums);
+            if sums != seen {
+                (seen, moved_at) = (sums, now);
+            }
+            let give_up = (begin + self.goal.drain_max).min(moved_at + QUIET_MAX);
+            if self.is_drained(sums) || now >= give_up || self.shared.has_failed() {
+                return;
+            }
+            park(now, give_up.min(self.last_line + SECOND));
+        }
+    }
+
+    fn is_drained(&self, sums: Sums) -> bool {
+        let arrived = sums.received + sums.returned + sums.nacked;
+        let enough = self.goal.consumers_have_limit && sums.consuming == 0;
+        self.shared.is_at_rest()
+            && sums.unconfirmed == 0
+            && (!self.goal.expect_all || enough || arrived >= sums.sent)
+    }
+
+    /// Prints what the last second brought, if a second is over.
+    fn line(&mut self, now: u64, sums: Sums) {
+        let Some(span) = now.checked_sub(self.last_line).filter(|&span| span >= SECOND) else {
+            return;
+        };
+        let rate = |now: u64, before: u64| {
+            (now.saturating_sub(before) as f64 * SECOND as f64 / span as f64).round() as u64
+        };
+        let confirmed = match self.goal.confirms {
+            true => format!(", confirmed {}/s", rate(sums.confirmed, self.last.confirmed)),
+            false => String::new(),
+        };
+        let warm_up = if now <= self.plan.measure_from { " (warm-up)" } else { "" };
+        eprintln!(
+            "{:6.1} s: sent {}/s, received {}/s{confirmed}{warm_up}",
+            (now - self.plan.start) as f64 / SECOND as f64,
+            rate(sums.sent, self.last.sent),
+            rate(sums.received, self.last.received),
+        );
+        (self.last, self.last_line) = (sums, now);
+    }
+}
+
+/// Waits until a worker has news, but not beyond `until`.
+fn park(now: u64, until: u64) {
+    std::thread::park_timeout(Duration::from_nanos(until.saturating_sub(now)));
+}

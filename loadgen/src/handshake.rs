@@ -1,0 +1,163 @@
+//! The opening of a connection as a pure machine: methods in, methods out (spec 2.2.4).
+//!
+//! ```text
+//!   server: start          tune                      open-ok
+//!   client:       start-ok      tune-ok + open              -> open
+//! ```
+
+use amqp::frame::write_method;
+use amqp::{Method, TableWriter, Value};
+
+use crate::failure::Failure;
+use crate::uri::Uri;
+
+/// The largest frame this client asks for.
+pub const FRAME_MAX: u32 = 131_072;
+
+/// What the broker agreed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuned {
+    /// The largest frame, all octets counted; never 0.
+    pub frame_max: u32,
+}
+
+/// A connection that is being opened.
+#[derive(Debug)]
+pub struct Handshake<'a> {
+    uri: &'a Uri,
+    frame_max: u32,
+}
+
+impl<'a> Handshake<'a> {
+    /// At the moment the protocol header has been sent.
+    #[must_use]
+    pub fn new(uri: &'a Uri) -> Self {
+        Self { uri, frame_max: FRAME_MAX }
+    }
+
+    /// Takes a method of the server and appends the answer. `Some` once the connection is open.
+    ///
+    /// # Errors
+    /// The broker refused or sent what does not belong here.
+    pub fn take(
+        &mut self,
+        method: &Method<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Tuned>, Failure> {
+        match *method {
+            Method::ConnectionStart { mechanisms, .. } => self.start_ok(mechanisms, out)?,
+            Method::ConnectionTune { channel_max, frame_max, .. } => {
+                self.tune_ok(channel_max, frame_max, out);
+            }
+            Method::ConnectionOpenOk { .. } => {
+                return Ok(Some(Tuned { frame_max: self.frame_max }));
+            }
+            Method::ConnectionClose { reply_code, reply_text, .. } => {
+                return Err(Failure::closed("connection", reply_code, reply_text));
+            }
+            ref other => {
+                let name = other.name();
+                return Err(Failure::Protocol(format!("{name} while the connection opens")));
+            }
+        }
+        Ok(None)
+    }
+
+    fn start_ok(&self, mechanisms: &[u8], out: &mut Vec<u8>) -> Result<(), Failure> {
+        if !mechanisms.split(|&octet| octet == b' ').any(|name| name == b"PLAIN") {
+            let offered = String::from_utf8_lossy(mechanisms);
+            return Err(Failure::Protocol(format!("it offers {offered}, PLAIN is needed")));
+        }
+        // The first makes a refused login a close with a text, the second announces alarms.
+        let capabilities = TableWriter::new()
+            .with("authentication_failure_close", Value::Bool(true))
+            .with("connection.blocked", Value::Bool(true))
+            .with("publisher_confirms", Value::Bool(true))
+            .with("basic.nack", Value::Bool(true))
+            .with("consumer_cancel_notify", Value::Bool(true));
+        let client_properties = TableWriter::new()
+            .with("product", Value::LongString(b"loadgen"))
+            .with("version", Value::LongString(env!("CARGO_PKG_VERSION").as_bytes()))
+            .with("capabilities", Value::Table(capabilities.table()));
+        let response = format!("\0{}\0{}", self.uri.user, self.uri.password);
+        let start_ok = Method::ConnectionStartOk {
+            client_properties: client_properties.table(),
+            mechanism: "PLAIN",
+            response: response.as_bytes(),
+            locale: "en_US",
+        };
+        write_method(out, 0, &start_ok);
+        Ok(())
+    }
+
+    fn tune_ok(&mut self, channel_max: u16, frame_max: u32, out: &mut Vec<u8>) {
+        if frame_max != 0 {
+            self.frame_max = frame_max.min(FRAME_MAX);
+        }
+        let frame_max = self.frame_max;
+        // No heartbeats: a thread that is busy measuring must not be cut off for it.
+        write_method(out, 0, &Method::ConnectionTuneOk { channel_max, frame_max, heartbeat: 0 });
+        let virtual_host = &self.uri.vhost;
+        let open = Method::ConnectionOpen { virtual_host, capabilities: "", insist: false };
+        write_method(out, 0, &open);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incoming::Incoming;
+    use amqp::{Frame, Table};
+
+    fn uri() -> Uri {
+        "amqp://me:secret@h/prod".parse().unwrap()
+    }
+
+    fn methods(octets: &[u8]) -> Vec<String> {
+        let mut incoming = Incoming::new(0x10000);
+        incoming.room()[..octets.len()].copy_from_slice(octets);
+        incoming.filled(octets.len());
+        let mut names = Vec::new();
+        while let Some(frame) = incoming.frame().unwrap() {
+            let Frame::Method { channel: 0, payload } = frame else { panic!("{frame:?}") };
+            names.push(format!("{:?}", Method::read(payload).unwrap()));
+        }
+        names
+    }
+
+    #[test]
+    fn opens_with_the_smaller_frame_max() {
+        let (uri, mut out) = (uri(), Vec::new());
+        let mut handshake = Handshake::new(&uri);
+        let start = Method::ConnectionStart {
+            version_major: 0,
+            version_minor: 9,
+            server_properties: Table::EMPTY,
+            mechanisms: b"AMQPLAIN PLAIN",
+            locales: b"en_US",
+        };
+        assert_eq!(handshake.take(&start, &mut out).unwrap(), None);
+        let tune = Method::ConnectionTune { channel_max: 2047, frame_max: 8192, heartbeat: 60 };
+        assert_eq!(handshake.take(&tune, &mut out).unwrap(), None);
+        let sent = methods(&out);
+        assert!(sent[0].contains("PLAIN"), "{sent:?}");
+        assert!(sent[1].contains("channel_max: 2047, frame_max: 8192, heartbeat: 0"), "{sent:?}");
+        assert!(sent[2].contains("\"prod\""), "{sent:?}");
+        let open_ok = Method::ConnectionOpenOk { known_hosts: "" };
+        let tuned = handshake.take(&open_ok, &mut out).unwrap();
+        assert_eq!(tuned, Some(Tuned { frame_max: 8192 }));
+    }
+
+    #[test]
+    fn a_refusal_keeps_code_and_text() {
+        let uri = uri();
+        let close = Method::ConnectionClose {
+            reply_code: 403,
+            reply_text: "ACCESS_REFUSED - no",
+            class_id: 0,
+            method_id: 0,
+        };
+        let refused = Handshake::new(&uri).take(&close, &mut Vec::new()).unwrap_err();
+        assert!(refused.to_string().contains("403 ACCESS_REFUSED - no"));
+    }
+}

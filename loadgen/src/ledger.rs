@@ -1,0 +1,81 @@
+//! What a thread's consumers received, when and how late.
+
+use crate::account::Account;
+use crate::delivery::Delivery;
+use crate::latency::Latency;
+
+/// Messages that count for the rates, and when the last one was.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Measured {
+    /// How many since the warm-up.
+    pub count: u64,
+    /// When the last one was (ns), 0 if there was none.
+    pub last: u64,
+}
+
+impl Measured {
+    /// `count` more at `now`.
+    #[inline]
+    pub fn add(&mut self, count: u64, now: u64) {
+        self.count += count;
+        self.last = self.last.max(now);
+    }
+
+    /// Adds what another thread measured.
+    pub fn merge(&mut self, other: Measured) {
+        self.count += other.count;
+        self.last = self.last.max(other.last);
+    }
+}
+
+/// The receipts of one thread.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Who got what.
+    pub account: Account,
+    /// From the intended time to the receipt.
+    pub latency: Latency,
+    /// The messages received after the warm-up.
+    pub measured: Measured,
+    measure_from: u64,
+    received: u64,
+}
+
+impl Ledger {
+    /// An empty ledger of a run of `producers` that began at `begin`; only messages that were to
+    /// be sent at `measure_from` or later count for latencies.
+    #[must_use]
+    pub fn new(producers: usize, begin: u64, measure_from: u64) -> Self {
+        Self {
+            account: Account::new(producers, begin),
+            latency: Latency::new(),
+            measured: Measured::default(),
+            measure_from,
+            received: 0,
+        }
+    }
+
+    /// How many different messages of the run came.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// A message came at `now` to the consumer that `order` belongs to.
+    #[inline]
+    pub fn delivered(&mut self, delivery: &Delivery, now: u64, order: &mut Vec<u64>) {
+        let new = self.account.take(delivery.stamp, delivery.redelivered, order);
+        if !new {
+            return;
+        }
+        self.received += 1;
+        if now >= self.measure_from {
+            self.measured.add(1, now);
+        }
+        if let Some(stamp) = delivery.stamp
+            && stamp.intended >= self.measure_from
+        {
+            self.latency.record(now.saturating_sub(stamp.intended));
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! What a run found, as a table or as one JSON object.
+
+use std::fmt::{self, Display, Formatter};
+
+use serde::Serialize;
+
+use crate::account::Account;
+use crate::cli::MessageArgs;
+use crate::clock::SECOND;
+use crate::latency::{Latency, Percentiles};
+use crate::ledger::Measured;
+use crate::worker::{Outcome, Plan};
+
+/// The outcomes of all workers together.
+#[derive(Debug)]
+pub struct Tally {
+    /// Who got what.
+    pub account: Account,
+    /// Messages of this run that are left in the queues.
+    pub left: u64,
+    plan: Plan,
+    latency: Latency,
+    confirm_latency: Latency,
+    received: Measured,
+    sent: Measured,
+    written: u64,
+    unsent: u64,
+    returned: u64,
+    confirmed: u64,
+    nacked: u64,
+    unconfirmed: u64,
+    unanswered: u64,
+    generator_cpu: u64,
+    /// CPU time of the relay's thread (ns), if there was a relay.
+    pub relay_cpu: Option<u64>,
+}
+
+impl Tally {
+    /// Adds the outcomes up.
+    #[must_use]
+    pub fn new(outcomes: Vec<Outcome>, plan: Plan) -> Self {
+        let mut tally = Self {
+            account: Account::default(),
+            left: 0,
+            plan,
+            latency: Latency::new(),
+            confirm_latency: Latency::new(),
+            received: Measured::default(),
+            sent: Measured::default(),
+            written: 0,
+            unsent: 0,
+            returned: 0,
+            confirmed: 0,
+            nacked: 0,
+            unconfirmed: 0,
+            unanswered: 0,
+            generator_cpu: 0,
+            relay_cpu: None,
+        };
+        for outcome in outcomes {
+            tally.add(outcome);
+        }
+        tally
+    }
+
+    fn add(&mut self, outcome: Outcome) {
+        self.account.add(outcome.account);
+        self.latency.add(outcome.latency);
+        self.confirm_latency.add(outcome.confirm_latency);
+        self.received.merge(outcome.received);
+        self.sent.merge(outcome.sent);
+        self.written += outcome.written;
+        self.unsent += outcome.unsent;
+        self.returned += outcome.returned;
+        self.confirmed += outcome.confirmed;
+        self.nacked += outcome.nacked;
+        self.unconfirmed += outcome.unconfirmed;
+        self.unanswered += outcome.unanswered;
+        self.generator_cpu += outcome.cpu;
+    }
+
+    /// Messages sent that are nowhere. A run without producers cannot know.
+    #[must_use]
+    pub fn missing(&self) -> u64 {
+        let found = self.account.received() + self.returned + self.nacked + self.left;
+        self.written.saturating_sub(found)
+    }
+}
+
+/// A figure of one direction, after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Flow {
+    /// How many messages.
+    pub messages: u64,
+    /// From the end of the warm-up to the last of them.
+    pub seconds: f64,
+    /// Messages a second.
+    pub rate: f64,
+    /// Megabytes (10^6 octets) of bodies a second.
+    pub megabytes: f64,
+}
+
+impl Flow {
+    fn new(measured: Measured, plan: Plan, size: usize) -> Self {
+        let seconds = measured.last.saturating_sub(plan.measure_from) as f64 / SECOND as f64;
+        let messages = measured.count;
+        let rate = if seconds > 0.0 { messages as f64 / seconds } else { 0.0 };
+        Self { messages, seconds, rate, megabytes: rate * size as f64 / 1e6 }
+    }
+}
+
+/// Where every message of the whole run, warm-up included, has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Books {
+    pub sent: u64,
+    pub received: u64,
+    pub returned: u64,
+    pub nacked: u64,
+    pub left_in_queue: u64,
+    pub missing: u64,
+    pub confirmed: u64,
+    pub unconfirmed: u64,
+    pub unsent: u64,
+    pub duplicates: u64,
+    pub redelivered: u64,
+    pub out_of_order: u64,
+    pub foreign: u64,
+}
+
+/// Nanoseconds of CPU for one message, sent or received; steadier than rates on a machine that
+/// others use as well.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Cpu {
+    /// Of all worker threads.
+    pub generator_ns_per_message: f64,
+    /// Of the relay, if there was one.
+    pub relay_ns_per_message: Option<f64>,
+}
+
+impl Cpu {
+    fn new(tally: &Tally) -> Self {
+        let messages = tally.written.max(tally.account.received()).max(1) as f64;
+        Self {
+            generator_ns_per_message: tally.generator_cpu as f64 / messages,
+            relay_ns_per_message: tally.relay_cpu.map(|cpu| cpu as f64 / messages),
+        }
+    }
+}
+
+impl Display for Cpu {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "CPU per message: generator {:.0} ns", self.generator_ns_per_message)?;
+        if let Some(relay) = self.relay_ns_per_message {
+            write!(f, ", relay {relay:.0} ns")?;
+        }
+        writeln!(f)
+    }
+}
+
+/// What a run found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// `run` or `ceiling`.
+    pub command: &'static str,
+    /// Octets of body.
+    pub size: usize,
+    /// Messages a second each producer was to send.
+    pub rate: Option<f64>,
+    /// Sent after the warm-up.
+    pub sent: Flow,
+    /// Received after the warm-up.
+    pub received: Flow,
+    /// From the time a message was due to its receipt, in microseconds.
+    pub latency_us: Option<Percentiles>,
+    /// From the time a message was due to its confirm, in microseconds.
+    pub confirm_latency_us: Option<Percentiles>,
+    /// Where every message has gone.
+    pub account: Books,
+    /// Whether every consumer got the messages of each producer in order.
+    pub order_kept: bool,
+    /// CPU time, over the whole run.
+    pub cpu: Cpu,
+    /// What else is to be known.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// Draws the tally up.
+    #[must_use]
+    pub fn new(command: &'static str, message: &MessageArgs, mut tally: Tally) -> Self {
+        let account = books(&tally);
+        Self {
+            command,
+            size: message.size,
+            rate: message.rate,
+            sent: Flow::new(tally.sent, tally.plan, message.size),
+            received: Flow::new(tally.received, tally.plan, message.size),
+            latency_us: tally.latency.percentiles(),
+            confirm_latency_us: tally.confirm_latency.percentiles(),
+            account,
+            order_kept: account.out_of_order == 0,
+            cpu: Cpu::new(&tally),
+            notes: notes(&tally),
+        }
+    }
+}
+
+fn books(tally: &Tally) -> Books {
+    Books {
+        sent: tally.written,
+        received: tally.account.received(),
+        returned: tally.returned,
+        nacked: tally.nacked,
+        left_in_queue: tally.left,
+        missing: tally.missing(),
+        confirmed: tally.confirmed,
+        unconfirmed: tally.unconfirmed,
+        unsent: tally.unsent,
+        duplicates: tally.account.duplicates,
+        redelivered: tally.account.redelivered,
+        out_of_order: tally.account.out_of_order,
+        foreign: tally.account.foreign,
+    }
+}
+
+fn notes(tally: &Tally) -> Vec<String> {
+    let mut notes = Vec::new();
+    if tally.unsent > 0 {
+        notes.push(format!(
+            "{} messages were due but could not be sent in time: the latencies lack them; lower \
+             --rate or widen --confirm",
+            tally.unsent
+        ));
+    }
+    if tally.unanswered > 0 {
+        notes.push(format!("{} connections were not closed in time", tally.unanswered));
+    }
+    notes
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n            messages      seconds   messages/s         MB/s")?;
+        for (name, flow) in [("sent", self.sent), ("received", self.received)] {
+            let Flow { messages, seconds, rate, megabytes } = flow;
+            writeln!(f, "{name:<8}{messages:>12}{seconds:>13.2}{rate:>13.0}{megabytes:>13.2}")?;
+        }
+        if self.latency_us.is_some() || self.confirm_latency_us.is_some() {
+            write!(f, "\n{:<12}", "µs")?;
+            for name in ["min", "p50", "p75", "p95", "p99", "p99.9", "p99.99", "max"] {
+                write!(f, "{name:>11}")?;
+            }
+            writeln!(f)?;
+        }
+        write_latency(f, "end to end", self.latency_us)?;
+        write_latency(f, "confirm", self.confirm_latency_us)?;
+        self.account.fmt(f)?;
+        self.cpu.fmt(f)?;
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        Ok(())
+    }
+}
+
+fn write_latency(f: &mut Formatter<'_>, name: &str, seen: Option<Percentiles>) -> fmt::Result {
+    let Some(seen) = seen else { return Ok(()) };
+    write!(f, "{name:<12}")?;
+    let Percentiles { min, p50, p75, p95, p99, p99_9, p99_99, max, .. } = seen;
+    for value in [min, p50, p75, p95, p99, p99_9, p99_99, max] {
+        write!(f, "{value:>11.1}")?;
+    }
+    writeln!(f)
+}
+
+impl Display for Books {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f)?;
+        let Books { sent, received, returned, nacked, left_in_queue, missing, .. } = self;
+        if *sent == 0 {
+            writeln!(f, "{received} received, {left_in_queue} left in queue")?;
+        } else {
+            writeln!(
+                f,
+                "{sent} sent = {received} received + {returned} returned + {nacked} nacked + \
+                 {left_in_queue} left in queue + {missing} missing"
+            )?;
+        }
+        if self.confirmed + self.unconfirmed > 0 {
+            writeln!(f, "{} confirmed, {} without a confirm", self.confirmed, self.unconfirmed)?;
+        }
+        let order = match self.out_of_order {
+            0 => "order of each producer kept".to_owned(),
+            late => format!("{late} messages out of order"),
+        };
+        writeln!(
+            f,
+            "{order}, {} duplicates, {} redelivered, {} not of this run",
+            self.duplicates, self.redelivered, self.foreign
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::Stamp;
+    use crate::clock::MILLISECOND;
+
+    fn plan() -> Plan {
+        let (start, measure_from, stop) = (0, SECOND, 3 * SECOND);
+        Plan { start, measure_from, stop, producers: 1, polite: true, spin: false }
+    }
+
+    fn tally() -> Tally {
+        let mut tally = Tally::new(Vec::new(), plan());
+        tally.account = Account::new(1, 0);
+        for sequence in [0, 2, 1] {
+            let stamp = Stamp { intended: 5, producer: 0, sequence };
+            tally.account.take(Some(stamp), false, &mut vec![if sequence == 1 { 3 } else { 0 }]);
+        }
+        (tally.written, tally.returned, tally.nacked, tally.left) = (10, 1, 1, 2);
+        tally.sent = Measured { count: 10, last: 3 * SECOND };
+        tally.latency.record(MILLISECOND);
+        tally
+    }
+
+    #[test]
+    fn every_message_is_accounted_for() {
+        let books = books(&tally());
+        assert_eq!((books.received, books.missing, books.out_of_order), (3, 3, 1));
+        let text = books.to_string();
+        let line = "10 sent = 3 received + 1 returned + 1 nacked + 2 left in queue + 3 missing";
+        assert!(text.contains(line), "{text}");
+    }
+
+    #[test]
+    fn rates_count_from_the_end_of_the_warm_up() {
+        let flow = Flow::new(Measured { count: 10, last: 3 * SECOND }, plan(), 100);
+        assert_eq!((flow.seconds, flow.rate, flow.megabytes), (2.0, 5.0, 0.0005));
+        assert_eq!(Flow::new(Measured::default(), plan(), 100).rate, 0.0);
+    }
+}

@@ -1,0 +1,207 @@
+//! `loadgen run`: set up, drive, account, tear down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use amqp::{Method, Table};
+
+use crate::cli::{Flag, MessageArgs, RunArgs};
+use crate::clock::{self, MILLISECOND, SECOND};
+use crate::confirms::Confirms;
+use crate::connection::Connection;
+use crate::consumer::{Acks, CONSUMER_TAG, Consumer};
+use crate::drive::{Goal, drive};
+use crate::failure::Failure;
+use crate::pace::Pace;
+use crate::producer::{Producer, Window};
+use crate::publishes::{Publishes, Shape};
+use crate::report::{Report, Tally};
+use crate::shared::Shared;
+use crate::topology::Topology;
+use crate::worker::{Plan, Role, Worker};
+
+/// Octets of publishes written at once.
+const WRITE: usize = 128 * 1024;
+/// How long the threads have to get to the start (ns).
+pub const RUN_UP: u64 = 20 * MILLISECOND;
+/// How long queues may take to show what they hold (ns), and how often they are asked.
+const COUNT_MAX: u64 = 3 * SECOND;
+const COUNT_EVERY: Duration = Duration::from_millis(50);
+
+/// Runs the load and reports on it; what was declared is deleted even if the run fails.
+///
+/// # Errors
+/// What ended the run early.
+pub fn run(args: &RunArgs) -> Result<Report, Failure> {
+    let mut topology = Topology::prepare(args)?;
+    let tally = measure(args, &mut topology);
+    let torn_down = topology.tear_down(!args.keep_queue);
+    let mut report = Report::new("run", &args.message, tally?);
+    if let Err(failure) = torn_down {
+        report.notes.push(format!("what was declared could not be deleted: {failure}"));
+    }
+    Ok(report)
+}
+
+fn measure(args: &RunArgs, topology: &mut Topology) -> Result<Tally, Failure> {
+    let begin = clock::now();
+    let queues = args.queues();
+    let queue_of = |index: u16| queues[usize::from(index) % queues.len()].as_str();
+    let consumers = (0..args.consumers)
+        .map(|index| consume(args, queue_of(index)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let producers =
+        (0..args.producers).map(|_| open_producer(args)).collect::<Result<Vec<_>, _>>()?;
+
+    let plan = plan(&args.message, start(args, begin), usize::from(args.producers), true);
+    let threads = usize::from(args.threads);
+    let shared = Arc::new(Shared::new(threads)?);
+    let mut workers = (0..threads)
+        .map(|number| Worker::new(number, plan, Arc::clone(&shared)))
+        .collect::<Result<Vec<_>, _>>()?;
+    for (index, connection) in (0..).zip(producers) {
+        let producer = producer(args, index, queue_of(index), connection.frame_max, plan);
+        workers[usize::from(index) % threads].add(connection, Role::Producer(producer))?;
+    }
+    // From the other end, so that with two threads a pair is not on one.
+    for (index, connection) in consumers.into_iter().enumerate() {
+        let role = Role::Consumer(Box::new(consumer(args)));
+        workers[threads - 1 - index % threads].add(connection, role)?;
+    }
+
+    let mut left_with_consumers = None;
+    let cpus = args.message.cpus();
+    let outcomes = drive(workers, &shared, plan, cpus, goal(args), || {
+        if args.auto_delete {
+            left_with_consumers = Some(topology.left(0)?);
+        }
+        Ok(())
+    })?;
+    let mut tally = Tally::new(outcomes, plan);
+    match left_with_consumers {
+        Some(left) => tally.left = left,
+        None => count_left(&mut tally, topology, args.producers > 0)?,
+    }
+    Ok(tally)
+}
+
+/// Counts what is left in the queues. A queue learns a moment later that a consumer is gone, so it
+/// is asked again while something is missing.
+fn count_left(tally: &mut Tally, topology: &mut Topology, published: bool) -> Result<(), Failure> {
+    let give_up = clock::now() + COUNT_MAX;
+    loop {
+        // Without producers all that is there counts, whoever sent it.
+        let foreign = if published { tally.account.foreign } else { u64::MAX };
+        tally.left = topology.left(foreign)?;
+        if tally.missing() == 0 || clock::now() >= give_up {
+            return Ok(());
+        }
+        // A queue's count can only be asked for, not awaited.
+        std::thread::sleep(COUNT_EVERY);
+    }
+}
+
+/// When a run begins: in a moment, or, if nothing is published, when consumers began to receive
+/// what was there.
+fn start(args: &RunArgs, consuming_since: u64) -> u64 {
+    if args.producers == 0 { consuming_since } else { clock::now() + RUN_UP }
+}
+
+/// When what happens in a run that begins at `start` (ns).
+#[must_use]
+pub fn plan(message: &MessageArgs, start: u64, producers: usize, polite: bool) -> Plan {
+    let after = |seconds: f64| start.saturating_add(clock::from_seconds(seconds));
+    Plan {
+        start,
+        measure_from: after(message.warmup),
+        stop: message.time.map_or(u64::MAX, after),
+        producers,
+        polite,
+        spin: message.spin,
+    }
+}
+
+fn goal(args: &RunArgs) -> Goal {
+    let consumers_have_limit = args.cmessages.is_some() && args.consumers > 0;
+    Goal {
+        consumers_have_limit,
+        expect_all: args.producers > 0 && args.consumers > 0,
+        drain_max: clock::from_seconds(args.drain_timeout),
+        confirms: args.confirm.is_some(),
+    }
+}
+
+fn consume(args: &RunArgs, queue: &str) -> Result<Connection, Failure> {
+    let mut connection = Connection::open(&args.uri)?;
+    if args.qos > 0 {
+        let qos = Method::BasicQos { prefetch_size: 0, prefetch_count: args.qos, global: false };
+        connection.call(&qos, "to basic.qos", |method| {
+            matches!(method, Method::BasicQosOk {}).then_some(())
+        })?;
+    }
+    let consume = Method::BasicConsume {
+        ticket: 0,
+        queue,
+        consumer_tag: CONSUMER_TAG,
+        no_local: false,
+        no_ack: args.autoack,
+        exclusive: false,
+        nowait: false,
+        arguments: Table::EMPTY,
+    };
+    connection.call(&consume, "to basic.consume", |method| {
+        matches!(method, Method::BasicConsumeOk { .. }).then_some(())
+    })?;
+    Ok(connection)
+}
+
+fn open_producer(args: &RunArgs) -> Result<Connection, Failure> {
+    let mut connection = Connection::open(&args.uri)?;
+    if args.confirm.is_some() {
+        connection.call(
+            &Method::ConfirmSelect { nowait: false },
+            "to confirm.select",
+            |method| matches!(method, Method::ConfirmSelectOk {}).then_some(()),
+        )?;
+    }
+    Ok(connection)
+}
+
+fn consumer(args: &RunArgs) -> Consumer {
+    let acks = if args.autoack { Acks::Automatic } else { Acks::Every(args.multi_ack_every) };
+    Consumer::new(acks, args.cmessages)
+}
+
+fn producer(args: &RunArgs, index: u16, queue: &str, frame_max: u32, plan: Plan) -> Box<Producer> {
+    let window = match args.confirm {
+        Some(window) => Window::Confirms(Confirms::new(u64::from(window))),
+        None => Window::Open,
+    };
+    let messages = args.confirm.map_or(u64::MAX, u64::from);
+    let publishes = publishes(&args.message, queue, frame_max, messages);
+    // Schedules are staggered: producers of one rate take turns within an interval.
+    let interval = args.message.rate.map_or(0.0, |rate| SECOND as f64 / rate);
+    let share = f64::from(index) / f64::from(args.producers.max(1));
+    let pace = Pace::new(plan.start + (interval * share) as u64, plan.stop, args.message.rate);
+    Box::new(Producer::new(index, publishes, pace, args.pmessages, window))
+}
+
+/// The publishes of one producer, at most `messages` at once.
+#[must_use]
+pub fn publishes(message: &MessageArgs, queue: &str, frame_max: u32, messages: u64) -> Publishes {
+    // What is due in 10 ms; many slow producers must not hold a large buffer each.
+    let due = message.rate.map_or(u64::MAX, |rate| (rate / 100.0) as u64 + 16);
+    Publishes::new(&shape(message, queue), frame_max, WRITE, messages.min(due))
+}
+
+/// What the messages of a run to `queue` look like.
+#[must_use]
+pub fn shape(message: &MessageArgs, queue: &str) -> Shape {
+    Shape {
+        exchange: message.exchange.clone(),
+        routing_key: message.routing_key.clone().unwrap_or_else(|| queue.to_owned()),
+        size: message.size,
+        persistent: message.has(Flag::Persistent),
+        mandatory: message.has(Flag::Mandatory),
+    }
+}

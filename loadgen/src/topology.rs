@@ -1,0 +1,223 @@
+//! The queues and the exchange of a run: used as they are, or declared and deleted at the end.
+
+use amqp::{Method, Table, TableWriter, Value};
+
+use crate::cli::{Flag, RunArgs};
+use crate::connection::Connection;
+use crate::failure::Failure;
+
+/// A queue of the run.
+#[derive(Debug)]
+struct Queue {
+    name: String,
+    created: bool,
+    /// Messages that were there before.
+    before: u64,
+}
+
+/// What a run publishes to and consumes from, and the connection that looks after it.
+#[derive(Debug)]
+pub struct Topology {
+    control: Connection,
+    queues: Vec<Queue>,
+    /// The exchange that this run has created.
+    exchange: Option<String>,
+}
+
+impl Topology {
+    /// Sees to it that the queues and the exchange exist and are bound.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub fn prepare(args: &RunArgs) -> Result<Self, Failure> {
+        let control = Connection::open(&args.uri)?;
+        let mut topology = Self { control, queues: Vec::new(), exchange: None };
+        for name in args.queues() {
+            topology.queue(name, args)?;
+        }
+        if !args.message.exchange.is_empty() {
+            topology.exchange(&args.message.exchange)?;
+            topology.bind(args)?;
+        }
+        Ok(topology)
+    }
+
+    fn queue(&mut self, name: String, args: &RunArgs) -> Result<(), Failure> {
+        if let Some(before) = self.ready(&name)? {
+            eprintln!("queue {name} exists with {before} messages: used as it is, not deleted");
+            self.queues.push(Queue { name, created: false, before });
+            return Ok(());
+        }
+        let durable = args.durable.unwrap_or_else(|| args.message.has(Flag::Persistent));
+        let arguments = arguments(&args.queue_args)?;
+        let declare = Method::QueueDeclare {
+            ticket: 0,
+            queue: &name,
+            passive: false,
+            durable,
+            exclusive: false,
+            auto_delete: args.auto_delete,
+            nowait: false,
+            arguments: arguments.table(),
+        };
+        self.declare(&declare)?;
+        self.queues.push(Queue { name, created: true, before: 0 });
+        Ok(())
+    }
+
+    fn declare(&mut self, declare: &Method<'_>) -> Result<u64, Failure> {
+        self.control.call(declare, "to queue.declare", |method| match *method {
+            Method::QueueDeclareOk { message_count, .. } => Some(u64::from(message_count)),
+            _ => None,
+        })
+    }
+
+    /// How many messages wait in a queue; `None` if there is no such queue.
+    fn ready(&mut self, queue: &str) -> Result<Option<u64>, Failure> {
+        let passive = Method::QueueDeclare {
+            ticket: 0,
+            queue,
+            passive: true,
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            nowait: false,
+            arguments: Table::EMPTY,
+        };
+        let ready = self.declare(&passive).map(Some);
+        self.or_not_found(ready)
+    }
+
+    /// A 404 is an answer: nothing. The channel that it closed is opened again.
+    fn or_not_found<T>(
+        &mut self,
+        answer: Result<Option<T>, Failure>,
+    ) -> Result<Option<T>, Failure> {
+        if let Err(Failure::Closed { what: "channel", code: 404, .. }) = answer {
+            self.control.open_channel()?;
+            return Ok(None);
+        }
+        answer
+    }
+
+    fn exchange(&mut self, exchange: &str) -> Result<(), Failure> {
+        let declare = |passive| Method::ExchangeDeclare {
+            ticket: 0,
+            exchange,
+            kind: "direct",
+            passive,
+            durable: false,
+            auto_delete: false,
+            internal: false,
+            nowait: false,
+            arguments: Table::EMPTY,
+        };
+        let done =
+            |method: &Method<'_>| matches!(method, Method::ExchangeDeclareOk {}).then_some(());
+        let there = self.control.call(&declare(true), "to exchange.declare", done).map(Some);
+        if self.or_not_found(there)?.is_none() {
+            self.control.call(&declare(false), "to exchange.declare", done)?;
+            self.exchange = Some(exchange.to_owned());
+        }
+        Ok(())
+    }
+
+    fn bind(&mut self, args: &RunArgs) -> Result<(), Failure> {
+        for queue in &self.queues {
+            let bind = Method::QueueBind {
+                ticket: 0,
+                queue: &queue.name,
+                exchange: &args.message.exchange,
+                routing_key: args.message.routing_key.as_deref().unwrap_or(&queue.name),
+                nowait: false,
+                arguments: Table::EMPTY,
+            };
+            self.control.call(&bind, "to queue.bind", |method| {
+                matches!(method, Method::QueueBindOk {}).then_some(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// How many messages of this run wait in the queues, if `foreign` of those that were there
+    /// before have been taken out. A queue that is gone holds none.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub fn left(&mut self, foreign: u64) -> Result<u64, Failure> {
+        let names: Vec<String> = self.queues.iter().map(|queue| queue.name.clone()).collect();
+        let mut now = 0;
+        for name in names {
+            now += self.ready(&name)?.unwrap_or(0);
+        }
+        let before: u64 = self.queues.iter().map(|queue| queue.before).sum();
+        Ok(now.saturating_sub(before.saturating_sub(foreign)))
+    }
+
+    /// Deletes what this run has created (queues only if `queues`) and closes.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub fn tear_down(mut self, queues: bool) -> Result<(), Failure> {
+        for queue in std::mem::take(&mut self.queues) {
+            if queue.created && queues {
+                self.delete_queue(&queue.name)?;
+            }
+        }
+        if let Some(exchange) = self.exchange.take() {
+            let delete = Method::ExchangeDelete {
+                ticket: 0,
+                exchange: &exchange,
+                if_unused: false,
+                nowait: false,
+            };
+            self.control.call(&delete, "to exchange.delete", |method| {
+                matches!(method, Method::ExchangeDeleteOk {}).then_some(())
+            })?;
+        }
+        self.control.close()
+    }
+
+    fn delete_queue(&mut self, queue: &str) -> Result<(), Failure> {
+        let delete = Method::QueueDelete {
+            ticket: 0,
+            queue,
+            if_unused: false,
+            if_empty: false,
+            nowait: false,
+        };
+        let deleted = self.control.call(&delete, "to queue.delete", |method| {
+            matches!(method, Method::QueueDeleteOk { .. }).then_some(())
+        });
+        // An auto-delete queue may have gone with its last consumer.
+        self.or_not_found(deleted.map(Some)).map(|_| ())
+    }
+}
+
+fn arguments(pairs: &[String]) -> Result<TableWriter, Failure> {
+    let mut table = TableWriter::new();
+    for pair in pairs {
+        let (key, value) = pair.split_once('=').ok_or_else(|| {
+            Failure::Settings(format!("--queue-args takes key=value, not {pair:?}"))
+        })?;
+        table = match value.parse() {
+            Ok(number) => table.with(key, Value::Long(number)),
+            Err(_) => table.with(key, Value::LongString(value.as_bytes())),
+        };
+    }
+    Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_numbers_or_strings() {
+        let pairs = ["x-queue-type=quorum".to_owned(), "x-max-length=5".to_owned()];
+        let table = arguments(&pairs).unwrap();
+        assert_eq!(table.table().get("x-queue-type"), Some(Value::LongString(b"quorum")));
+        assert_eq!(table.table().get("x-max-length"), Some(Value::Long(5)));
+        assert!(arguments(&["x".to_owned()]).is_err());
+    }
+}

@@ -1,0 +1,42 @@
+//! `loadgen ceiling` carries every message and measures it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::process::Command;
+
+use serde_json::Value;
+
+fn ceiling(arguments: &str) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["ceiling", "--json"])
+        .args(arguments.split_whitespace())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn nothing_is_lost_at_full_speed() {
+    for size in ["16", "100", "70000", "300000"] {
+        let report = ceiling(&format!("-z 0.3 -s {size}"));
+        let account = &report["account"];
+        assert!(account["sent"].as_u64().unwrap() > 100, "{report}");
+        assert_eq!(account["sent"], account["received"], "{report}");
+        assert_eq!((&account["missing"], &report["order_kept"]), (&0.into(), &true.into()));
+    }
+}
+
+#[test]
+fn keeps_a_rate_and_measures_latency() {
+    let report = ceiling("-z 0.5 -r 1000");
+    assert_eq!(report["account"]["sent"], 500, "{report}");
+    assert_eq!(report["latency_us"]["count"], 500);
+}
+
+#[test]
+fn a_window_of_one_is_a_ping_pong() {
+    let report = ceiling("-z 0.3 -c 1");
+    assert!(report["account"]["sent"].as_u64().unwrap() > 10, "{report}");
+    assert_eq!(report["account"]["sent"], report["account"]["received"]);
+}

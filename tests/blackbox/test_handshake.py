@@ -1,0 +1,213 @@
+"""From the protocol header to connection.open-ok, heartbeats, and what is refused on the way."""
+
+import socket
+import time
+
+import pika
+import pytest
+from pika import frame, spec
+
+from support import Inbox, expect, publish
+from wire import HEADER
+
+CAPABILITIES = {
+    "publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify",
+    "connection.blocked", "consumer_priorities", "authentication_failure_close",
+    "per_consumer_qos", "direct_reply_to"}
+LOGIN_REFUSED = (
+    "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. "
+    "For details see the broker logfile.")
+
+
+def test_start(broker, raw):
+    start = raw().started()
+    assert (start.version_major, start.version_minor) == (0, 9)
+    assert {b"PLAIN", b"AMQPLAIN"} <= set(start.mechanisms.split())
+    assert start.locales == b"en_US"
+    product = expect(
+        broker, why="every server names its own product", ringtail="Ringtail", rabbitmq="RabbitMQ")
+    assert start.server_properties["product"] == product
+    offered = start.server_properties["capabilities"]
+    assert {key for key, value in offered.items() if value is True} == set(offered)
+    missing = expect(
+        broker, why="Ringtail must not offer what it has not built yet",
+        ringtail={"consumer_priorities", "direct_reply_to", "connection.blocked"}, rabbitmq=set())
+    assert set(offered) >= CAPABILITIES - missing
+
+
+def test_tune(raw):
+    tune = raw().tuned()
+    assert (tune.channel_max, tune.frame_max, tune.heartbeat) == (2047, 131072, 60)
+
+
+@pytest.mark.parametrize("header", [
+    b"AMQP\x00\x00\x09\x02", b"AMQP\x01\x01\x00\x0a", b"AMQP\x00\x00\x0a\x00", b"HELO there",
+    b"GET / HTTP/1.1\r\n\r\n"])
+def test_a_wrong_protocol_header(raw, header):
+    client = raw()
+    client.write(header)
+    answer = b""
+    try:
+        while octets := client.socket.recv(100):
+            answer += octets
+    except ConnectionResetError:
+        pass
+    assert answer == HEADER
+
+
+def test_the_older_header_of_0_9_1(raw):
+    client = raw()
+    client.write(b"AMQP\x01\x01\x00\x09")
+    client.expect(spec.Connection.Start, 0)
+
+
+def test_a_header_in_pieces(raw):
+    client = raw()
+    client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for octet in HEADER:
+        client.write(bytes([octet]))
+    client.expect(spec.Connection.Start, 0)
+
+
+@pytest.mark.parametrize(("user", "password"), [("guest", "wrong"), ("nobody", "guest")])
+def test_a_refused_login(raw, user, password):
+    client = raw()
+    client.started(user, password)
+    client.refused(403, LOGIN_REFUSED)
+
+
+def test_a_refused_login_is_silent_without_the_capability(raw):
+    client = raw(capabilities={})
+    client.started("guest", "wrong")
+    assert 2 < client.seconds_until_closed() < 8
+
+
+def test_a_refused_login_as_pika_sees_it(connect):
+    with pytest.raises(pika.exceptions.ProbableAuthenticationError, match="403"):
+        connect(credentials=pika.PlainCredentials("guest", "wrong"))
+
+
+def test_amqplain(raw):
+    client = raw()
+    login = b"\x05LOGINS\x00\x00\x00\x05guest\x08PASSWORDS\x00\x00\x00\x05guest"
+    client.started(mechanism="AMQPLAIN", response=login.decode("latin-1"))
+    client.expect(spec.Connection.Tune, 0)
+
+
+def refused_before_open(broker, client, code, text):
+    """The refusal of a handshake, for which 3.10 has no words."""
+    if expect(
+            broker, why="3.10 writes the reason to its log, waits 3 s and drops the socket; "
+            "Ringtail tells the client",
+            ringtail=True, rabbitmq=False):
+        client.refused(code, text)
+    else:
+        assert client.until_closed() == []
+
+
+def test_an_unknown_mechanism(broker, raw):
+    client = raw()
+    client.started(mechanism="MAGIC")
+    refused_before_open(
+        broker, client, 503, "COMMAND_INVALID - unknown authentication mechanism 'MAGIC'")
+
+
+def test_a_missing_vhost(raw):
+    client = raw()
+    client.tuned()
+    client.send(0, spec.Connection.Open("nosuch"))
+    client.refused(530, "NOT_ALLOWED - vhost nosuch not found")
+
+
+HIGH = "{} is higher than the maximum allowed value ({})"
+LOW = "{} is lower than the minimum allowed value ({})"
+REFUSALS = [
+    ({"frame_max": 0}, HIGH.format("frame_max = 0 (no limit)", 131072)),
+    ({"frame_max": 131073}, HIGH.format("frame_max = 131073", 131072)),
+    ({"frame_max": 4095}, LOW.format("frame_max = 4095", 8192)),
+    ({"channel_max": 0}, HIGH.format("channel_max = 0 (no limit)", 2047)),
+    ({"channel_max": 2048}, HIGH.format("channel_max = 2048", 2047)),
+]
+
+
+@pytest.mark.parametrize(("tune", "explanation"), REFUSALS, ids=lambda value: str(value)[:20])
+def test_refused_tuning(broker, raw, tune, explanation):
+    client = raw()
+    client.tuned(**tune)
+    refused_before_open(broker, client, 530, f"NOT_ALLOWED - negotiated {explanation}")
+
+
+@pytest.mark.parametrize("tune", [
+    {"frame_max": 8192}, {"channel_max": 1}, {"heartbeat": 0}, {"heartbeat": 600}], ids=str)
+def test_accepted_tuning(raw, tune):
+    raw().opened(**tune)
+
+
+def test_everything_in_one_write(raw):
+    client = raw()
+    start_ok = spec.Connection.StartOk({}, "PLAIN", "\0guest\0guest", "en_US")
+    client.write(HEADER)
+    client.expect(spec.Connection.Start)
+    client.send(0, start_ok, spec.Connection.TuneOk(10, 8192, 0), spec.Connection.Open("/"))
+    client.send(1, spec.Channel.Open())
+    client.expect(spec.Connection.Tune)
+    client.expect(spec.Connection.OpenOk)
+    client.expect(spec.Channel.OpenOk, 1)
+
+
+def test_a_close_is_answered(raw):
+    client = raw().opened(channels=3)
+    client.call(0, spec.Connection.Close(200, "bye", 0, 0), spec.Connection.CloseOk)
+    # The client ends the socket; nothing else may come before it does.
+    client.socket.shutdown(socket.SHUT_WR)
+    assert client.until_closed() == []
+
+
+def test_an_unfinished_handshake_is_dropped(raw):
+    silent, started = raw(seconds=20), raw(seconds=20)
+    started.write(HEADER)
+    started.expect(spec.Connection.Start, 0)
+    began = time.monotonic()
+    for client in (silent, started):
+        client.until_closed()
+        assert 7 < time.monotonic() - began < 15
+
+
+def test_an_idle_client_with_heartbeats_is_kept(connect, name):
+    connection = connect(heartbeat=1)
+    channel, queue = connection.channel(), name()
+    channel.queue_declare(queue, exclusive=True)
+    inbox = Inbox(channel, queue)
+    connection.sleep(4)
+    publish(channel, queue, b"still here")
+    inbox.exactly(1)
+
+
+def test_a_silent_client_is_dropped(raw):
+    client = raw().opened(heartbeat=1)
+    assert 1.5 < client.seconds_until_closed() < 4
+
+
+def test_the_broker_sends_heartbeats(raw):
+    client = raw().opened(heartbeat=1)
+    began = time.monotonic()
+    for _ in range(3):
+        assert isinstance(client.read(), frame.Heartbeat)
+        client.write(frame.Heartbeat().marshal())
+    assert time.monotonic() - began < 4
+
+
+def test_other_traffic_counts_as_a_heartbeat(raw):
+    client = raw().opened(heartbeat=1)
+    began = time.monotonic()
+    while time.monotonic() - began < 3.5:
+        assert isinstance(client.read(), frame.Heartbeat)
+        client.call(1, spec.Basic.Qos(prefetch_count=1), spec.Basic.QosOk)
+
+
+def test_without_heartbeats_none_are_sent_and_none_expected(raw):
+    client = raw().opened(heartbeat=0)
+    client.socket.settimeout(3)
+    with pytest.raises(TimeoutError):
+        client.read()
+    client.call(1, spec.Basic.Qos(prefetch_count=1), spec.Basic.QosOk)

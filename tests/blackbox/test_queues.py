@@ -1,0 +1,232 @@
+"""Queues: declaring, names, exclusiveness, counts, deletion, and what is refused."""
+
+import re
+
+import pytest
+from pika import spec
+
+from support import (
+    Inbox, closes_channel, consumers, count, drain, eventually, exists, publish)
+
+LOCKED = (
+    "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '{}' in vhost '/'. It could "
+    "be originally declared on another connection or the exclusive property value does not match "
+    "that of the original declaration.")
+
+
+def test_a_redeclared_durability_is_refused(channel, name):
+    queue = name()
+    channel.queue_declare(queue, durable=True)
+    refused = channel.connection.channel()
+    closes_channel(
+        refused, lambda: refused.queue_declare(queue, durable=False), 406,
+        f"PRECONDITION_FAILED - inequivalent arg 'durable' for queue '{queue}' in vhost '/': "
+        "received 'false' but current is 'true'")
+    channel.queue_delete(queue)
+
+
+@pytest.mark.parametrize(("changed", "explanation"), [
+    ({"durable": True}, "'durable' {of}: received 'true' but current is 'false'"),
+    ({"auto_delete": True}, "'auto_delete' {of}: received 'true' but current is 'false'"),
+    ({"arguments": {"x-max-length": 10}},
+     "'x-max-length' {of}: received the value '10' of type 'signedint' but current is none"),
+])
+def test_redeclaring_another_is_refused(channel, shared, changed, explanation):
+    explanation = explanation.format(of=f"for queue '{shared}' in vhost '/'")
+    refused = channel.connection.channel()
+    closes_channel(
+        refused, lambda: refused.queue_declare(shared, **changed),
+        406, f"PRECONDITION_FAILED - inequivalent arg {explanation}")
+
+
+def test_redeclaring_the_same_tells_the_counts(channel, shared):
+    publish(channel, shared, b"1", b"2", b"3")
+    Inbox(channel, shared, auto_ack=False)
+    channel.basic_qos(prefetch_count=1)
+    answer = channel.queue_declare(shared, arguments={"unknown": "ignored"}).method
+    assert (answer.queue, answer.consumer_count) == (shared, 1)
+    assert answer.message_count == 0
+
+
+def test_declare_ok_counts_ready_messages_only(channel, shared):
+    publish(channel, shared, b"1", b"2", b"3")
+    channel.basic_get(shared)
+    assert count(channel, shared) == 2
+    assert consumers(channel, shared) == 0
+
+
+def test_passive_declare_of_a_missing_queue(channel, name):
+    missing = name()
+    closes_channel(
+        channel, lambda: channel.queue_declare(missing, passive=True),
+        404, f"NOT_FOUND - no queue '{missing}' in vhost '/'")
+
+
+def test_reserved_names(channel, name):
+    reserved = "amq." + name()
+    closes_channel(
+        channel, lambda: channel.queue_declare(reserved), 403,
+        f"ACCESS_REFUSED - queue name '{reserved}' contains reserved prefix 'amq.*'")
+
+
+def test_server_named_queues(channel):
+    names = [channel.queue_declare("", exclusive=True).method.queue for _ in range(20)]
+    assert len(set(names)) == len(names)
+    for each in names:
+        assert re.fullmatch(r"amq\.gen-[A-Za-z0-9_-]{22}", each), each
+
+
+def test_an_empty_name_means_the_last_declared_queue(channel, exchange):
+    logs = exchange("fanout")
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    channel.queue_bind("", logs)
+    publish(channel, "", b"1", b"2", exchange=logs)
+    assert channel.basic_get("")[2] == b"1"
+    assert channel.queue_declare(queue, passive=True).method.message_count == 1
+    assert channel.queue_purge("").method.message_count == 1
+    inbox = Inbox(channel, "")
+    publish(channel, queue, b"3")
+    inbox.exactly(1)
+    assert channel.queue_delete("").method.message_count == 0
+
+
+@pytest.mark.parametrize("action", [
+    lambda channel: channel.queue_purge(""),
+    lambda channel: channel.queue_bind("", "amq.direct", "key"),
+    lambda channel: channel.basic_get(""),
+    lambda channel: channel.basic_consume("", lambda *_: None),
+    lambda channel: channel.queue_delete(""),
+], ids=["purge", "bind", "get", "consume", "delete"])
+def test_an_empty_name_before_any_declaration(channel, action):
+    closes_channel(
+        channel, lambda: action(channel), 404, "NOT_FOUND - no previously declared queue")
+
+
+@pytest.mark.parametrize("action", [
+    lambda channel, queue: channel.queue_declare(queue, exclusive=True),
+    lambda channel, queue: channel.queue_declare(queue),
+    lambda channel, queue: channel.queue_declare(queue, passive=True),
+    lambda channel, queue: channel.basic_consume(queue, lambda *_: None),
+    lambda channel, queue: channel.basic_get(queue),
+    lambda channel, queue: channel.queue_purge(queue),
+    lambda channel, queue: channel.queue_delete(queue),
+    lambda channel, queue: channel.queue_bind(queue, "amq.direct", "key"),
+], ids=["exclusive", "declare", "passive", "consume", "get", "purge", "delete", "bind"])
+def test_an_exclusive_queue_is_locked_to_others(connect, queue, action):
+    other = connect().channel()
+    closes_channel(other, lambda: action(other, queue), 405, LOCKED.format(queue))
+
+
+def test_an_exclusive_queue_takes_messages_from_all(connect, channel, queue):
+    publish(connect().channel(), queue, b"from another")
+    assert drain(channel, queue) == [b"from another"]
+
+
+def test_an_auto_delete_queue_goes_with_its_last_consumer(connect, connection, channel, name):
+    queue = name()
+    channel.queue_declare(queue, auto_delete=True)
+    assert exists(connection, queue)
+    first, second = Inbox(channel, queue), Inbox(connect().channel(), queue)
+    channel.basic_cancel(first.tag)
+    assert exists(connection, queue)
+    second.channel.connection.close()
+    eventually(lambda: not exists(connection, queue))
+
+
+def test_an_auto_delete_queue_goes_with_its_consumers_channel(connection, channel, name):
+    queue = name()
+    channel.queue_declare(queue, auto_delete=True)
+    consuming = connection.channel()
+    Inbox(consuming, queue)
+    consuming.close()
+    eventually(lambda: not exists(connection, queue))
+
+
+def test_an_auto_delete_queue_without_consumers_stays(channel, connection, name):
+    queue = name()
+    channel.queue_declare(queue, auto_delete=True)
+    publish(channel, queue, b"1")
+    assert channel.basic_get(queue, auto_ack=True)[2] == b"1"
+    assert exists(connection, queue)
+    channel.queue_delete(queue)
+
+
+def test_purge_counts_only_ready(channel, queue):
+    publish(channel, queue, b"1", b"2", b"3")
+    held, _, _ = channel.basic_get(queue)
+    assert channel.queue_purge(queue).method.message_count == 2
+    assert channel.queue_purge(queue).method.message_count == 0
+    channel.basic_nack(held.delivery_tag)
+    assert drain(channel, queue) == [b"1"]
+
+
+def test_delete_counts_and_ends_it(channel, connection, shared):
+    publish(channel, shared, b"1", b"2")
+    assert channel.queue_delete(shared).method.message_count == 2
+    assert not exists(connection, shared)
+    assert channel.queue_delete(shared).method.message_count == 0
+
+
+def test_delete_if_unused(channel, shared):
+    Inbox(channel, shared)
+    refused = channel.connection.channel()
+    closes_channel(
+        refused, lambda: refused.queue_delete(shared, if_unused=True), 406,
+        f"PRECONDITION_FAILED - queue '{shared}' in vhost '/' in use")
+
+
+def test_delete_if_empty(channel, shared):
+    publish(channel, shared, b"1")
+    refused = channel.connection.channel()
+    closes_channel(
+        refused, lambda: refused.queue_delete(shared, if_empty=True), 406,
+        f"PRECONDITION_FAILED - queue '{shared}' in vhost '/' not empty")
+    channel.queue_purge(shared)
+    channel.queue_delete(shared, if_empty=True, if_unused=True)
+
+
+def test_a_new_queue_of_an_old_name_is_empty(channel, connect, name):
+    queue = name()
+    for connection in (connect(), connect(), connect()):
+        declaring = connection.channel()
+        assert declaring.queue_declare(queue).method.message_count == 0
+        publish(declaring, queue, b"1", b"2")
+        declaring.queue_delete(queue)
+
+
+def test_nowait_declarations_are_in_order(raw, exchange, name):
+    client, logs, queue = raw().opened(), exchange("fanout"), name()
+    client.send(
+        1, spec.Queue.Declare(queue=queue, exclusive=True, nowait=True),
+        spec.Queue.Bind(queue=queue, exchange=logs, nowait=True),
+        spec.Queue.Purge(queue=queue, nowait=True))
+    answer = client.call(1, spec.Queue.Declare(queue=queue, passive=True), spec.Queue.DeclareOk)
+    assert answer.message_count == 0
+    client.send(1, spec.Queue.Delete(queue=queue, nowait=True))
+    client.send(1, spec.Queue.Declare(queue=queue, passive=True))
+    assert client.expect(spec.Channel.Close, 1).reply_code == 404
+
+
+def test_line_ends_in_names_are_dropped(raw, name):
+    client, queue = raw().opened(), name()
+    dirty = spec.Queue.Declare(queue=f"a\r\n{queue}\n", exclusive=True)
+    assert client.call(1, dirty, spec.Queue.DeclareOk).queue == f"a{queue}"
+
+
+def test_the_longest_name(channel, name):
+    queue = name().ljust(255, "x")
+    channel.queue_declare(queue, exclusive=True)
+    publish(channel, queue, b"1")
+    assert drain(channel, queue) == [b"1"]
+
+
+def test_many_queues(connect, channel, name):
+    queues = [name() for _ in range(200)]
+    for queue in queues:
+        channel.queue_declare(queue, exclusive=True)
+    other = connect().channel()
+    other.confirm_delivery()
+    for queue in queues:
+        other.basic_publish("", queue, queue.encode())
+    for queue in queues:
+        assert drain(channel, queue) == [queue.encode()]
