@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use bytes::Bytes;
 use fastrand::Rng;
 use model::{ConnId, Now, Outbox, ShardId};
+use ringtail::shard::coordinator::Place;
 use ringtail::shard::{Batch, ConnInfo, Coordinator, CoordinatorConfig, Gate, Shard, ShardConfig};
 
 use crate::client::{Client, Manner, Stage};
@@ -105,6 +106,7 @@ impl World {
             default_vhost: "/".into(),
             loopback_users: vec!["guest".into()],
             memory_limit: plan.memory_limit,
+            place: if plan.cross { Place::Cross } else { Place::Balanced },
         });
         let ends = usize::from(plan.shards) + 1;
         let rings = (0..ends).map(|_| (0..ends).map(|_| Ring::default()).collect()).collect();
