@@ -197,7 +197,9 @@ fn changes(h: &History) -> Vec<(Time, Change)> {
     for consumer in 0..h.consumers.len() {
         let ending = h.consumer_ending(consumer);
         let began = h.ops[h.consumers[consumer].op].fate;
-        let real = !matches!(began, Fate::Refused(_) | Fate::Dropped);
+        // One that was cancelled by the server had lost its queue before.
+        let gone = h.consumers[consumer].cancelled;
+        let real = !gone && !matches!(began, Fate::Refused(_) | Fate::Dropped);
         if kind(h.consumers[consumer].queue).auto_delete && ending != NEVER && real {
             all.push((ending, Change::ConsumerEnd(consumer)));
         }
