@@ -444,10 +444,24 @@ impl Actor<'_> {
     }
 
     fn qos(&mut self) {
-        let prefetch_count = *one_of(self.rng, &[0, 1, 3, 10]);
+        let prefetch = *one_of(self.rng, &[0, 1, 3, 10]);
+        self.qos_of(prefetch);
+    }
+
+    /// Limits the consumers to come.
+    pub fn qos_of(&mut self, prefetch_count: u16) {
         self.client.channels[self.at].prefetch = prefetch_count;
         let method = Method::BasicQos { prefetch_size: 0, prefetch_count, global: false };
         self.ask(What::Qos(prefetch_count), &method, false);
+    }
+
+    /// Acknowledges every delivery of the channel that was read.
+    pub fn ack_all(&mut self) {
+        let Some(&tag) = self.client.channels[self.at].unacked.keys().last() else { return };
+        let method = Method::BasicAck { delivery_tag: tag, multiple: true };
+        let what = What::Settle { tag, multiple: true, how: Settle::Ack };
+        let op = self.client.tell(self.at, what, &method, self.h);
+        self.client.channels[self.at].settle(tag, true, Settle::Ack, op, self.h);
     }
 
     /// Closes the channel.

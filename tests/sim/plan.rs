@@ -64,6 +64,8 @@ const DEEDS: [(Deed, u32, bool); 23] = [
 pub struct Plan {
     /// Shards, 1 to 4.
     pub shards: u16,
+    /// No queue lives where it was declared.
+    pub cross: bool,
     /// Clients at a time.
     pub clients: usize,
     /// Channels of each.
@@ -113,6 +115,7 @@ impl Plan {
             .collect();
         Self {
             shards: rng.u16(1..=4),
+            cross: rng.bool(),
             clients: rng.usize(2..=4),
             channels: rng.usize(1..=3),
             steps: rng.usize(60..240),

@@ -69,6 +69,7 @@ impl World {
             self.conditions();
             self.duel();
             self.cancel_all();
+            self.refill();
             (0..2).for_each(|_| self.look_at_once());
             self.quiet();
         }
@@ -264,6 +265,43 @@ impl World {
         self.quiet();
         self.on(one, |actor| actor.delete(MORTAL, true, false));
         self.quiet();
+    }
+
+    /// A queue that is full to its limit in memory, then has room again, keeps its order; and a
+    /// consumer that settles is sent more.
+    fn refill(&mut self) {
+        let (one, two) = (self.connect(1, 0), self.connect(1, 0));
+        self.quiet();
+        let queue = 1;
+        self.on(one, |actor| {
+            actor.declare(queue, false, false);
+            (0..5).for_each(|_| actor.publish_to(0, queue, 2047));
+            (0..3).for_each(|_| {
+                actor.get_from(queue, true);
+            });
+            (0..3).for_each(|_| actor.publish_to(0, queue, 2047));
+        });
+        self.quiet();
+        let mut consumer = 0;
+        self.on(two, |actor| {
+            actor.qos_of(1);
+            consumer = actor.consume_from(queue, false);
+        });
+        self.quiet();
+        self.on(two, |actor| actor.ack_all());
+        self.quiet();
+        self.on(two, |actor| actor.cancel_all());
+        self.quiet();
+        let op = self.h.consumers[consumer].op;
+        let got = self.h.deliveries.iter().filter(|delivery| delivery.asked == op).count();
+        let mut look = 0;
+        self.on(one, |actor| look = actor.declare(queue, true, false));
+        self.quiet();
+        // Others may have taken them all.
+        let left = self.h.ops[look].counts.map_or(0, |(messages, _)| messages);
+        if got == 1 && left > 0 && !self.broken() {
+            self.h.fail(|| format!("consumer {consumer} settled, {left} wait and it got {got}"));
+        }
     }
 
     /// What is confirmed, or given back by a closed channel, is found at once from anywhere.

@@ -9,9 +9,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use bytes::Bytes;
 use fastrand::Rng;
 use model::{ConnId, Now, Outbox, ShardId};
-use ringtail::shard::{
-    Batch, ConnInfo, Coordinator, CoordinatorConfig, Gate, Place, Shard, ShardConfig,
-};
+use ringtail::shard::coordinator::Place;
+use ringtail::shard::{Batch, ConnInfo, Coordinator, CoordinatorConfig, Gate, Shard, ShardConfig};
 
 use crate::client::{Client, Manner, Stage};
 use crate::history::History;
@@ -107,7 +106,7 @@ impl World {
             default_vhost: "/".into(),
             loopback_users: vec!["guest".into()],
             memory_limit: plan.memory_limit,
-            place: Place::default(),
+            place: if plan.cross { Place::Cross } else { Place::Balanced },
         });
         let ends = usize::from(plan.shards) + 1;
         let rings = (0..ends).map(|_| (0..ends).map(|_| Ring::default()).collect()).collect();
@@ -285,7 +284,7 @@ impl World {
             }
             let room = self.rings[shard][to].batches.len() < self.plan.ring;
             let batch = self.shards[shard].outbound(ShardId(to as u16));
-            self.marks.batch = self.marks.batch.max(batch.octets());
+            self.marks.batch = self.marks.batch.max(batch.held());
             if room && !batch.is_empty() {
                 let taken = std::mem::replace(batch, self.spare.pop().unwrap_or_default());
                 self.rings[shard][to].batches.push_back(taken);

@@ -197,7 +197,9 @@ fn changes(h: &History) -> Vec<(Time, Change)> {
     for consumer in 0..h.consumers.len() {
         let ending = h.consumer_ending(consumer);
         let began = h.ops[h.consumers[consumer].op].fate;
-        let real = !matches!(began, Fate::Refused(_) | Fate::Dropped);
+        // One that was cancelled by the server had lost its queue before.
+        let gone = h.consumers[consumer].cancelled;
+        let real = !gone && !matches!(began, Fate::Refused(_) | Fate::Dropped);
         if kind(h.consumers[consumer].queue).auto_delete && ending != NEVER && real {
             all.push((ending, Change::ConsumerEnd(consumer)));
         }
@@ -214,66 +216,7 @@ pub fn check(h: &History, facts: &Facts) -> Result<(), String> {
             Fate::Refused(code) => Some(code),
             _ => continue,
         };
-        let possible = match &op.what {
-            What::DeclareQueue { queue, passive, mismatch, .. } => {
-                let states = facts.existence.queue_states(*queue, &op.span);
-                declare(&states, op.conn, *passive, *mismatch, answered)
-            }
-            What::Purge { queue } | What::Get { queue, .. } => {
-                used(&facts.existence.queue_states(*queue, &op.span), op.conn, answered)
-            }
-            What::Consume { consumer } => {
-                let queue = h.consumers[*consumer].queue;
-                used(&facts.existence.queue_states(queue, &op.span), op.conn, answered)
-            }
-            What::DeleteQueue { queue, if_unused, if_empty } => {
-                let states = facts.existence.queue_states(*queue, &op.span);
-                let conditional = *if_unused || *if_empty;
-                match answered {
-                    None => states.iter().any(|s| *s == State::Absent || open(s, op.conn)),
-                    Some(406) => conditional && states.iter().any(|s| open(s, op.conn)),
-                    code => used(&states, op.conn, code) && code == Some(405),
-                }
-            }
-            What::Bind(key) => {
-                let queue = facts.existence.queue_states(key.queue, &op.span);
-                let exchange = facts.existence.exchange_states(key.exchange, &op.span);
-                let absent = exchange.contains(&State::Absent);
-                let present = exchange.contains(&State::Present(None));
-                match answered {
-                    None => present && used(&queue, op.conn, None),
-                    Some(404) => absent || used(&queue, op.conn, Some(404)),
-                    code => used(&queue, op.conn, code),
-                }
-            }
-            What::Unbind(key) => match answered {
-                None => true,
-                Some(code) => {
-                    code == 405
-                        && used(
-                            &facts.existence.queue_states(key.queue, &op.span),
-                            op.conn,
-                            Some(code),
-                        )
-                }
-            },
-            What::DeclareExchange { exchange, passive } => {
-                let states = facts.existence.exchange_states(*exchange, &op.span);
-                match answered {
-                    None => !passive || states.contains(&State::Present(None)),
-                    Some(404) => *passive && states.contains(&State::Absent),
-                    Some(_) => false,
-                }
-            }
-            What::Publish { message } => {
-                let exchange = h.messages[*message].exchange;
-                let states = facts.existence.exchange_states(exchange, &op.span);
-                answered == Some(404) && states.contains(&State::Absent)
-            }
-            What::Settle { tag, .. } => answered == Some(406) && *tag >= 1_000_000,
-            _ => answered.is_none(),
-        };
-        if !possible {
+        if !possible(h, facts, op, answered) {
             return Err(format!("op {place} ended as {:?}, which cannot be: {:?}", op.fate, op));
         }
     }
@@ -285,6 +228,65 @@ pub fn check(h: &History, facts: &Facts) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether the operation may have been answered so.
+fn possible(h: &History, facts: &Facts, op: &Op, answered: Option<u16>) -> bool {
+    match &op.what {
+        What::DeclareQueue { queue, passive, mismatch, .. } => {
+            let states = facts.existence.queue_states(*queue, &op.span);
+            declare(&states, op.conn, *passive, *mismatch, answered)
+        }
+        What::Purge { queue } | What::Get { queue, .. } => {
+            used(&facts.existence.queue_states(*queue, &op.span), op.conn, answered)
+        }
+        What::Consume { consumer } => {
+            let queue = h.consumers[*consumer].queue;
+            used(&facts.existence.queue_states(queue, &op.span), op.conn, answered)
+        }
+        What::DeleteQueue { queue, if_unused, if_empty } => {
+            let states = facts.existence.queue_states(*queue, &op.span);
+            let conditional = *if_unused || *if_empty;
+            match answered {
+                None => states.iter().any(|s| *s == State::Absent || open(s, op.conn)),
+                Some(406) => conditional && states.iter().any(|s| open(s, op.conn)),
+                code => used(&states, op.conn, code) && code == Some(405),
+            }
+        }
+        What::Bind(key) => {
+            let queue = facts.existence.queue_states(key.queue, &op.span);
+            let exchange = facts.existence.exchange_states(key.exchange, &op.span);
+            let absent = exchange.contains(&State::Absent);
+            let present = exchange.contains(&State::Present(None));
+            match answered {
+                None => present && used(&queue, op.conn, None),
+                Some(404) => absent || used(&queue, op.conn, Some(404)),
+                code => used(&queue, op.conn, code),
+            }
+        }
+        What::Unbind(key) => match answered {
+            None => true,
+            Some(code) => {
+                code == 405
+                    && used(&facts.existence.queue_states(key.queue, &op.span), op.conn, Some(code))
+            }
+        },
+        What::DeclareExchange { exchange, passive } => {
+            let states = facts.existence.exchange_states(*exchange, &op.span);
+            match answered {
+                None => !passive || states.contains(&State::Present(None)),
+                Some(404) => *passive && states.contains(&State::Absent),
+                Some(_) => false,
+            }
+        }
+        What::Publish { message } => {
+            let exchange = h.messages[*message].exchange;
+            let states = facts.existence.exchange_states(exchange, &op.span);
+            answered == Some(404) && states.contains(&State::Absent)
+        }
+        What::Settle { tag, .. } => answered == Some(406) && *tag >= 1_000_000,
+        _ => answered.is_none(),
+    }
 }
 
 /// The connection may use the queue in this state.
