@@ -205,7 +205,11 @@ fn advance<'a>(
     if !conn.handshake.running() {
         parser.set_frame_max(conn.frame_max());
     }
-    if conn.paused != 0 || conn.phase == Phase::Leaving {
+    if matches!(conn.phase, Phase::ClosedByClient | Phase::Leaving) {
+        *at = chunk.len(); // Nothing counts that comes behind the end.
+        return Stop::Enough;
+    }
+    if conn.paused != 0 {
         return Stop::Enough;
     }
     match parser.next(chunk, at) {
