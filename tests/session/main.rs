@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod closing;
+mod methods;
 mod parking;
 mod rig;
