@@ -6,6 +6,9 @@ use std::collections::VecDeque;
 const CHUNK_MIN: usize = 4 * 1024;
 const CHUNK_MAX: usize = 64 * 1024;
 
+/// Chunks without a record that are tolerated in the list.
+const SLACK: usize = 32;
+
 /// Where a record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
@@ -16,6 +19,8 @@ pub struct Place {
 
 #[derive(Debug, Default)]
 struct Chunk {
+    /// Ascending in the list.
+    number: u64,
     data: Vec<u8>,
     live: u32,
 }
@@ -24,8 +29,8 @@ struct Chunk {
 #[derive(Debug, Default)]
 pub struct Arena {
     chunks: VecDeque<Chunk>,
-    /// The number of the first chunk in the list.
-    first: u64,
+    /// Chunks in the list without a record, the last apart.
+    freed: usize,
     pinned: usize,
 }
 
@@ -43,15 +48,14 @@ impl Arena {
         if !self.chunks.back().is_some_and(fits) {
             self.grow(record.len());
         }
-        let chunk = self.first + self.chunks.len() as u64 - 1;
         let Some(last) = self.chunks.back_mut() else {
-            return Place { chunk, start: 0, len: 0 };
+            return Place { chunk: 0, start: 0, len: 0 };
         };
         // A record is bounded by frame_max and INLINE_MAX, a chunk by that or CHUNK_MAX.
         let (start, len) = (last.data.len() as u32, record.len() as u32);
         last.data.extend_from_slice(record);
         last.live += 1;
-        Place { chunk, start, len }
+        Place { chunk: last.number, start, len }
     }
 
     /// The record at `place`, which has not been freed.
@@ -59,14 +63,26 @@ impl Arena {
     #[inline]
     pub fn get(&self, place: Place) -> &[u8] {
         let (start, len) = (place.start as usize, place.len as usize);
-        let chunk = self.chunks.get((place.chunk - self.first) as usize);
+        let chunk = self.position(place.chunk).and_then(|at| self.chunks.get(at));
         chunk.and_then(|chunk| chunk.data.get(start..start + len)).unwrap_or_default()
+    }
+
+    /// Where the chunk is: usually as far from the first as the numbers are apart.
+    #[inline]
+    fn position(&self, number: u64) -> Option<usize> {
+        let guess = number.checked_sub(self.chunks.front()?.number)? as usize;
+        if self.chunks.get(guess).is_some_and(|chunk| chunk.number == number) {
+            return Some(guess);
+        }
+        self.chunks.binary_search_by_key(&number, |chunk| chunk.number).ok()
     }
 
     /// Gives the record at `place` up.
     #[inline]
     pub fn free(&mut self, place: Place) {
-        let at = (place.chunk - self.first) as usize;
+        let Some(at) = self.position(place.chunk) else {
+            return;
+        };
         let is_last = at + 1 == self.chunks.len();
         let Some(chunk) = self.chunks.get_mut(at) else {
             return;
@@ -81,6 +97,7 @@ impl Arena {
         } else {
             self.pinned -= chunk.data.capacity();
             chunk.data = Vec::new();
+            self.freed += usize::from(!is_last);
         }
         self.drop_freed();
     }
@@ -89,7 +106,12 @@ impl Arena {
         while self.chunks.len() > 1 && self.chunks.front().is_some_and(|chunk| chunk.live == 0) {
             let chunk = self.chunks.pop_front().unwrap_or_default();
             self.pinned -= chunk.data.capacity();
-            self.first += 1;
+            self.freed -= 1;
+        }
+        if self.freed > self.chunks.len() / 2 + SLACK {
+            // A record that stays must not keep the places of all that went behind it.
+            self.chunks.retain(|chunk| chunk.live > 0 || chunk.data.capacity() > 0);
+            self.freed = 0;
         }
     }
 
@@ -97,8 +119,11 @@ impl Arena {
         let size = self.pinned.clamp(CHUNK_MIN, CHUNK_MAX).max(record);
         let data = Vec::with_capacity(size);
         self.pinned += data.capacity();
-        self.chunks.push_back(Chunk { data, live: 0 });
-        self.drop_freed();
+        let unused = self.chunks.pop_back_if(|last| last.live == 0);
+        self.pinned -= unused.as_ref().map_or(0, |chunk| chunk.data.capacity());
+        let before = self.chunks.back().map(|last| last.number + 1);
+        let number = unused.map(|chunk| chunk.number).or(before).unwrap_or_default();
+        self.chunks.push_back(Chunk { number, data, live: 0 });
     }
 }
 
@@ -147,5 +172,41 @@ mod tests {
         assert_eq!(arena.pinned(), 0);
         let place = arena.push(&[2; 10]);
         assert_eq!(arena.get(place), [2; 10]);
+    }
+
+    #[test]
+    fn a_record_that_stays_does_not_keep_the_places_of_others() {
+        let mut arena = Arena::default();
+        let stays = arena.push(b"stays");
+        let mut under_way = VecDeque::new();
+        for n in 0..200_000u32 {
+            under_way.push_back((n, arena.push(&[n as u8; 100])));
+            if under_way.len() > 100
+                && let Some((n, place)) = under_way.pop_front()
+            {
+                assert_eq!(arena.get(place), [n as u8; 100]);
+                arena.free(place);
+            }
+        }
+        assert_eq!(arena.get(stays), b"stays");
+        assert!(arena.chunks.len() < 4 * SLACK, "{}", arena.chunks.len());
+        under_way.into_iter().for_each(|(_, place)| arena.free(place));
+        arena.free(stays);
+        let held: usize = arena.chunks.iter().map(|chunk| chunk.data.capacity()).sum();
+        assert_eq!(arena.pinned(), held);
+    }
+
+    #[test]
+    fn an_unused_chunk_goes_when_a_longer_record_comes() {
+        let mut arena = Arena::default();
+        let stays = arena.push(&[0; 1]);
+        let fills = arena.push(&[0; CHUNK_MIN - 1]);
+        for _ in 0..100 {
+            let (short, long) = (arena.push(&[1; 1]), arena.push(&[2; CHUNK_MAX]));
+            arena.free(short);
+            arena.free(long);
+        }
+        assert!(arena.pinned() <= 4 * CHUNK_MAX, "{}", arena.pinned());
+        (arena.free(stays), arena.free(fills));
     }
 }

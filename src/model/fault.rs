@@ -88,6 +88,7 @@ impl Refusal {
             | Refusal::InvalidProperty(_)
             | Refusal::MessageTooLarge { .. } => Code::PreconditionFailed,
             Refusal::NotImplemented(_) => Code::NotImplemented,
+            Refusal::ServersMethod => Code::CommandInvalid,
             Refusal::ConsumerTagInUse(_) => Code::NotAllowed,
         }
     }
@@ -119,6 +120,7 @@ impl Refusal {
             Refusal::UnknownExchangeKind(kind) => format!("unknown exchange type '{kind}'"),
             Refusal::InvalidXMatch(what) => what.clone(),
             Refusal::NotImplemented(what) => what.clone(),
+            Refusal::ServersMethod => "unimplemented method".into(),
             Refusal::NoPreviousQueue => "no previously declared queue".into(),
             Refusal::UnknownDeliveryTag(tag) => format!("unknown delivery tag {tag}"),
             Refusal::ConsumerTagInUse(tag) => format!("attempt to reuse consumer tag '{tag}'"),

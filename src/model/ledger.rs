@@ -20,6 +20,8 @@ impl<T> Default for Ledger<T> {
 impl<T> Ledger<T> {
     /// Holes that are tolerated before the rest is moved together.
     const SLACK: usize = 32;
+    /// Room for so many is kept when more have gone.
+    const KEPT: usize = 1024;
 
     /// How many values are held.
     #[must_use]
@@ -63,6 +65,7 @@ impl<T> Ledger<T> {
         while self.items.front().is_some_and(|(first, _)| *first <= number) {
             if let Some((first, Some(value))) = self.items.pop_front() {
                 self.held -= 1;
+                self.shrink();
                 return Some((first, value));
             }
         }
@@ -91,6 +94,14 @@ impl<T> Ledger<T> {
         }
         if self.items.len() > 2 * self.held + Self::SLACK {
             self.items.retain(|(_, value)| value.is_some());
+        }
+        self.shrink();
+    }
+
+    #[inline]
+    fn shrink(&mut self) {
+        if self.items.is_empty() && self.items.capacity() > Self::KEPT {
+            self.items.shrink_to(Self::KEPT);
         }
     }
 }
@@ -142,5 +153,15 @@ mod tests {
             ledger.remove(number);
         }
         assert!(ledger.items.len() <= 2 + Ledger::<()>::SLACK);
+    }
+
+    #[test]
+    fn what_is_empty_holds_little_memory() {
+        let mut ledger = Ledger::default();
+        for number in 0..100_000 {
+            ledger.push(number, ());
+        }
+        while ledger.pop_up_to(u64::MAX).is_some() {}
+        assert!(ledger.items.capacity() <= 2 * Ledger::<()>::KEPT);
     }
 }

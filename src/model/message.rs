@@ -23,6 +23,9 @@ pub const INLINE_MAX: usize = 2048;
 /// A piece of a larger body is kept by reference when it is at least this long (half of a receive
 /// buffer); a shorter one is copied, so that it does not pin a buffer many times its size.
 pub const REFERENCE_MIN: usize = 32 * 1024;
+/// Shorter pieces are copied together into buffers of at most this many octets, however small the
+/// frames are that they came in.
+const TOGETHER: usize = 64 * 1024;
 /// Octets in front of the exchange name.
 pub const HEAD: usize = 16;
 
@@ -184,6 +187,9 @@ impl<'a> Message<'a> {
 pub struct Draft {
     record: Vec<u8>,
     pieces: Vec<Bytes>,
+    piece_octets: usize,
+    /// Short pieces behind the others.
+    tail: Vec<u8>,
     body: Option<Body>,
     large: bool,
 }
@@ -192,8 +198,7 @@ impl Draft {
     /// Starts over with the names of a publish.
     #[inline]
     pub fn begin(&mut self, exchange: &str, routing_key: &str) {
-        self.pieces.clear();
-        self.body = None;
+        self.reset();
         self.large = false;
         self.record.clear();
         let mut head = [0; HEAD];
@@ -227,9 +232,30 @@ impl Draft {
         if !self.large {
             self.record.extend_from_slice(piece);
         } else if piece.len() >= REFERENCE_MIN {
+            self.end_tail();
+            self.piece_octets += piece.len();
             self.pieces.push(chunk.slice_ref(piece));
         } else {
-            self.pieces.push(Bytes::copy_from_slice(piece));
+            self.copy(piece);
+        }
+    }
+
+    fn copy(&mut self, piece: &[u8]) {
+        if self.tail.len() + piece.len() > TOGETHER {
+            self.end_tail();
+        }
+        let (len, capacity) = (self.tail.len(), self.tail.capacity());
+        let needed = len + piece.len();
+        if needed > capacity {
+            self.tail.reserve_exact((2 * capacity).clamp(needed, TOGETHER) - len);
+        }
+        self.tail.extend_from_slice(piece);
+    }
+
+    fn end_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.piece_octets += self.tail.len();
+            self.pieces.push(std::mem::take(&mut self.tail).into());
         }
     }
 
@@ -237,6 +263,7 @@ impl Draft {
     #[inline]
     pub fn message(&mut self) -> Message<'_> {
         if self.large && self.body.is_none() {
+            self.end_tail();
             if self.pieces.len() > 1 && mutant::active(Mutant::PieceLost) {
                 self.pieces.pop();
             }
@@ -250,19 +277,63 @@ impl Draft {
     pub fn reset(&mut self) {
         self.body = None;
         self.pieces.clear();
+        self.piece_octets = 0;
+        self.tail.clear();
     }
 
     /// Octets of memory held for a half-received message.
     #[must_use]
     pub fn pinned(&self) -> usize {
-        self.record.capacity() + self.pieces.iter().map(Bytes::len).sum::<usize>()
+        let pieces = self.pieces.capacity() * size_of::<Bytes>();
+        self.record.capacity() + pieces + self.piece_octets + self.tail.capacity()
     }
 
     /// Gives up what is held beyond a small record.
     pub fn shrink(&mut self) {
         self.pieces = Vec::new();
-        self.body = None;
+        self.tail = Vec::new();
+        self.reset();
         self.record.clear();
         self.record.shrink_to(4096);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(size: usize) -> Draft {
+        let mut draft = Draft::default();
+        draft.begin("", "q");
+        let (properties, basic) = Properties::parse(&[0, 0]).unwrap();
+        draft.header(properties, &basic, size as u32);
+        draft
+    }
+
+    #[test]
+    fn a_body_in_frames_of_one_octet_holds_little_more_than_its_octets() {
+        const SIZE: usize = 200_000;
+        let mut draft = draft(SIZE);
+        for n in 0..SIZE {
+            let chunk = Bytes::copy_from_slice(&[n as u8]);
+            draft.body(&chunk, &chunk);
+        }
+        assert!(draft.pinned() < SIZE + TOGETHER, "{}", draft.pinned());
+        let body = draft.message().large_body().cloned().unwrap();
+        assert!(body.pieces().len() <= SIZE.div_ceil(TOGETHER));
+        assert!(body.pieces().concat().iter().enumerate().all(|(n, octet)| *octet == n as u8));
+    }
+
+    #[test]
+    fn long_and_short_pieces_stay_in_order() {
+        let chunk = Bytes::from((0..=255).cycle().take(150_000).collect::<Vec<u8>>());
+        let mut draft = draft(chunk.len());
+        let mut rest = &chunk[..];
+        for len in [1, 40_000, 31_000, 31_000, 10_000, 2, 32_768, chunk.len()] {
+            let (piece, behind) = rest.split_at(len.min(rest.len()));
+            draft.body(piece, &chunk);
+            rest = behind;
+        }
+        assert_eq!(draft.message().large_body().unwrap().pieces().concat(), chunk);
     }
 }

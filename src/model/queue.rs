@@ -88,6 +88,9 @@ pub struct Get {
     pub no_ack: bool,
 }
 
+/// Room for so many entries is kept when a longer backlog has gone.
+const READY_KEPT: usize = 1024;
+
 #[derive(Debug)]
 enum Content {
     Here { place: Place, body: Option<Body> },
@@ -320,7 +323,11 @@ impl Queue {
             }
             return None;
         }
-        self.ready.pop_front()
+        let head = self.ready.pop_front();
+        if self.ready.is_empty() && self.ready.capacity() > READY_KEPT {
+            self.ready.shrink_to(READY_KEPT);
+        }
+        head
     }
 
     fn send(&mut self, to: Send, entry: Entry, outlet: &mut impl Outlet) {

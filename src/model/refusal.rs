@@ -82,6 +82,8 @@ pub enum Refusal {
     InvalidXMatch(String),
     /// A method or a flag that is not built; the text names it.
     NotImplemented(String),
+    /// A method that only a server sends.
+    ServersMethod,
     /// An empty queue name, and none declared on the channel before.
     NoPreviousQueue,
     /// A delivery tag that is not outstanding on the channel.

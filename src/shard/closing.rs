@@ -85,11 +85,16 @@ impl Shard {
     }
 
     fn fail_connection(&mut self, id: ConnId, fault: &Fault, now: Now) {
-        let Some(conn) = self.clients.get(id).filter(|conn| conn.phase == Phase::Alive) else {
+        let Some(conn) = self.clients.get(id) else {
             return;
         };
         // After a framing error nothing that follows can be read, not even close-ok.
         let readable = fault.code != Code::FrameError;
+        match conn.phase {
+            Phase::Alive => {}
+            Phase::ClosedByServer if !readable => return self.leave(id),
+            _ => return,
+        }
         conn.phase = if readable { Phase::ClosedByServer } else { Phase::Leaving };
         conn.leave_us = now.monotonic_us + CLOSE_OK_US;
         conn.paused = 0;
@@ -102,6 +107,7 @@ impl Shard {
         };
         self.clients.send(id, 0, &method);
         self.let_go(id);
+        self.resumed.push(id);
         self.arm(id, now);
     }
 
@@ -248,7 +254,10 @@ impl Shard {
         }
         if let Some(conn) = self.clients.get(id) {
             conn.releasing = releasing;
-            conn.input.clear();
+            // Somewhere in what a client sent before it heard of the end is its close-ok.
+            if conn.phase != Phase::ClosedByServer {
+                conn.input.clear();
+            }
         }
     }
 

@@ -31,7 +31,8 @@ impl Shard {
         }
     }
 
-    fn leave(&mut self, id: ConnId) {
+    /// Nothing more is read; what waits is written, then the socket goes.
+    pub(super) fn leave(&mut self, id: ConnId) {
         if let Some(conn) = self.clients.get(id) {
             conn.phase = Phase::Leaving;
             self.clients.touch(id);

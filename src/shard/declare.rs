@@ -53,7 +53,7 @@ impl Shard {
                 self.unbind(call, to, (source, routing_key, arguments), reply);
                 Ok(())
             }
-            _ => Err(super::methods::not_built(method)),
+            _ => Err(Refusal::ServersMethod),
         }
     }
 
@@ -93,7 +93,7 @@ impl Shard {
             Method::QueueDelete { queue, if_unused, if_empty, nowait, .. } => {
                 self.delete_queue(call, queue, (if_unused, if_empty), nowait)
             }
-            _ => Err(super::methods::not_built(method)),
+            _ => Err(Refusal::ServersMethod),
         }
     }
 
@@ -115,6 +115,9 @@ impl Shard {
     ) -> Result<(), Refusal> {
         let vhost = self.vhost_name(call.conn);
         let name = clean(exchange);
+        if name.is_empty() {
+            return Err(Refusal::DefaultExchange);
+        }
         let missing = || Refusal::NotFound(Resource::exchange(&vhost, &name));
         let found = self.vhost(call.conn).and_then(|(_, vhost)| vhost.exchange(&name));
         let version = found.ok_or_else(missing)?.version;
@@ -172,8 +175,9 @@ impl Shard {
 
     /// The name a client means: an empty one is the queue the channel declared last.
     pub(super) fn queue_name(&mut self, call: Call<'_>, name: &str) -> Result<Name, Refusal> {
+        let name = clean(name);
         if !name.is_empty() {
-            return Ok(clean(name));
+            return Ok(name);
         }
         let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
         let last = channel.map(|channel| channel.last_queue.clone()).unwrap_or_default();
@@ -218,8 +222,9 @@ impl Shard {
         now: Now,
     ) -> Result<(), Refusal> {
         let vhost = self.vhost_name(call.conn);
+        let name = clean(name);
         let server_named = name.is_empty();
-        let name = if server_named { self.fresh_name("amq.gen-") } else { clean(name) };
+        let name = if server_named { self.fresh_name("amq.gen-") } else { name };
         let resource = Resource::queue(&vhost, &name);
         let spec = QueueSpec {
             id: QueueId(0),

@@ -210,9 +210,14 @@ impl Home {
     /// Remembers that the queue may hold something of the channel.
     pub fn involve(&mut self, channel: ChannelId, queue: QueueId) {
         let queues = self.channels.entry(channel).or_default();
-        if !queues.contains(&queue) {
-            queues.push(queue);
+        if queues.contains(&queue) {
+            return;
         }
+        if queues.len() == queues.capacity() {
+            // Before it grows: queues come and go during the life of a channel.
+            queues.retain(|queue| self.queues.contains_key(queue));
+        }
+        queues.push(queue);
     }
 
     /// Opens flow credit for a connection unless it has some.
@@ -254,4 +259,36 @@ pub(super) fn settle(queue: &mut Queue, door: &mut Door<'_>, what: Settlement) {
         queue.settle(what.channel, what.number, what.how);
     }
     queue.dispatch(door);
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Arguments;
+
+    use super::*;
+
+    #[test]
+    fn a_channel_does_not_remember_queues_that_are_gone() {
+        let mut home = Home::new(Seed::new(1), usize::MAX);
+        let spec = |id| QueueSpec {
+            id: QueueId(id),
+            name: Name::default(),
+            home: ShardId(0),
+            durable: false,
+            auto_delete: false,
+            owner: None,
+            server_named: false,
+            arguments: Arguments::default(),
+        };
+        home.create(Name::default(), spec(0));
+        home.involve(ChannelId(1), QueueId(0));
+        for id in 1..1000 {
+            home.create(Name::default(), spec(id));
+            home.involve(ChannelId(1), QueueId(id));
+            home.involve(ChannelId(1), QueueId(id));
+            home.drop_queue(QueueId(id));
+        }
+        let queues = &home.channels[&ChannelId(1)];
+        assert!(queues.len() < 10 && queues.contains(&QueueId(0)), "{queues:?}");
+    }
 }

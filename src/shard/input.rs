@@ -27,9 +27,12 @@ impl Shard {
         };
         let mut parser = std::mem::replace(&mut conn.parser, Parser::new(0));
         self.parse(id, &mut parser, chunk, &mut at, now);
-        match self.clients.get(id) {
-            Some(conn) => conn.parser = parser,
-            None => return chunk.len(),
+        let Some(conn) = self.clients.get(id) else {
+            return chunk.len();
+        };
+        conn.parser = parser;
+        if conn.paused != 0 {
+            self.clients.touch(id);
         }
         at
     }
@@ -87,7 +90,8 @@ impl Shard {
         }
     }
 
-    /// Ends a pause; the connection is read on when there is no other.
+    /// Ends a pause; the connection is read on when there is no other. What is parked goes on all
+    /// the same: nothing else would ever make it less.
     pub(super) fn unpause(&mut self, id: ConnId, reason: u8) {
         let Some(conn) = self.clients.get(id) else {
             return;
@@ -96,7 +100,7 @@ impl Shard {
             return;
         }
         conn.paused &= !reason;
-        if conn.paused == 0 {
+        if conn.paused & !pause::PARKED == 0 {
             self.resumed.push(id);
         }
     }
@@ -206,7 +210,11 @@ fn advance<'a>(
     if !conn.handshake.running() {
         parser.set_frame_max(conn.frame_max());
     }
-    if conn.paused != 0 || conn.phase == Phase::Leaving {
+    if matches!(conn.phase, Phase::ClosedByClient | Phase::Leaving) {
+        *at = chunk.len(); // Nothing counts that comes behind the end.
+        return Stop::Enough;
+    }
+    if conn.paused != 0 {
         return Stop::Enough;
     }
     loop {

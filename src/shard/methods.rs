@@ -54,7 +54,7 @@ impl Shard {
             40 => self.exchange_method(call, method),
             50 => self.queue_method(call, method, now),
             60 => self.basic_method(call, method, now),
-            _ => self.other_method(call, method)?,
+            _ => self.other_method(call, method),
         };
         result.map_err(|refusal| refusal.fault(method.id()))
     }
@@ -90,40 +90,33 @@ impl Shard {
             Method::BasicRecoverAsync { requeue } => self.recover(call, requeue),
             // The client answers a basic.cancel of ours.
             Method::BasicCancelOk { .. } => Ok(()),
-            _ => Err(not_built(method)),
+            _ => Err(Refusal::ServersMethod),
         }
     }
 
-    fn other_method(
-        &mut self,
-        call: Call<'_>,
-        method: &Method<'_>,
-    ) -> Result<Result<(), Refusal>, Fault> {
+    fn other_method(&mut self, call: Call<'_>, method: &Method<'_>) -> Result<(), Refusal> {
         let reply = match *method {
             Method::ConfirmSelect { nowait } => {
                 self.select_confirms(call);
                 if nowait {
-                    return Ok(Ok(()));
+                    return Ok(());
                 }
                 Method::ConfirmSelectOk {}
             }
             Method::ChannelFlow { active: true } => Method::ChannelFlowOk { active: true },
             Method::ChannelFlow { active: false } => {
-                return Ok(Err(Refusal::NotImplemented("active=false".into())));
+                return Err(Refusal::NotImplemented("active=false".into()));
             }
-            Method::ChannelFlowOk { .. } => return Ok(Ok(())),
+            Method::ChannelFlowOk { .. } => return Ok(()),
             // Tickets of AMQP 0-8; every client that asks gets the same.
             Method::AccessRequest { .. } => Method::AccessRequestOk { ticket: 1 },
             Method::TxSelect {} | Method::TxCommit {} | Method::TxRollback {} => {
-                return Ok(Err(not_built(method)));
+                return Err(not_built(method));
             }
-            _ => {
-                let text = format!("unexpected method {} on a channel", method.name());
-                return Err(Fault::new(Code::CommandInvalid, &text, method.id()));
-            }
+            _ => return Err(Refusal::ServersMethod),
         };
         self.clients.send(call.conn, call.number, &reply);
-        Ok(Ok(()))
+        Ok(())
     }
 
     fn open_channel(&mut self, id: ConnId, number: u16) -> Result<(), Fault> {
@@ -160,7 +153,7 @@ fn unwanted(requeue: bool) -> Settle {
     if requeue { Settle::Requeue } else { Settle::Drop }
 }
 
-pub(super) fn not_built(method: &Method<'_>) -> Refusal {
+fn not_built(method: &Method<'_>) -> Refusal {
     let (class, id) = method.id();
     Refusal::NotImplemented(format!("{} ({class}, {id}) is not supported yet", method.name()))
 }

@@ -1,0 +1,238 @@
+//! A whole pure broker in one thread, moved by hand: octets in, octets out, no sockets, no clock.
+
+use amqp::frame::{write_body, write_header, write_method};
+use amqp::{Method, Parser, Properties, Table};
+use bytes::Bytes;
+use model::{ConnId, Now, Outbox, ShardId};
+use ringtail::shard::{
+    Batch, ConnInfo, Coordinator, CoordinatorConfig, Gate, Place, Shard, ShardConfig,
+};
+
+/// Shards and their coordinator.
+pub struct Rig {
+    pub shards: Vec<Shard>,
+    coordinator: Coordinator,
+    pub now: Now,
+}
+
+/// A client on one of the shards.
+#[derive(Clone, Copy)]
+pub struct Client {
+    pub shard: usize,
+    pub conn: ConnId,
+}
+
+impl Rig {
+    /// A broker of so many shards; queues are never where they are declared if there are several.
+    pub fn new(shards: u16) -> Self {
+        Self::configured(shards, u64::MAX, |_| {})
+    }
+
+    /// One with another memory limit, and shards with another configuration.
+    pub fn configured(shards: u16, memory_limit: u64, change: impl Fn(&mut ShardConfig)) -> Self {
+        let config = CoordinatorConfig {
+            shards,
+            seed: 1,
+            default_user: "guest".into(),
+            default_pass: "guest".into(),
+            default_vhost: "/".into(),
+            loopback_users: vec!["guest".into()],
+            memory_limit,
+            place: if shards > 1 { Place::Cross } else { Place::Balanced },
+        };
+        let shard = |id| {
+            let mut config = ShardConfig::new(ShardId(id), shards, 1);
+            change(&mut config);
+            Shard::new(config)
+        };
+        let mut rig = Self {
+            shards: (0..shards).map(shard).collect(),
+            coordinator: Coordinator::new(config),
+            now: Now::default(),
+        };
+        rig.settle();
+        rig
+    }
+
+    /// A connection that has said nothing yet.
+    pub fn accepted(&mut self, shard: usize) -> Client {
+        let address = ([127, 0, 0, 1], 1).into();
+        let info = ConnInfo { peer: address, local: address };
+        Client { shard, conn: self.shards[shard].opened(info, self.now) }
+    }
+
+    /// A client that is logged in and tuned.
+    pub fn tuned(&mut self, shard: usize) -> Client {
+        let client = self.accepted(shard);
+        self.send(client, &amqp::PROTOCOL_HEADER);
+        let start_ok = Method::ConnectionStartOk {
+            client_properties: Table::EMPTY,
+            mechanism: "PLAIN",
+            response: b"\0guest\0guest",
+            locale: "en_US",
+        };
+        self.call(client, 0, &start_ok);
+        let (channel_max, frame_max, heartbeat) = (2047, 131_072, 0);
+        self.call(client, 0, &Method::ConnectionTuneOk { channel_max, frame_max, heartbeat });
+        client
+    }
+
+    /// A client with channel 1 open.
+    pub fn client(&mut self, shard: usize) -> Client {
+        let client = self.tuned(shard);
+        self.call(client, 0, &open("/"));
+        self.call(client, 1, &Method::ChannelOpen { out_of_band: "" });
+        client
+    }
+
+    /// Sends a method and takes what the client gets.
+    pub fn call(&mut self, client: Client, channel: u16, method: &Method<'_>) -> Vec<u8> {
+        self.send(client, &encoded(channel, method))
+    }
+
+    /// Sends octets and takes what the client gets.
+    pub fn send(&mut self, client: Client, octets: &[u8]) -> Vec<u8> {
+        self.receive(client, octets);
+        self.settle();
+        self.take(client)
+    }
+
+    /// Gives a client's octets to its shard; what that leads to waits.
+    pub fn receive(&mut self, client: Client, octets: &[u8]) {
+        let chunk = Bytes::copy_from_slice(octets);
+        self.shards[client.shard].receive(client.conn, &chunk, self.now);
+    }
+
+    /// What a client gets.
+    pub fn take(&mut self, client: Client) -> Vec<u8> {
+        let shard = &mut self.shards[client.shard];
+        let mut outbox = Outbox::default();
+        if let Some(out) = shard.outbox(client.conn) {
+            out.drain_into(&mut outbox);
+        }
+        let mut slices = Vec::with_capacity(4096);
+        outbox.slices(0, &mut slices);
+        let octets: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+        shard.written(client.conn, octets.len(), self.now);
+        self.settle();
+        octets
+    }
+
+    /// What the shell is to do with the client's socket.
+    pub fn gate(&self, client: Client) -> Gate {
+        self.shards[client.shard].gate(client.conn)
+    }
+
+    /// The client's socket is gone.
+    pub fn vanish(&mut self, client: Client) {
+        self.shards[client.shard].closed(client.conn, self.now);
+        self.settle();
+    }
+
+    /// What all shards hold for clients.
+    pub fn leftovers(&self) -> usize {
+        self.shards.iter().map(Shard::leftovers).sum()
+    }
+
+    /// Carries batches until nothing moves.
+    pub fn settle(&mut self) {
+        let coordinator = ShardId(self.shards.len() as u16);
+        loop {
+            let mut moved = false;
+            for from in 0..self.shards.len() {
+                self.shards[from].end_turn(self.now);
+                let from_id = ShardId(from as u16);
+                for to in 0..self.shards.len() {
+                    let mut batch = std::mem::take(self.shards[from].outbound(ShardId(to as u16)));
+                    moved |= !batch.is_empty();
+                    self.shards[to].mesh(from_id, &mut batch, self.now);
+                }
+                let mut batch = std::mem::take(self.shards[from].outbound(coordinator));
+                moved |= !batch.is_empty();
+                self.coordinator.mesh(from_id, &mut batch, self.now);
+                let mut batch: Batch = std::mem::take(self.coordinator.outbound(from_id));
+                moved |= !batch.is_empty();
+                self.shards[from].mesh(coordinator, &mut batch, self.now);
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+}
+
+/// The frame of a method.
+pub fn encoded(channel: u16, method: &Method<'_>) -> Vec<u8> {
+    let mut octets = Vec::new();
+    write_method(&mut octets, channel, method);
+    octets
+}
+
+/// connection.open
+pub fn open(virtual_host: &str) -> Method<'_> {
+    Method::ConnectionOpen { virtual_host, capabilities: "", insist: false }
+}
+
+/// connection.close
+pub fn close() -> Method<'static> {
+    Method::ConnectionClose { reply_code: 200, reply_text: "", class_id: 0, method_id: 0 }
+}
+
+/// queue.declare of a queue that is not durable.
+pub fn declare(queue: &str, exclusive: bool) -> Method<'_> {
+    Method::QueueDeclare {
+        ticket: 0,
+        queue,
+        passive: false,
+        durable: false,
+        exclusive,
+        auto_delete: false,
+        nowait: false,
+        arguments: Table::EMPTY,
+    }
+}
+
+/// basic.get
+pub fn get(queue: &str) -> Method<'_> {
+    Method::BasicGet { ticket: 0, queue, no_ack: true }
+}
+
+/// The frames of a publish to a queue on channel 1.
+pub fn publish(queue: &str, body: &[u8]) -> Vec<u8> {
+    let mut octets = content(queue, body.len() as u64);
+    write_body(&mut octets, 1, body, 131_072);
+    octets
+}
+
+/// The method and the header of a publish on channel 1.
+pub fn content(routing_key: &str, size: u64) -> Vec<u8> {
+    let method = Method::BasicPublish {
+        ticket: 0,
+        exchange: "",
+        routing_key,
+        mandatory: false,
+        immediate: false,
+    };
+    let mut octets = encoded(1, &method);
+    write_header(&mut octets, 1, size, Properties::EMPTY.encoded());
+    octets
+}
+
+/// The names of the methods in what a client got, and the text of those that close something.
+pub fn names(octets: &[u8]) -> Vec<String> {
+    let (mut parser, mut at, mut names) = (Parser::new(0), 0, Vec::new());
+    while let Some(frame) = parser.next(octets, &mut at).unwrap() {
+        let amqp::Frame::Method { payload, .. } = frame else {
+            continue;
+        };
+        let method = Method::read(payload).unwrap();
+        names.push(match method {
+            Method::ConnectionClose { reply_text, .. }
+            | Method::ChannelClose { reply_text, .. } => {
+                format!("{} {reply_text}", method.name())
+            }
+            _ => method.name().to_owned(),
+        });
+    }
+    names
+}
