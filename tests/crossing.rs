@@ -50,7 +50,7 @@ fn consume(rig: &mut Rig, client: Client, no_ack: bool) {
 
 fn acks(octets: &[u8]) -> Vec<(u64, bool)> {
     let (mut parser, mut at, mut acks) = (Parser::new(0), 0, Vec::new());
-    while let Some(frame) = parser.next(octets, &mut at).unwrap() {
+    while let Ok(Some(frame)) = parser.next(octets, &mut at) {
         if let Frame::Method { payload, .. } = frame
             && let Ok(Method::BasicAck { delivery_tag, multiple }) = Method::read(payload)
         {

@@ -305,8 +305,7 @@ mod tests {
     fn draft(size: usize) -> Draft {
         let mut draft = Draft::default();
         draft.begin("", "q");
-        let (properties, basic) = Properties::parse(&[0, 0]).unwrap();
-        draft.header(properties, &basic, size as u32);
+        draft.header(Properties::EMPTY, 0, 0, size as u32);
         draft
     }
 
