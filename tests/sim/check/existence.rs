@@ -84,8 +84,8 @@ impl Existence {
         }
     }
 
-    /// The changes of a binding. A deletion of its ends that began before it was first asked for may
-    /// have been carried out after it.
+    /// The changes of a binding. A deletion of its ends that began before it was first asked for
+    /// may have been carried out after it.
     fn binding(&mut self, key: BindingKey) -> &mut Vec<Event<State>> {
         let (queue, exchange) = (&self.queues[key.queue], &self.exchanges[key.exchange]);
         self.bindings.entry(key).or_insert_with(|| {
