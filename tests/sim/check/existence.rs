@@ -84,9 +84,16 @@ impl Existence {
         }
     }
 
+    /// The changes of a binding. A deletion of its ends that began before it was first asked for
+    /// may have been carried out after it.
     fn binding(&mut self, key: BindingKey) -> &mut Vec<Event<State>> {
-        let start = Event { span: Span::START, sure: true, effect: State::Absent };
-        self.bindings.entry(key).or_insert_with(|| vec![start])
+        let (queue, exchange) = (&self.queues[key.queue], &self.exchanges[key.exchange]);
+        self.bindings.entry(key).or_insert_with(|| {
+            let start = Event { span: Span::START, sure: true, effect: State::Absent };
+            let ends = queue.iter().chain(exchange);
+            let gone = ends.filter(|e| e.effect == State::Absent && e.span != Span::START);
+            std::iter::once(start).chain(gone.cloned()).collect()
+        })
     }
 
     fn kill_queue(&mut self, queue: usize, event: Event<State>) {
