@@ -1,5 +1,5 @@
 //! How channels and connections end: what they hold is let go everywhere before the end is told
-//! (rule 7 of ARCHITECTURE.md: channel gone to every home, exclusive queues deleted, then close-ok).
+//! (rule 7 of ARCHITECTURE.md: every home is told, exclusive queues are deleted, then close-ok).
 
 use amqp::{Code, Method};
 use model::mutant::{self, Mutant};
@@ -241,11 +241,13 @@ impl Shard {
         // Channels that were closing before are among them: their homes have yet to answer too.
         let mut releasing = self.releases.0.values().filter(|other| other.conn == id).count();
         let numbers = self.clients.get(id).map(|conn| conn.numbers()).unwrap_or_default();
-        for number in numbers {
-            releasing += usize::from(self.release(id, number) > 0);
-        }
+        // Its credit goes first, so that what comes back from one of its channels does not go to a
+        // consumer of another: sent without acknowledgement it would be lost.
         for home in links {
             self.forget_link(id, home);
+        }
+        for number in numbers {
+            releasing += usize::from(self.release(id, number) > 0);
         }
         if owns {
             releasing += 1;

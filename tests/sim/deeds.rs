@@ -520,5 +520,9 @@ impl Actor<'_> {
         };
         self.client.offended = true;
         self.client.method(self.at, &method);
+        // The server ends the connection from now on, also if the client never reads of it.
+        let now = self.h.step();
+        self.h.conns[self.client.conn].ending = self.h.conns[self.client.conn].ending.min(now);
+        self.client.channels.iter_mut().for_each(|channel| channel.ending(self.h, now));
     }
 }

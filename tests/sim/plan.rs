@@ -48,8 +48,7 @@ const DEEDS: [(Deed, u32, bool); 23] = [
     (Deed::DeleteExchange, 1, true),
     (Deed::Confirm, 4, true),
     (Deed::Qos, 4, true),
-    // Not built: it would close the connection with 540.
-    (Deed::Recover, 0, true),
+    (Deed::Recover, 4, true),
     (Deed::CloseChannel, 2, true),
     (Deed::Offend, 1, true),
     (Deed::OffendConnection, 1, true),
