@@ -65,6 +65,7 @@ impl Shard {
             return;
         };
         channel.state = State::ClosedByServer;
+        conn.write_confirms(number);
         let (class_id, method_id) = fault.method;
         let method = Method::ChannelClose {
             reply_code: fault.code.number(),
@@ -128,6 +129,9 @@ impl Shard {
         };
         let state = std::mem::replace(&mut channel.state, State::ClosedByClient);
         if state == State::Open {
+            if let Some(conn) = self.clients.get(id) {
+                conn.write_confirms(number);
+            }
             if self.release(id, number) == 0 {
                 self.channel_closed(id, number);
             }
@@ -211,6 +215,7 @@ impl Shard {
         };
         conn.phase = Phase::ClosedByClient;
         conn.paused = 0;
+        conn.numbers().into_iter().for_each(|number| conn.tell_confirms(number));
         self.let_go(id);
         self.close_ok_if_released(id);
     }
@@ -221,6 +226,7 @@ impl Shard {
             return;
         };
         conn.let_go = true;
+        conn.end_channels();
         let links = std::mem::take(&mut conn.links);
         let owns = conn.owns;
         // Channels that were closing before are among them: their homes have yet to answer too.

@@ -192,6 +192,13 @@ impl Conn {
         Some(channel)
     }
 
+    /// Nothing more is sent on any channel.
+    pub fn end_channels(&mut self) {
+        let open = self.channels.iter_mut().flatten();
+        open.filter(|channel| channel.state == State::Open)
+            .for_each(|channel| channel.state = State::ClosedByServer);
+    }
+
     /// The numbers of the channels there are.
     pub fn numbers(&self) -> Vec<u16> {
         self.numbers.iter().map(|(_, number)| *number).collect()
@@ -321,8 +328,15 @@ impl Conn {
         self.outbox.content(number, message, frame_max);
     }
 
-    /// Tells which publishes of a channel are confirmed.
+    /// Tells which publishes of a channel are confirmed, while somebody listens on it.
     pub fn tell_confirms(&mut self, number: u16) {
+        if self.channel(number).is_some_and(|channel| channel.state == State::Open) {
+            self.write_confirms(number);
+        }
+    }
+
+    /// Writes the confirms that are due.
+    pub fn write_confirms(&mut self, number: u16) {
         let channel = self.channels.get_mut(usize::from(number)).and_then(Option::as_mut);
         let Some(confirms) = channel.and_then(|channel| channel.confirms.as_mut()) else {
             return;

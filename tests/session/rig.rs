@@ -192,6 +192,20 @@ pub fn declare(queue: &str, exclusive: bool) -> Method<'_> {
     }
 }
 
+/// basic.consume with acknowledgements.
+pub fn consume(queue: &str) -> Method<'_> {
+    Method::BasicConsume {
+        ticket: 0,
+        queue,
+        consumer_tag: "",
+        no_local: false,
+        no_ack: false,
+        exclusive: false,
+        nowait: false,
+        arguments: Table::EMPTY,
+    }
+}
+
 /// basic.get
 pub fn get(queue: &str) -> Method<'_> {
     Method::BasicGet { ticket: 0, queue, no_ack: true }
