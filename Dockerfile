@@ -15,9 +15,9 @@
 #     --security-opt seccomp=unconfined --ulimit memlock=-1 --ulimit nofile=500000:500000 ringtail
 
 FROM rust:1.95-slim-bookworm AS builder
-# A C compiler for the allocator.
+# A C compiler for the allocator and for glommio, whose build script also calls git.
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends build-essential \
+ && apt-get install --yes --no-install-recommends build-essential git \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .

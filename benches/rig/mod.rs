@@ -1,11 +1,13 @@
-//! Whole pure brokers in one thread, for measurements: no sockets, no clock, no rings.
+//! Whole pure brokers in one thread, for measurements and tests: no sockets, no clock, no rings.
+
+#![allow(dead_code, reason = "every user needs a part")]
 
 use amqp::methods::Method;
 use amqp::{Frame, Parser, Properties, Table, frame};
 use bytes::Bytes;
 use model::{ConnId, Now, ShardId};
 use ringtail::shard::{
-    Batch, ConnInfo, Coordinator, CoordinatorConfig, Outbox, Shard, ShardConfig,
+    Batch, ConnInfo, Coordinator, CoordinatorConfig, Outbox, Place, Shard, ShardConfig,
 };
 
 /// Shards and their coordinator.
@@ -13,6 +15,8 @@ pub struct Rig {
     shards: Vec<Shard>,
     coordinator: Coordinator,
     now: Now,
+    /// Octets that went from one shard to another.
+    crossed: Vec<Vec<usize>>,
 }
 
 /// A client on one of the shards.
@@ -25,6 +29,11 @@ pub struct Client {
 impl Rig {
     /// A broker of so many shards.
     pub fn new(shards: u16) -> Self {
+        Self::placed(shards, Place::Balanced)
+    }
+
+    /// A broker whose queues are placed so.
+    pub fn placed(shards: u16, place: Place) -> Self {
         let config = CoordinatorConfig {
             shards,
             seed: 1,
@@ -33,13 +42,14 @@ impl Rig {
             default_vhost: "/".into(),
             loopback_users: vec!["guest".into()],
             memory_limit: u64::MAX,
-            place: ringtail::shard::Place::Balanced,
+            place,
         };
         let shard = |id| Shard::new(ShardConfig::new(ShardId(id), shards, u64::from(id) + 1));
         let mut rig = Self {
             shards: (0..shards).map(shard).collect(),
             coordinator: Coordinator::new(config),
             now: Now::default(),
+            crossed: vec![vec![0; usize::from(shards)]; usize::from(shards)],
         };
         rig.settle();
         rig
@@ -112,6 +122,11 @@ impl Rig {
         self.settle();
     }
 
+    /// Octets that went from one shard to another since the last time.
+    pub fn crossed(&mut self, from: usize, to: usize) -> usize {
+        std::mem::take(&mut self.crossed[from][to])
+    }
+
     /// Carries batches until nothing moves.
     fn settle(&mut self) {
         let coordinator = ShardId(self.shards.len() as u16);
@@ -123,6 +138,7 @@ impl Rig {
                 for to in 0..self.shards.len() {
                     let mut batch = std::mem::take(self.shards[from].outbound(ShardId(to as u16)));
                     moved |= !batch.is_empty();
+                    self.crossed[from][to] += batch.octets();
                     self.shards[to].mesh(from_id, &mut batch, self.now);
                     give_back(self.shards[from].outbound(ShardId(to as u16)), batch);
                 }

@@ -7,7 +7,7 @@
 //!    +------- header, size 0 ------+---- size reached --------+
 //! ```
 
-use crate::methods::Method;
+use crate::methods::{Method, Publish};
 use crate::octets::{Reader, WireError};
 
 /// Where a channel stands in the sequence of frames.
@@ -87,6 +87,23 @@ impl Method<'_> {
 }
 
 impl Assembler {
+    /// Takes the payload of a method frame if it is a well-formed basic.publish; for all else
+    /// [`Assembler::method`] finds the words.
+    ///
+    /// # Errors
+    /// See [`SequenceError`]; the state is unchanged.
+    #[inline]
+    pub fn publish<'a>(&mut self, payload: &'a [u8]) -> Result<Option<Publish<'a>>, SequenceError> {
+        if *self != Assembler::Idle {
+            return self.method(payload).map(|_| None);
+        }
+        let publish = Publish::read(payload);
+        if publish.is_some() {
+            *self = Assembler::Header(60);
+        }
+        Ok(publish)
+    }
+
     /// Takes the payload of a method frame.
     ///
     /// # Errors

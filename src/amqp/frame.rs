@@ -169,6 +169,29 @@ impl Parser {
         self.frame(input, at)
     }
 
+    /// Like [`Parser::next`], for a frame that lies whole in `input`: it borrows nothing of the
+    /// parser, which is free again at once. `None` when only [`Parser::next`] knows what follows.
+    ///
+    /// # Errors
+    /// As for [`Parser::next`].
+    #[inline]
+    pub fn whole<'a>(
+        &self,
+        input: &'a [u8],
+        at: &mut usize,
+    ) -> Result<Option<Frame<'a>>, FrameError> {
+        if self.body.is_some() || !self.carry.is_empty() {
+            return Ok(None);
+        }
+        let Some(rest) = input.get(*at..) else { return Ok(None) };
+        let Some(head) = rest.first_chunk::<HEAD>().map(Head::read) else { return Ok(None) };
+        self.check(head)?;
+        let size = head.size as usize;
+        let Some(whole) = rest.get(HEAD..HEAD + size + 1) else { return Ok(None) };
+        *at += OVERHEAD + size;
+        whole_frame(head, whole).map(Some)
+    }
+
     /// A frame that begins in `input`.
     #[inline]
     fn frame<'a>(
@@ -340,6 +363,58 @@ pub fn write_frame(out: &mut Vec<u8>, frame: Frame<'_>) {
     let start = begin(out, kind, channel);
     out.extend_from_slice(payload);
     finish(out, start);
+}
+
+/// What basic.deliver says of a message; the names are UTF-8 of at most 255 octets.
+#[derive(Debug, Clone, Copy)]
+pub struct Deliver<'a> {
+    /// The consumer.
+    pub consumer_tag: &'a [u8],
+    /// The delivery's number on its channel.
+    pub delivery_tag: u64,
+    /// It was delivered before.
+    pub redelivered: bool,
+    /// Where it was published.
+    pub exchange: &'a [u8],
+    /// With what key.
+    pub routing_key: &'a [u8],
+}
+
+/// Appends the method frame of a basic.deliver: what [`write_method`] would, in fewer steps, since
+/// nothing is written as often.
+#[inline]
+pub fn write_deliver(out: &mut Vec<u8>, channel: u16, deliver: &Deliver<'_>) {
+    let Deliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key } = *deliver;
+    let size = 16 + consumer_tag.len() + exchange.len() + routing_key.len();
+    out.reserve(size + OVERHEAD);
+    let ([c0, c1], [s0, s1, s2, s3]) = (channel.to_be_bytes(), (size as u32).to_be_bytes());
+    // The lengths are those of short strings.
+    let head = [METHOD, c0, c1, s0, s1, s2, s3, 0, 60, 0, 60, consumer_tag.len() as u8];
+    out.extend_from_slice(&head);
+    out.extend_from_slice(consumer_tag);
+    let [t0, t1, t2, t3, t4, t5, t6, t7] = delivery_tag.to_be_bytes();
+    let flag = u8::from(redelivered);
+    out.extend_from_slice(&[t0, t1, t2, t3, t4, t5, t6, t7, flag, exchange.len() as u8]);
+    out.extend_from_slice(exchange);
+    out.push(routing_key.len() as u8);
+    out.extend_from_slice(routing_key);
+    out.push(END);
+}
+
+/// Appends a content header frame and a body that fits one frame, which must not be empty.
+#[inline]
+pub fn write_small_content(out: &mut Vec<u8>, channel: u16, properties: &[u8], body: &[u8]) {
+    out.reserve(2 * OVERHEAD + 12 + properties.len() + body.len());
+    let [c0, c1] = channel.to_be_bytes();
+    let [h0, h1, h2, h3] = (12 + properties.len() as u32).to_be_bytes();
+    let [b0, b1, b2, b3] = (body.len() as u32).to_be_bytes();
+    out.extend_from_slice(&[
+        HEADER, c0, c1, h0, h1, h2, h3, 0, 60, 0, 0, 0, 0, 0, 0, b0, b1, b2, b3,
+    ]);
+    out.extend_from_slice(properties);
+    out.extend_from_slice(&[END, BODY, c0, c1, b0, b1, b2, b3]);
+    out.extend_from_slice(body);
+    out.push(END);
 }
 
 /// Appends a content header frame of class `basic`; `properties` is the flag word and the fields.

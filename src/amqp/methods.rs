@@ -80,6 +80,41 @@ macro_rules! methods {
     };
 }
 
+/// The arguments of basic.publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Publish<'a> {
+    /// Where to.
+    pub exchange: &'a str,
+    /// With what key.
+    pub routing_key: &'a str,
+    /// Comes back if it goes nowhere.
+    pub mandatory: bool,
+    /// Never obeyed.
+    pub immediate: bool,
+}
+
+impl<'a> Publish<'a> {
+    /// Reads the payload of a method frame if that is a well-formed basic.publish: what
+    /// [`Method::read`] would, in fewer steps, since nothing is read as often.
+    #[must_use]
+    #[inline]
+    pub fn read(payload: &'a [u8]) -> Option<Self> {
+        let arguments = payload.strip_prefix(&[0, 60, 0, 40])?;
+        let (_ticket, rest) = arguments.split_first_chunk::<2>()?;
+        let (exchange, rest) = shortstr(rest)?;
+        let (routing_key, rest) = shortstr(rest)?;
+        let [bits] = *rest else { return None };
+        Some(Self { exchange, routing_key, mandatory: bits & 1 != 0, immediate: bits & 2 != 0 })
+    }
+}
+
+#[inline]
+fn shortstr(octets: &[u8]) -> Option<(&str, &[u8])> {
+    let (len, rest) = octets.split_first()?;
+    let (text, rest) = rest.split_at_checked(usize::from(*len))?;
+    Some((std::str::from_utf8(text).ok()?, rest))
+}
+
 methods! {
     10 10 ConnectionStart { version_major: octet, version_minor: octet, server_properties: table, mechanisms: longstr, locales: longstr }
     10 11 ConnectionStartOk { client_properties: table, mechanism: shortstr, response: longstr, locale: shortstr }

@@ -46,6 +46,19 @@ impl<'a> Properties<'a> {
         Ok((Self(encoded), basic))
     }
 
+    /// Checks properties that hold nothing, or nothing but the delivery mode, which is returned (0
+    /// if absent): what most publishers send. `None` for others.
+    #[must_use]
+    #[inline]
+    pub fn parse_plain(encoded: &'a [u8]) -> Option<(Self, u8)> {
+        const DELIVERY_MODE: u8 = 1 << 4;
+        match *encoded {
+            [0, 0] => Some((Self(encoded), 0)),
+            [DELIVERY_MODE, 0, mode] => Some((Self(encoded), mode)),
+            _ => None,
+        }
+    }
+
     /// Takes bytes that [`Properties::parse`] has accepted before, without checking them again.
     #[must_use]
     pub fn checked_before(encoded: &'a [u8]) -> Self {

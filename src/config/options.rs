@@ -12,8 +12,8 @@ use super::{Config, LogFormat, LogLevel, Watermark};
 const SHARDS_MAX: u16 = 1024;
 /// RabbitMQ's hard limit on `max_message_size`.
 const MESSAGE_SIZE_MAX: u64 = 536_870_912;
-/// The smallest frame_max that AMQP allows.
-const FRAME_MIN: u32 = 4096;
+/// The smallest frame_max that clients may answer with, as RabbitMQ's frame-min-size.
+const FRAME_MIN: u32 = 8192;
 
 /// A message broker for AMQP 0-9-1 clients. Without options it serves with defaults.
 #[derive(Debug, Default, Parser)]
@@ -127,7 +127,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "frame_max",
-        allowed: "0 (no limit) or octets from 4096 on",
+        allowed: "0 (no limit) or octets from 8192 on",
         set: |config, _, value| {
             let octets = value.parse().ok().filter(|&n| n == 0 || n >= FRAME_MIN);
             put(octets, |n| config.frame_max = n)

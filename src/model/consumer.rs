@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::ids::{ChannelId, ConnId, ConsumerId};
+use crate::mutant::{self, Mutant};
 
 /// A consumer as its queue's home keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +132,9 @@ impl Consumers {
         if !consumer.spec.no_ack {
             consumer.unacked += 1;
         }
-        if consumer.has_room() {
+        if consumer.has_room() && mutant::active(Mutant::AlwaysTheFirst) {
+            self.round.push_front(slot);
+        } else if consumer.has_room() {
             self.round.push_back(slot);
         } else {
             consumer.standing = Standing::Full;
@@ -144,6 +147,9 @@ impl Consumers {
         let Some(consumer) = self.slot(slot).filter(|consumer| consumer.spec.id == id) else {
             return;
         };
+        if mutant::active(Mutant::PrefetchNotReturned) {
+            return;
+        }
         consumer.unacked = consumer.unacked.saturating_sub(1);
         if consumer.standing == Standing::Full && consumer.has_room() {
             consumer.standing = Standing::Ready;
@@ -171,6 +177,7 @@ impl Consumers {
 
 impl Consumer {
     fn has_room(&self) -> bool {
-        self.spec.prefetch == 0 || self.unacked < u32::from(self.spec.prefetch)
+        let more = u32::from(mutant::active(Mutant::PrefetchPlusOne));
+        self.spec.prefetch == 0 || self.unacked < u32::from(self.spec.prefetch) + more
     }
 }

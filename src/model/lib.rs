@@ -12,6 +12,7 @@ pub mod hash;
 pub mod ids;
 pub mod ledger;
 pub mod message;
+pub mod mutant;
 pub mod outbox;
 pub mod queue;
 pub mod refusal;
@@ -20,6 +21,8 @@ pub mod spec;
 pub mod time;
 pub mod topology;
 pub mod vhost;
+#[cfg(test)]
+mod vhost_test;
 
 pub use consumer::ConsumerSpec;
 pub use exchange::{Exchange, Targets};

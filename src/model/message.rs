@@ -14,8 +14,8 @@
 
 use std::sync::Arc;
 
+use crate::mutant::{self, Mutant};
 use amqp::Properties;
-use amqp::properties::Basic;
 use bytes::Bytes;
 
 /// Bodies up to this many octets are copied into the record.
@@ -102,6 +102,29 @@ impl<'a> Message<'a> {
         self.record[2]
     }
 
+    /// The octets of [`Self::exchange`].
+    #[must_use]
+    #[inline]
+    pub fn exchange_octets(&self) -> &'a [u8] {
+        &self.record[HEAD..HEAD + self.exchange_len()]
+    }
+
+    /// The octets of [`Self::routing_key`].
+    #[must_use]
+    #[inline]
+    pub fn routing_key_octets(&self) -> &'a [u8] {
+        let start = HEAD + self.exchange_len();
+        &self.record[start..start + self.key_len()]
+    }
+
+    /// The octets of exchange and routing key, and the length of the first.
+    #[must_use]
+    #[inline]
+    pub fn names(&self) -> (usize, &'a [u8]) {
+        let len = self.exchange_len();
+        (len, &self.record[HEAD..HEAD + len + self.key_len()])
+    }
+
     /// The exchange the message was published to.
     #[must_use]
     pub fn exchange(&self) -> &'a str {
@@ -149,9 +172,8 @@ impl<'a> Message<'a> {
     }
 
     fn length(&self, at: usize) -> usize {
-        let bytes =
-            [self.record[at], self.record[at + 1], self.record[at + 2], self.record[at + 3]];
-        u32::from_le_bytes(bytes) as usize
+        self.record.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |n| u32::from_le_bytes(*n))
+            as usize
     }
 
     fn text(&self, start: usize, len: usize) -> &'a str {
@@ -189,13 +211,14 @@ impl Draft {
         self.record.extend_from_slice(routing_key.as_bytes());
     }
 
-    /// Adds the properties and the announced size of the body, for which nothing is allocated.
+    /// Adds the properties, the delivery mode and priority among them, and the announced size of
+    /// the body, for which nothing is allocated.
     #[inline]
-    pub fn header(&mut self, properties: Properties<'_>, basic: &Basic<'_>, body_size: u32) {
+    pub fn header(&mut self, properties: Properties<'_>, mode: u8, priority: u8, body_size: u32) {
         self.large = body_size as usize > INLINE_MAX;
-        let persistent = if basic.delivery_mode == Some(2) { PERSISTENT } else { 0 };
+        let persistent = if mode == 2 { PERSISTENT } else { 0 };
         self.record[0] = persistent | if self.large { LARGE } else { 0 };
-        self.record[2] = basic.priority.unwrap_or(0);
+        self.record[2] = priority;
         let encoded = properties.encoded();
         // Bounded by the frame that carried it.
         self.record[8..12].copy_from_slice(&(encoded.len() as u32).to_le_bytes());
@@ -241,6 +264,9 @@ impl Draft {
     pub fn message(&mut self) -> Message<'_> {
         if self.large && self.body.is_none() {
             self.end_tail();
+            if self.pieces.len() > 1 && mutant::active(Mutant::PieceLost) {
+                self.pieces.pop();
+            }
             self.body = Some(Body::new(std::mem::take(&mut self.pieces)));
         }
         Message { record: &self.record, body: self.body.as_ref() }
@@ -279,8 +305,7 @@ mod tests {
     fn draft(size: usize) -> Draft {
         let mut draft = Draft::default();
         draft.begin("", "q");
-        let (properties, basic) = Properties::parse(&[0, 0]).unwrap();
-        draft.header(properties, &basic, size as u32);
+        draft.header(Properties::EMPTY, 0, 0, size as u32);
         draft
     }
 

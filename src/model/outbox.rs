@@ -2,11 +2,11 @@
 
 use std::io::IoSlice;
 
-use amqp::frame;
+use amqp::frame::{self, Deliver};
 use amqp::methods::Method;
 use bytes::Bytes;
 
-use crate::message::Message;
+use crate::message::{INLINE_MAX, Message};
 
 /// Output of one connection, in order.
 #[derive(Debug, Default)]
@@ -48,15 +48,26 @@ impl Outbox {
         frame::write_method(&mut self.octets, channel, method);
     }
 
+    /// Appends the method frame of a delivery.
+    #[inline]
+    pub fn deliver(&mut self, channel: u16, deliver: &Deliver<'_>) {
+        frame::write_deliver(&mut self.octets, channel, deliver);
+    }
+
     /// Appends the content header and the body of a message, in frames of at most `frame_max`.
     #[inline]
     pub fn content(&mut self, channel: u16, message: Message<'_>, frame_max: u32) {
         let properties = message.properties().encoded();
         let size = message.body_len();
+        if (1..=INLINE_MAX).contains(&size) {
+            // No frame_max is so small that it would not fit.
+            let body = message.inline_body();
+            frame::write_small_content(&mut self.octets, channel, properties, body);
+            return;
+        }
         frame::write_header(&mut self.octets, channel, size as u64, properties);
-        match message.large_body() {
-            None => frame::write_body(&mut self.octets, channel, message.inline_body(), frame_max),
-            Some(body) => self.pieces(channel, body.pieces(), size, frame_max),
+        if let Some(body) = message.large_body() {
+            self.pieces(channel, body.pieces(), size, frame_max);
         }
     }
 
@@ -160,8 +171,8 @@ mod tests {
             let chunk = Bytes::from((0..size).map(|n| n as u8).collect::<Vec<u8>>());
             let mut draft = Draft::default();
             draft.begin("e", "k");
-            let (properties, basic) = Properties::parse(&[0, 0]).unwrap();
-            draft.header(properties, &basic, size as u32);
+            draft.header(Properties::EMPTY, 0, 0, size as u32);
+            draft.header(Properties::EMPTY, 0, 0, size as u32);
             for piece in chunk.chunks(40_000) {
                 draft.body(piece, &chunk);
             }

@@ -24,6 +24,7 @@ use crate::hash::{Map, Seed};
 use crate::ids::{ChannelId, ConnId, ConsumerId, QueueId, Ticket};
 use crate::ledger::Ledger;
 use crate::message::{Body, Message};
+use crate::mutant::{self, Mutant};
 
 /// What a queue does to the rest of the broker.
 pub trait Outlet {
@@ -310,6 +311,12 @@ impl Queue {
         }
         let head = self.ready.front()?;
         if matches!(head.content, Content::Away) {
+            let here = |entry: &Entry| !matches!(entry.content, Content::Away);
+            if mutant::active(Mutant::AwayOvertaken)
+                && let Some(at) = self.ready.iter().position(here)
+            {
+                return self.ready.remove(at);
+            }
             if self.fetching.is_none() {
                 self.fetching = Some(head.seq);
                 outlet.fetch(self.id, head.seq);
@@ -406,6 +413,7 @@ impl Queue {
 
     /// Settles all deliveries of a channel up to and including `number`.
     pub fn settle_up_to(&mut self, channel: ChannelId, number: u64, how: Settle) {
+        let number = if mutant::active(Mutant::SettleTooMuch) { u64::MAX } else { number };
         while let Some((_, unacked)) =
             self.unacked.get_mut(&channel).and_then(|ledger| ledger.pop_up_to(number))
         {
@@ -423,7 +431,10 @@ impl Queue {
             }
             Settle::Drop => self.free(entry),
             Settle::Requeue => {
-                entry.redelivered = true;
+                entry.redelivered = !mutant::active(Mutant::FlagLost);
+                if mutant::active(Mutant::RequeueToTail) {
+                    return self.ready.push_back(entry);
+                }
                 self.returned.insert(entry.seq, entry);
             }
         }
@@ -475,6 +486,7 @@ impl Queue {
     /// Drops the ready messages; says how many there were.
     pub fn purge(&mut self, outlet: &mut impl Outlet) -> u32 {
         let purged = self.ready();
+        let kept = if mutant::active(Mutant::PurgeKeepsOne) { self.ready.pop_back() } else { None };
         let returned = std::mem::take(&mut self.returned);
         let ready = std::mem::take(&mut self.ready);
         for entry in returned.into_values().chain(ready) {
@@ -483,6 +495,7 @@ impl Queue {
             }
             self.free(entry);
         }
+        self.ready.extend(kept);
         self.refuse_gets(outlet);
         purged
     }

@@ -37,12 +37,7 @@ fn exchange(name: &str, kind: ExchangeKind) -> ExchangeSpec {
 
 fn binding(source: &str, destination: Destination, key: &str) -> Binding {
     let arguments = Arguments::default();
-    Binding {
-        source: source.into(),
-        destination,
-        key: key.into(),
-        arguments,
-    }
+    Binding { source: source.into(), destination, key: key.into(), arguments }
 }
 
 fn to_queue(source: &str, queue: &str, key: &str) -> Binding {
@@ -90,12 +85,7 @@ impl World {
     fn route_with(&self, exchange: &str, key: &str, headers: Table<'_>) -> Vec<u64> {
         let vhost = self.vhost();
         let mut targets = Targets::new();
-        vhost.route(
-            vhost.exchange(exchange).unwrap(),
-            key,
-            || Some(headers),
-            &mut targets,
-        );
+        vhost.route(vhost.exchange(exchange).unwrap(), key, || Some(headers), &mut targets);
         let mut ids: Vec<u64> = targets.queues().iter().map(|queue| queue.0.0).collect();
         ids.sort_unstable();
         ids
@@ -108,13 +98,7 @@ fn a_vhost_begins_with_the_standard_exchanges() {
     let mut found: Vec<_> = world
         .vhost()
         .exchanges()
-        .map(|exchange| {
-            (
-                &*exchange.spec.name,
-                exchange.spec.kind.name(),
-                exchange.spec.internal,
-            )
-        })
+        .map(|exchange| (&*exchange.spec.name, exchange.spec.kind.name(), exchange.spec.internal))
         .collect();
     found.sort_unstable();
     let expected = [
@@ -127,12 +111,7 @@ fn a_vhost_begins_with_the_standard_exchanges() {
         ("amq.topic", "topic", false),
     ];
     assert_eq!(found, expected);
-    assert!(
-        world
-            .vhost()
-            .exchanges()
-            .all(|exchange| exchange.spec.durable)
-    );
+    assert!(world.vhost().exchanges().all(|exchange| exchange.spec.durable));
 }
 
 #[test]
@@ -153,20 +132,9 @@ fn versions_are_those_of_the_creating_change() {
     world.exchange("x", ExchangeKind::Topic);
     world.queue(2, "q");
     let vhost = world.vhost();
-    assert_eq!(
-        vhost
-            .queue("q")
-            .map(|queue| (queue.version, queue.spec.id.0)),
-        Some((2, 1))
-    );
-    assert_eq!(
-        vhost.exchange("x").map(|exchange| exchange.version),
-        Some(3)
-    );
-    assert_eq!(
-        vhost.exchange("amq.topic").map(|exchange| exchange.version),
-        Some(1)
-    );
+    assert_eq!(vhost.queue("q").map(|queue| (queue.version, queue.spec.id.0)), Some((2, 1)));
+    assert_eq!(vhost.exchange("x").map(|exchange| exchange.version), Some(3));
+    assert_eq!(vhost.exchange("amq.topic").map(|exchange| exchange.version), Some(1));
     assert_eq!(world.0.version(), 4);
 }
 
@@ -181,10 +149,7 @@ fn two_bindings_to_a_queue_deliver_once() {
     }
     world.bind(to_queue("amq.topic", "q", "#"));
     assert_eq!(world.route("amq.topic", "k"), [1]);
-    world.apply(Change::Unbound(
-        "/".into(),
-        to_queue("amq.fanout", "q", "k"),
-    ));
+    world.apply(Change::Unbound("/".into(), to_queue("amq.fanout", "q", "k")));
     assert_eq!(world.route("amq.fanout", ""), [1]);
     assert_eq!(world.vhost().bindings_to_queue("q"), 6);
 }
@@ -195,10 +160,7 @@ fn arguments_are_part_of_a_binding_and_the_headers_exchange_reads_them() {
     world.queue(1, "q");
     let plain = to_queue("amq.match", "q", "");
     let table = TableWriter::new().with("a", Value::Int(1));
-    let with = Binding {
-        arguments: table.table().into(),
-        ..plain.clone()
-    };
+    let with = Binding { arguments: table.table().into(), ..plain.clone() };
     world.bind(with.clone());
     assert!(world.vhost().has_binding(&with) && !world.vhost().has_binding(&plain));
     assert_eq!(world.route_with("amq.match", "", table.table()), [1]);
@@ -243,12 +205,7 @@ fn a_list_used_again_remembers_no_exchange() {
     let mut targets = Targets::new();
     for _ in 0..3 {
         targets.clear();
-        vhost.route(
-            vhost.exchange("amq.fanout").unwrap(),
-            "",
-            || None,
-            &mut targets,
-        );
+        vhost.route(vhost.exchange("amq.fanout").unwrap(), "", || None, &mut targets);
         assert_eq!(targets.queues(), [(QueueId(1), ShardId(1))]);
     }
 }
@@ -266,10 +223,7 @@ fn a_deleted_exchange_takes_its_slot_and_its_bindings_with_it() {
     assert_eq!(world.route("amq.fanout", ""), []);
     assert_eq!(world.vhost().bindings_from("amq.fanout"), 0);
     assert_eq!(
-        world
-            .vhost()
-            .sources_to(&Destination::Queue("q".into()))
-            .collect::<Vec<_>>(),
+        world.vhost().sources_to(&Destination::Queue("q".into())).collect::<Vec<_>>(),
         ["b"]
     );
 }
@@ -280,10 +234,7 @@ fn changes_that_do_not_fit_change_nothing() {
     world.bind(to_queue("amq.direct", "missing", "k"));
     world.queue(1, "q");
     world.bind(to_queue("missing", "q", "k"));
-    world.apply(Change::Unbound(
-        "/".into(),
-        to_queue("amq.direct", "q", "k"),
-    ));
+    world.apply(Change::Unbound("/".into(), to_queue("amq.direct", "q", "k")));
     world.apply(Change::QueueDeleted("/".into(), "missing".into()));
     world.apply(Change::ExchangeDeleted("/".into(), "missing".into()));
     world.apply(Change::QueueDeleted("elsewhere".into(), "q".into()));
@@ -299,11 +250,7 @@ fn a_hundred_thousand_bindings_come_and_go() {
     for id in 0..10_000 {
         world.queue(id, &format!("q{id}"));
         for key in 0..5 {
-            world.bind(to_queue(
-                "amq.direct",
-                &format!("q{id}"),
-                &format!("k{key}"),
-            ));
+            world.bind(to_queue("amq.direct", &format!("q{id}"), &format!("k{key}")));
         }
     }
     // As many again on one queue, where every one of them leads to the same target.
@@ -357,11 +304,7 @@ impl Naive {
         let mut at = 0;
         while at < reached.len() {
             let source = reached[at].clone();
-            for binding in self
-                .bindings
-                .iter()
-                .filter(|binding| *binding.source == *source)
-            {
+            for binding in self.bindings.iter().filter(|binding| *binding.source == *source) {
                 let is_match = match &*source {
                     "d" => *binding.key == *key,
                     "t" => *binding.key == *key || &*binding.key == "#",

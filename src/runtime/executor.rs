@@ -163,7 +163,7 @@ fn turn(shared: &Shared) {
 }
 
 /// Ready when a turn is due: requested, or by the clock. The one timer of the thread is only
-/// touched when the deadline comes nearer; one that fires too early costs a turn in which nothing happens.
+/// touched when the deadline comes nearer; one that fires too early costs an empty turn.
 fn poll_turn(shared: &Shared, timer: &mut Option<(u64, Timer)>, cx: &mut Context<'_>) -> Poll<()> {
     let mut core = shared.borrow_mut();
     if core.take_request(cx.waker()) {

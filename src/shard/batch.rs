@@ -150,6 +150,12 @@ impl Batch {
         self.records.len()
     }
 
+    /// Octets of memory that it keeps alive, bodies by reference included.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.records.len() + self.bodies.iter().map(Body::len).sum::<usize>()
+    }
+
     /// Forgets what was read; buffers of ordinary size are kept.
     pub fn clear(&mut self) {
         const KEPT: usize = 1024 * 1024;

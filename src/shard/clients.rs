@@ -170,7 +170,8 @@ impl Clients {
         if waiting.number == 0 {
             return self.conns.contains_key(&waiting.conn).then_some(waiting);
         }
-        let conn = self.get(waiting.conn)?;
+        // A connection that let go of everything is not to begin anything again.
+        let conn = self.get(waiting.conn).filter(|conn| !conn.let_go)?;
         let (_, channel) = conn.channel_by_id(waiting.channel)?;
         if channel.state != State::Open {
             return None;

@@ -1,7 +1,8 @@
 //! How channels and connections end: what they hold is let go everywhere before the end is told
-//! (rule 7 of the design: channel gone to every home, exclusive queues deleted, then close-ok).
+//! (rule 7 of ARCHITECTURE.md: channel gone to every home, exclusive queues deleted, then close-ok).
 
 use amqp::{Code, Method};
+use model::mutant::{self, Mutant};
 use model::session::channel::State;
 use model::{ChannelId, ConnId, ConsumerId, Fault, Map, Now, Seed, ShardId};
 
@@ -73,8 +74,15 @@ impl Shard {
             class_id,
             method_id,
         };
+        let parked = std::mem::take(&mut channel.parked);
         self.clients.send(id, number, &method);
         self.release(id, number);
+        // What is parked is ignored like what is to come, but for a close of the client's own,
+        // which is answered.
+        if let Some(channel) = self.clients.get(id).and_then(|conn| conn.channel(number)) {
+            channel.parked = parked;
+            self.clients.lifted.push((id, number));
+        }
     }
 
     fn fail_connection(&mut self, id: ConnId, fault: &Fault, now: Now) {
@@ -167,12 +175,16 @@ impl Shard {
             return 0;
         };
         let (channel_id, homes) = (channel.id, std::mem::take(&mut channel.homes));
-        channel.barrier = None;
+        let barrier = channel.barrier.take();
         let parked = std::mem::take(&mut channel.parked).len();
         channel.draft.shrink();
         channel.unacked = model::ledger::Ledger::default();
         let order = std::mem::take(&mut channel.draft_order);
         conn.parked -= parked;
+        // A basic.get that waits at its home is dropped there without an answer.
+        if let Some(ticket) = barrier {
+            self.clients.tickets.remove(&ticket);
+        }
         self.received(order);
         let mut away = 0;
         for home in homes {
@@ -185,6 +197,9 @@ impl Shard {
         }
         if away > 0 {
             self.releases.0.insert(channel_id, Release { conn: id, homes: away });
+        }
+        if mutant::active(Mutant::CloseOkTooEarly) {
+            return 0;
         }
         away
     }
@@ -228,7 +243,7 @@ impl Shard {
         conn.let_go = true;
         conn.end_channels();
         let links = std::mem::take(&mut conn.links);
-        let owns = conn.owns;
+        let owns = conn.owns && !mutant::active(Mutant::ExclusiveSurvives);
         // Channels that were closing before are among them: their homes have yet to answer too.
         let mut releasing = self.releases.0.values().filter(|other| other.conn == id).count();
         let numbers = self.clients.get(id).map(|conn| conn.numbers()).unwrap_or_default();

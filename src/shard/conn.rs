@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use amqp::frame::write_frame;
+use amqp::frame::{Deliver, write_frame};
 use amqp::methods::Method;
 use amqp::{Assembler, Code, Frame, Parser, Properties, Step};
 use bytes::Bytes;
+use model::mutant::{self, Mutant};
 use model::session::channel::State;
 use model::session::{Channel, Handshake, Limits};
 use model::{ChannelId, Draft, Fault, Message, Name, Now, Outbox, Refusal, ShardId};
@@ -264,7 +265,9 @@ impl Conn {
         if waits && !replayed {
             return self.park(number, frame);
         }
-        let result = match (channel.state, frame) {
+        let obeyed = replayed && mutant::active(Mutant::ParkedObeyed);
+        let state = if obeyed { State::Open } else { channel.state };
+        let result = match (state, frame) {
             (State::Open, Frame::Method { payload, .. }) => method(number, channel, payload),
             (State::Open, Frame::Header { payload, .. }) => self.header(number, payload, scratch),
             (State::Open, Frame::Body { piece, last, .. }) => {
@@ -297,14 +300,14 @@ impl Conn {
         let Some(consumer) = channel.consumer(to.consumer) else {
             return false;
         };
-        let method = Method::BasicDeliver {
-            consumer_tag: &consumer.tag,
+        let deliver = Deliver {
+            consumer_tag: consumer.tag.as_bytes(),
             delivery_tag,
             redelivered: to.redelivered,
-            exchange: message.exchange(),
-            routing_key: message.routing_key(),
+            exchange: message.exchange_octets(),
+            routing_key: message.routing_key_octets(),
         };
-        self.outbox.method(number, &method);
+        self.outbox.deliver(number, &deliver);
         self.outbox.content(number, message, frame_max);
         self.owe(home, cost(message));
         true
@@ -326,6 +329,15 @@ impl Conn {
         };
         self.outbox.method(number, &method);
         self.outbox.content(number, message, frame_max);
+        self.pause_over_mark();
+    }
+
+    /// Stops reading a connection that does not take its output; at once where a client's methods
+    /// make output without flow credit, since a chunk may hold thousands of them.
+    pub fn pause_over_mark(&mut self) {
+        if self.unsent() > OUTPUT_MARK {
+            self.paused |= pause::OUTPUT;
+        }
     }
 
     /// Tells which publishes of a channel are confirmed, while somebody listens on it.
@@ -338,7 +350,9 @@ impl Conn {
     /// Writes the confirms that are due.
     pub fn write_confirms(&mut self, number: u16) {
         let channel = self.channels.get_mut(usize::from(number)).and_then(Option::as_mut);
-        let Some(confirms) = channel.and_then(|channel| channel.confirms.as_mut()) else {
+        // Behind channel.close nothing of the channel may follow.
+        let open = channel.filter(|channel| channel.state == State::Open);
+        let Some(confirms) = open.and_then(|channel| channel.confirms.as_mut()) else {
             return;
         };
         let outbox = &mut self.outbox;
@@ -392,12 +406,12 @@ impl Conn {
         if body_size > max {
             return Err(Refusal::MessageTooLarge { size: body_size, max }.fault(publish));
         }
-        let (properties, basic) = Properties::parse(properties)
-            .map_err(amqp::assembler::SequenceError::from)
-            .map_err(Fault::from)?;
-        super::publish::check_properties(&basic, &self.user).map_err(|no| no.fault(publish))?;
         // At most BODY_MAX.
-        channel.draft.header(properties, &basic, body_size as u32);
+        let size = body_size as u32;
+        match Properties::parse_plain(properties) {
+            Some((properties, mode)) => channel.draft.header(properties, mode, 0, size),
+            None => special_header(channel, properties, &self.user, size)?,
+        }
         if body_size > 0 {
             return Ok(None);
         }
@@ -425,21 +439,43 @@ fn method<'a>(
     channel: &mut Channel,
     payload: &'a [u8],
 ) -> Result<Option<Event<'a>>, Fault> {
-    let Step::Method(method) = channel.assembler.method(payload)? else {
-        return Ok(None);
+    let Some(publish) = channel.assembler.publish(payload)? else {
+        return other_method(number, channel, payload);
     };
-    let Method::BasicPublish { exchange, routing_key, mandatory, immediate, .. } = method else {
-        if method.has_content() {
-            channel.assembler = Assembler::Idle;
-        }
-        return Ok(Some(Event::Method { channel: number, method, payload }));
-    };
-    if immediate {
+    if publish.immediate {
         return Err(Refusal::NotImplemented("immediate=true".into()).fault((60, 40)));
     }
-    channel.mandatory = mandatory;
-    channel.draft.begin(exchange, routing_key);
+    channel.mandatory = publish.mandatory;
+    channel.draft.begin(publish.exchange, publish.routing_key);
     Ok(None)
+}
+
+/// A method that is no publish.
+fn other_method<'a>(
+    number: u16,
+    channel: &mut Channel,
+    payload: &'a [u8],
+) -> Result<Option<Event<'a>>, Fault> {
+    let Step::Method(method) = channel.assembler.method(payload)? else { return Ok(None) };
+    if method.has_content() {
+        channel.assembler = Assembler::Idle;
+    }
+    Ok(Some(Event::Method { channel: number, method, payload }))
+}
+
+/// Takes properties that may mean something to the broker.
+fn special_header(
+    channel: &mut Channel,
+    properties: &[u8],
+    user: &str,
+    body_size: u32,
+) -> Result<(), Fault> {
+    let (properties, basic) =
+        Properties::parse(properties).map_err(amqp::assembler::SequenceError::from)?;
+    super::publish::check_properties(&basic, user).map_err(|no| no.fault((60, 40)))?;
+    let (mode, priority) = (basic.delivery_mode.unwrap_or(0), basic.priority.unwrap_or(0));
+    channel.draft.header(properties, mode, priority, body_size);
+    Ok(())
 }
 
 #[inline]

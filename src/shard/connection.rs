@@ -113,6 +113,7 @@ impl Shard {
                 conn.vhost = vhost;
                 conn.handshake.opened(&mut conn.outbox);
                 self.clients.touch(id);
+                // From now on heartbeats are due, earlier than the end of the handshake was.
                 self.arm(id, now);
                 return;
             }

@@ -1,6 +1,7 @@
 //! Controls from other endpoints, and this shard's part as a home of queues.
 
 use amqp::Method;
+use model::mutant::{self, Mutant};
 use model::queue::Get;
 use model::{ChannelId, ConsumerSpec, Now, QueueId, Refusal, ShardId, Ticket};
 
@@ -83,6 +84,9 @@ impl Shard {
             }
             QueueRequest::Consume(consumer) => Some(self.add_consumer(id, consumer)),
             QueueRequest::Cancel(consumer) => {
+                if mutant::active(Mutant::CancelKeepsConsumer) {
+                    return Some(QueueAnswer::Cancelled);
+                }
                 let unused = self.with_queue(id, |queue, _| queue.cancel(consumer));
                 self.tell_unused(id, unused);
                 Some(QueueAnswer::Cancelled)
@@ -108,13 +112,18 @@ impl Shard {
         }
         self.home.involve(consumer.channel, id);
         self.home.link(consumer.conn);
-        self.with_queue(id, |queue, _| queue.consume(consumer));
+        self.with_queue(id, |queue, door| {
+            queue.consume(consumer);
+            if mutant::active(Mutant::DeliverBeforeConsumeOk) {
+                queue.dispatch(door);
+            }
+        });
         QueueAnswer::Consuming
     }
 
     /// An auto-delete queue whose last consumer went asks for its end.
     fn tell_unused(&mut self, id: QueueId, unused: Option<bool>) {
-        if unused == Some(true) {
+        if unused == Some(true) && !mutant::active(Mutant::AutoDeleteNever) {
             let coordinator = self.coordinator();
             self.peers.get(coordinator).out.control(Control::Unused(id));
         }
@@ -124,6 +133,9 @@ impl Shard {
     pub(super) fn channel_gone(&mut self, channel: ChannelId) {
         for id in self.home.channels.remove(&channel).unwrap_or_default() {
             let unused = self.with_queue(id, |queue, door| {
+                if mutant::active(Mutant::ChannelKeepsUnacked) {
+                    return false;
+                }
                 let unused = queue.channel_gone(channel);
                 queue.dispatch(door);
                 unused
@@ -163,11 +175,10 @@ impl Shard {
         }
     }
 
-    /// Tells a publisher once why it is not read.
-    pub(super) fn tell_blocked(&mut self, id: model::ConnId) {
-        let Some(conn) = self.clients.get(id) else {
-            return;
-        };
+    /// Stops reading a publisher because memory is short, and tells it once.
+    pub(super) fn block(&mut self, id: model::ConnId) {
+        let Some(conn) = self.clients.get(id) else { return };
+        conn.paused |= pause::ALARM;
         if conn.handshake.capabilities().blocked && !conn.blocked {
             conn.blocked = true;
             self.clients.send(id, 0, &Method::ConnectionBlocked { reason: "low on memory" });

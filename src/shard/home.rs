@@ -1,5 +1,6 @@
 //! The queues this shard is home of, and the flow credit of the connections they deliver to.
 
+use model::mutant::{self, Mutant};
 use model::queue::{Delivery, Outlet, Queue, Settle};
 use model::{
     ChannelId, ConnId, ConsumerSpec, Map, Message, Name, QueueId, QueueSpec, Refusal, Resource,
@@ -73,7 +74,7 @@ impl Outlet for Door<'_> {
         let Some(link) = self.links.get_mut(&conn) else {
             return false;
         };
-        if link.octets > 0 {
+        if link.octets > 0 || mutant::active(Mutant::CreditIgnored) {
             return true;
         }
         if link.stalled.last() != Some(&queue) {
@@ -168,10 +169,12 @@ impl Home {
         if kept.queue.frozen() {
             return Ok(ready);
         }
-        if if_unused && !kept.queue.consumers().is_empty() {
+        let (no_unused, no_empty) =
+            (mutant::active(Mutant::IfUnusedIgnored), mutant::active(Mutant::IfEmptyIgnored));
+        if if_unused && !no_unused && !kept.queue.consumers().is_empty() {
             return Err(Refusal::InUse(kept.resource()));
         }
-        if if_empty && ready > 0 {
+        if if_empty && !no_empty && ready > 0 {
             return Err(Refusal::NotEmpty(kept.resource()));
         }
         kept.queue.freeze();

@@ -197,7 +197,8 @@ impl Shard {
     }
 }
 
-/// Takes frames until one completes something.
+/// Takes frames until one completes something. Frames that lie whole in the chunk, which are nearly
+/// all, need the parser's own memory for nothing, so they are taken in one go.
 #[inline]
 fn advance<'a>(
     conn: &mut Conn,
@@ -216,12 +217,23 @@ fn advance<'a>(
     if conn.paused != 0 {
         return Stop::Enough;
     }
+    loop {
+        match parser.whole(chunk, at) {
+            Ok(Some(frame)) => match conn.frame(frame, chunk, scratch, false) {
+                Ok(None) if conn.paused == 0 => {}
+                Ok(None) => return Stop::Enough,
+                Ok(Some(event)) => return Stop::Event(event),
+                Err(failure) => return Stop::Failure(failure),
+            },
+            Ok(None) => break,
+            Err(error) => return Stop::Failure((0, error.into())),
+        }
+    }
     match parser.next(chunk, at) {
         Err(error) => Stop::Failure((0, error.into())),
         Ok(None) => Stop::Enough,
         Ok(Some(frame)) => match conn.frame(frame, chunk, scratch, false) {
-            Ok(Some(event)) => Stop::Event(event),
-            Ok(None) => Stop::Event(Event::More),
+            Ok(event) => Stop::Event(event.unwrap_or(Event::More)),
             Err(failure) => Stop::Failure(failure),
         },
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BinaryHeap};
 
 use bytes::Bytes;
+use model::mutant::{self, Mutant};
 use model::session::Limits;
 use model::{ConnId, Draft, IdSource, Now, Outbox, QueueId, Seed, ShardId, Targets, Topology};
 
@@ -77,8 +78,8 @@ pub struct Shard {
     /// The message being published.
     pub(super) scratch: Draft,
     pub(super) targets: Targets,
-    /// The targets of a message with several, by home.
-    pub(super) by_home: Vec<(ShardId, QueueId)>,
+    /// The queues that a message goes to.
+    pub(super) routes: Vec<(QueueId, ShardId)>,
     pub(super) timers: BinaryHeap<Due>,
     /// Connections that may be read again.
     pub(super) resumed: Vec<ConnId>,
@@ -109,11 +110,15 @@ impl Shard {
             releases: Releases::new(seed),
             conn_ids: IdSource::new(config.id),
             ids: IdSource::new(config.id),
-            // Shards may share a seed, but never a name that they make.
-            rng: fastrand::Rng::with_seed(config.seed.rotate_left(16) ^ u64::from(config.id.0)),
+            rng: if mutant::active(Mutant::OutsideRandomness) {
+                fastrand::Rng::new()
+            } else {
+                // Shards may share a seed, but never a name that they make.
+                fastrand::Rng::with_seed(config.seed.rotate_left(16) ^ u64::from(config.id.0))
+            },
             scratch: Draft::default(),
             targets: Targets::new(),
-            by_home: Vec::new(),
+            routes: Vec::new(),
             timers: BinaryHeap::new(),
             resumed: Vec::new(),
             alarm: false,

@@ -1,7 +1,10 @@
 //! One publish: routed by the local copy of the topology, then into local queues or to their homes.
 
+use std::cell::Cell;
+
 use amqp::properties::Basic;
 use amqp::{Method, Value};
+use model::mutant::{self, Mutant};
 use model::{ConnId, Message, Now, QueueId, Refusal, Resource, ShardId, Targets};
 
 use super::conn::pause;
@@ -23,17 +26,37 @@ impl Shard {
     /// Publishes the message in the scratch draft.
     #[inline]
     pub(super) fn publish(&mut self, id: ConnId, number: u16, now: Now) {
-        let alarm = self.alarm;
-        let Some(conn) = self.clients.get(id) else {
-            return;
-        };
-        conn.publisher = true;
-        if alarm {
-            conn.paused |= pause::ALARM;
+        // Taken out, so that queues may write to any connection, this one too.
+        let mut draft = std::mem::take(&mut self.scratch);
+        let mut queues = std::mem::take(&mut self.routes);
+        let message = draft.message();
+        match self.route(id, number, message, &mut queues) {
+            Ok(Some(publisher)) => self.routed(publisher, message, &mut queues),
+            Ok(None) => {}
+            Err(refusal) => {
+                let fault = refusal.fault((60, 40));
+                self.fail(id, number, &fault, now);
+            }
         }
-        let Some(channel) = conn.channel(number) else {
-            return;
-        };
+        draft.reset();
+        queues.clear();
+        self.scratch = draft;
+        self.routes = queues;
+    }
+
+    /// Finds the queues a message goes to; usually those of the last one.
+    #[inline]
+    fn route(
+        &mut self,
+        id: ConnId,
+        number: u16,
+        message: Message<'_>,
+        queues: &mut Vec<(QueueId, ShardId)>,
+    ) -> Result<Option<Publisher>, Refusal> {
+        let version = self.topology.version();
+        let Some(conn) = self.clients.get(id) else { return Ok(None) };
+        conn.publisher = true;
+        let Some(channel) = conn.channel(number) else { return Ok(None) };
         let publisher = Publisher {
             id,
             number,
@@ -41,54 +64,72 @@ impl Shard {
             confirms: channel.confirms.is_some(),
             mandatory: channel.mandatory,
         };
+        let known = channel.route.get(version, message.names());
+        let found = known.map(|known| queues.extend_from_slice(known)).is_some();
         let order = std::mem::take(&mut channel.draft_order);
         if order != 0 {
             self.received(order);
         }
-        if alarm {
-            self.tell_blocked(id);
+        if self.alarm {
+            self.block(id);
         }
-        // Taken out, so that queues may write to any connection, this one too.
-        let mut draft = std::mem::take(&mut self.scratch);
-        let mut targets = std::mem::take(&mut self.targets);
-        targets.clear();
-        let message = draft.message();
-        match self.route(id, message, &mut targets) {
-            Ok(()) => self.routed(publisher, message, &targets),
-            Err(refusal) => {
-                let fault = refusal.fault((60, 40));
-                self.fail(id, number, &fault, now);
-            }
+        if !found {
+            self.look_up(publisher, message, queues)?;
         }
-        draft.reset();
-        self.scratch = draft;
-        self.targets = targets;
+        Ok(Some(publisher))
     }
 
-    #[inline]
-    fn route(
+    /// Finds the queues in the topology.
+    fn look_up(
+        &mut self,
+        publisher: Publisher,
+        message: Message<'_>,
+        queues: &mut Vec<(QueueId, ShardId)>,
+    ) -> Result<(), Refusal> {
+        let mut targets = std::mem::take(&mut self.targets);
+        targets.clear();
+        let by_names = self.find(publisher.id, message, &mut targets);
+        queues.extend_from_slice(targets.queues());
+        self.targets = targets;
+        let version = self.topology.version();
+        let channel = self.clients.get(publisher.id).and_then(|c| c.channel(publisher.number));
+        if by_names? && let Some(channel) = channel {
+            channel.route.set(version, message.names(), queues);
+        }
+        Ok(())
+    }
+
+    /// Asks the exchange; says whether only the names mattered, not the headers.
+    fn find(
         &self,
         id: ConnId,
         message: Message<'_>,
         targets: &mut Targets,
-    ) -> Result<(), Refusal> {
-        let Some((vhost_name, vhost)) = self.vhost(id) else {
-            return Ok(());
-        };
+    ) -> Result<bool, Refusal> {
+        let Some((vhost_name, vhost)) = self.vhost(id) else { return Ok(false) };
         let resource = || Resource::exchange(vhost_name, message.exchange());
         let exchange =
             vhost.exchange(message.exchange()).ok_or_else(|| Refusal::NotFound(resource()))?;
         if exchange.spec.internal {
             return Err(Refusal::InternalExchange(resource()));
         }
-        let headers = || message.properties().basic().headers;
+        let looked_at = Cell::new(false);
+        let headers = || {
+            looked_at.set(true);
+            message.properties().basic().headers
+        };
         vhost.route(exchange, message.routing_key(), headers, targets);
-        Ok(())
+        Ok(!looked_at.get())
     }
 
     #[inline]
-    fn routed(&mut self, publisher: Publisher, message: Message<'_>, targets: &Targets) {
-        let waits = match targets.queues() {
+    fn routed(
+        &mut self,
+        publisher: Publisher,
+        message: Message<'_>,
+        queues: &mut [(QueueId, ShardId)],
+    ) {
+        let waits = match queues {
             [] => {
                 if publisher.mandatory {
                     self.give_back(publisher, message);
@@ -97,31 +138,27 @@ impl Shard {
             }
             [(queue, home)] => self.enqueue(publisher, *home, std::iter::once(*queue), message),
             many => {
-                let mut by_home = std::mem::take(&mut self.by_home);
-                by_home.clear();
-                by_home.extend(many.iter().map(|(queue, home)| (*home, *queue)));
-                by_home.sort_unstable();
-                let waits = self.enqueue_many(publisher, &by_home, message);
-                self.by_home = by_home;
-                waits
+                many.sort_unstable_by_key(|(queue, home)| (*home, *queue));
+                self.enqueue_many(publisher, many, message)
             }
         };
         if publisher.confirms {
-            self.count_confirm(publisher, waits);
+            let first = mutant::active(Mutant::ConfirmByFirst);
+            self.count_confirm(publisher, if first { waits.min(1) } else { waits });
         }
     }
 
     fn enqueue_many(
         &mut self,
         publisher: Publisher,
-        by_home: &[(ShardId, QueueId)],
+        by_home: &[(QueueId, ShardId)],
         message: Message<'_>,
     ) -> u16 {
-        let homes = by_home.chunk_by(|one, other| one.0 == other.0);
+        let homes = by_home.chunk_by(|one, other| one.1 == other.1);
         homes
             .map(|queues| {
-                let home = queues.first().map(|(home, _)| *home).unwrap_or_default();
-                self.enqueue(publisher, home, queues.iter().map(|(_, queue)| *queue), message)
+                let home = queues.first().map(|(_, home)| *home).unwrap_or_default();
+                self.enqueue(publisher, home, queues.iter().map(|(queue, _)| *queue), message)
             })
             .sum()
     }
@@ -136,11 +173,13 @@ impl Shard {
         message: Message<'_>,
     ) -> u16 {
         let here = home == self.me;
+        let early = mutant::active(Mutant::ConfirmTooEarly) && !here;
+        let confirms = publisher.confirms && !early;
         if here {
             for queue in queues {
                 self.push(queue, message);
             }
-            if !message.persistent() || !publisher.confirms {
+            if !message.persistent() || !confirms {
                 return 0;
             }
         } else {
@@ -148,7 +187,7 @@ impl Shard {
         }
         let peer = self.peers.get(home);
         let enqueue = peer.send(cost(message));
-        if publisher.confirms {
+        if confirms {
             let Publisher { id: conn, channel, .. } = publisher;
             let publish = self.clients.next_publish(conn, publisher.number);
             let awaiting = Awaiting { enqueue, conn, channel, publish };
@@ -157,7 +196,7 @@ impl Shard {
         if !here && self.peers.full(home) {
             self.stall(publisher.id, home);
         }
-        u16::from(publisher.confirms)
+        u16::from(confirms)
     }
 
     /// A message enters a queue of this shard; one that is gone drops it.
@@ -179,6 +218,11 @@ impl Shard {
     }
 
     fn give_back(&mut self, publisher: Publisher, message: Message<'_>) {
+        if publisher.confirms && mutant::active(Mutant::AckBeforeReturn) {
+            let number = self.clients.next_publish(publisher.id, publisher.number);
+            let ack = Method::BasicAck { delivery_tag: number, multiple: false };
+            self.clients.send(publisher.id, publisher.number, &ack);
+        }
         let Some(conn) = self.clients.get(publisher.id) else {
             return;
         };
@@ -191,6 +235,7 @@ impl Shard {
         let frame_max = conn.frame_max();
         conn.outbox.method(publisher.number, &method);
         conn.outbox.content(publisher.number, message, frame_max);
+        conn.pause_over_mark();
         self.clients.touch(publisher.id);
     }
 

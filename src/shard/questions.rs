@@ -1,6 +1,7 @@
 //! Questions to the coordinator and to queues' homes, and what follows their answers.
 
 use amqp::Method;
+use model::mutant::{self, Mutant};
 use model::{ChannelId, ConnId, Fault, Now, QueueId, Refusal, ShardId, Ticket};
 
 use super::clients::{Then, Waiting};
@@ -51,7 +52,7 @@ impl Shard {
         self.clients.tickets.insert(ticket, waiting);
         let channel = self.clients.get(conn).and_then(|conn| conn.channel(number));
         if let Some(channel) = channel {
-            channel.barrier = Some(ticket);
+            channel.barrier = (!mutant::active(Mutant::NoBarrier)).then_some(ticket);
         }
         ticket
     }
@@ -89,6 +90,9 @@ impl Shard {
         let (id, number) = (waiting.conn, waiting.number);
         match (waiting.then.clone(), answer) {
             (_, QueueAnswer::Refused(refusal)) => self.refuse(&waiting, &refusal, now),
+            (_, QueueAnswer::Frozen(_)) if mutant::active(Mutant::FrozenNotFound) => {
+                self.refuse(&waiting, &Refusal::NotFound(model::Resource::queue("/", "")), now);
+            }
             (_, QueueAnswer::Frozen(frozen)) => self.wait_deleted(&waiting, frozen),
             (Then::Declared(name), QueueAnswer::Counts(messages, consumers)) => {
                 self.declared(&waiting, name, (messages, consumers));

@@ -2,6 +2,7 @@
 
 use std::cmp::{Ordering, Reverse};
 
+use model::mutant::{self, Mutant};
 use model::{ConnId, Now};
 
 use super::conn::{Conn, Phase};
@@ -42,7 +43,8 @@ impl Conn {
     fn silent_at(&self) -> u64 {
         let interval = self.heartbeat_us();
         // Nothing can be heard on a socket that is not read.
-        if interval == 0 || self.paused != 0 {
+        let paused = self.paused != 0 && !mutant::active(Mutant::PausedDropped);
+        if interval == 0 || paused {
             return u64::MAX;
         }
         self.received_us + interval * 5 / 2
@@ -96,6 +98,9 @@ impl Shard {
 
     /// Does what is due.
     pub fn tick(&mut self, now: Now) {
+        // A connection whose pause ended in this turn is read first: it was silent because it was
+        // not read.
+        self.go_on(now);
         while let Some(due) = self.timers.peek().copied()
             && due.at_us <= now.monotonic_us
         {
@@ -135,6 +140,9 @@ impl Shard {
         };
         match conn.due(handshake_us, now) {
             Action::Nothing => {}
+            Action::Heartbeat if mutant::active(Mutant::NoHeartbeats) => {
+                conn.sent_us = now.monotonic_us;
+            }
             Action::Heartbeat => {
                 amqp::frame::write_heartbeat(conn.outbox.buffer());
                 conn.sent_us = now.monotonic_us;

@@ -1,5 +1,6 @@
 //! What arrives from peers, and the end of a turn.
 
+use model::mutant::{self, Mutant};
 use model::{ConnId, Now, ShardId};
 
 use super::batch::{Batch, Record, Watermark};
@@ -26,7 +27,11 @@ impl Shard {
             Record::Enqueue { queues, carried } => {
                 let message = carried.message();
                 queues.iter().for_each(|queue| self.push(queue, message));
-                self.peers.get(from).applied(cost(message));
+                let dead = |queue| !self.home.queues.contains_key(&queue);
+                let unanswered = mutant::active(Mutant::DeadEnqueueUnanswered);
+                if !(unanswered && queues.iter().any(dead)) {
+                    self.peers.get(from).applied(cost(message));
+                }
             }
             Record::Deliver { to, carried } => {
                 let message = carried.message();
@@ -69,6 +74,9 @@ impl Shard {
     /// Returns credit for deliveries that have left for the socket.
     pub(super) fn pay(&mut self, id: ConnId) {
         while let Some(owed) = self.clients.get(id).and_then(super::conn::Conn::paid) {
+            if owed.home != self.me && mutant::active(Mutant::CreditNotReturned) {
+                continue;
+            }
             if owed.home == self.me {
                 self.credit(id, owed.octets);
             } else {
@@ -135,9 +143,7 @@ impl Shard {
                 continue;
             };
             conn.sent_us = now.monotonic_us;
-            if conn.unsent() > OUTPUT_MARK {
-                conn.paused |= pause::OUTPUT;
-            }
+            conn.pause_over_mark();
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::ids::{ChannelId, ConsumerId, QueueId, ShardId, Ticket};
 use crate::ledger::Ledger;
 use crate::message::Draft;
-use crate::session::Confirms;
+use crate::session::{Confirms, LastRoute};
 use crate::spec::Name;
 
 /// A delivery the client has not settled: where it came from and the home's number for it.
@@ -88,6 +88,8 @@ pub struct Channel {
     pub draft_order: u64,
     /// The mandatory flag of the publish being received.
     pub mandatory: bool,
+    /// Where its last publish went.
+    pub route: LastRoute,
     /// Deliveries by tag.
     pub unacked: Ledger<Outstanding>,
     /// The tag of the last delivery.
@@ -119,6 +121,7 @@ impl Channel {
             draft: Draft::default(),
             draft_order: 0,
             mandatory: false,
+            route: LastRoute::default(),
             unacked: Ledger::default(),
             last_tag: 0,
             consumers: Vec::new(),

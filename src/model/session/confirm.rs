@@ -1,4 +1,4 @@
-//! Publisher confirms of one channel: which publishes are confirmed, told in as few acks as possible.
+//! Publisher confirms of one channel: which publishes are confirmed, in as few acks as possible.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! From the protocol header to connection.open-ok (spec 2.2.4), with RabbitMQ's limits and refusals.
+//! From the protocol header to connection.open-ok (spec 2.2.4), as RabbitMQ limits and refuses.
 //!
 //! ```text
 //!  Header --> StartOk --> LoggingIn --> TuneOk --> Open --> Opening --> Running

@@ -4,7 +4,9 @@ pub mod arguments;
 pub mod channel;
 pub mod confirm;
 pub mod handshake;
+pub mod route;
 
 pub use channel::{Channel, ChannelConsumer, Outstanding};
 pub use confirm::Confirms;
 pub use handshake::{Handshake, Limits, Negotiated, Next};
+pub use route::LastRoute;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use model::mutant::{self, Mutant};
 use model::{QueueId, ShardId};
 
 use super::Asker;
@@ -57,7 +58,10 @@ impl Versions {
     pub fn applied(&mut self, shard: ShardId, version: u64) -> Option<u64> {
         let applied = self.applied.get_mut(shard.index())?;
         *applied = version.max(*applied);
-        let settled = self.applied.iter().copied().min()?;
+        let mut settled = self.applied.iter().copied().min()?;
+        if mutant::active(Mutant::SettledTooEarly) {
+            settled = version.max(self.settled);
+        }
         let is_news = settled > self.settled;
         self.settled = settled;
         is_news.then_some(settled)

@@ -1,0 +1,90 @@
+//! The queue: a message in and out, with and without an acknowledgement, and through a backlog.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use model::queue::{Delivery, Outlet, Queue, Settle};
+use model::{ChannelId, ConnId, ConsumerId, ConsumerSpec, Draft, Message, QueueId, Seed, Ticket};
+
+/// Messages an iteration.
+const MESSAGES: u64 = 1000;
+const CHANNEL: ChannelId = ChannelId(1);
+
+/// Takes deliveries and remembers the last number.
+#[derive(Default)]
+struct Sink(u64);
+
+impl Outlet for Sink {
+    fn open(&mut self, _: QueueId, _: ConnId) -> bool {
+        true
+    }
+    fn deliver(&mut self, delivery: Delivery<'_>) {
+        black_box(delivery.message.record());
+        self.0 = delivery.number;
+    }
+    fn got(&mut self, _: Ticket, _: u32, _: Delivery<'_>) {}
+    fn empty(&mut self, _: Ticket) {}
+    fn spill(&mut self, _: QueueId, _: u64, _: Message<'_>) {}
+    fn fetch(&mut self, _: QueueId, _: u64) {}
+    fn forget(&mut self, _: QueueId, _: u64) {}
+}
+
+fn queue() -> Queue {
+    Queue::new(QueueId(1), false, usize::MAX, Seed::default())
+}
+
+fn consumer(no_ack: bool) -> ConsumerSpec {
+    let (id, conn, channel) = (ConsumerId(1), ConnId(1), CHANNEL);
+    ConsumerSpec { id, conn, channel, no_ack, prefetch: 0, exclusive: false }
+}
+
+fn draft(size: usize) -> Draft {
+    let mut draft = Draft::default();
+    let body = bytes::Bytes::from(vec![b'x'; size]);
+    draft.begin("", "queue");
+    // At most a few KiB.
+    draft.header(amqp::Properties::EMPTY, 1, 0, size as u32);
+    draft.body(&body, &body);
+    draft
+}
+
+fn queues(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("queue");
+    group.throughput(Throughput::Elements(MESSAGES));
+    for size in [16, 1024] {
+        let mut draft = draft(size);
+        let message = draft.message();
+        let mut straight = queue();
+        straight.consume(consumer(true));
+        group.bench_function(format!("straight through, {size} B"), |bencher| {
+            bencher
+                .iter(|| (0..MESSAGES).for_each(|_| straight.push(message, &mut Sink::default())));
+        });
+        let mut acked = queue();
+        acked.consume(consumer(false));
+        group.bench_function(format!("acknowledged one by one, {size} B"), |bencher| {
+            bencher.iter(|| (0..MESSAGES).for_each(|_| push_and_settle(&mut acked, message)));
+        });
+        group.bench_function(format!("backlog and drain, {size} B"), |bencher| {
+            bencher.iter(|| fill_and_drain(message));
+        });
+    }
+    group.finish();
+}
+
+fn push_and_settle(queue: &mut Queue, message: Message<'_>) {
+    let mut sink = Sink::default();
+    queue.push(message, &mut sink);
+    queue.settle(CHANNEL, sink.0, Settle::Ack);
+}
+
+fn fill_and_drain(message: Message<'_>) {
+    let (mut queue, mut sink) = (queue(), Sink::default());
+    (0..MESSAGES).for_each(|_| queue.push(message, &mut sink));
+    queue.consume(consumer(false));
+    queue.dispatch(&mut sink);
+    queue.settle_up_to(CHANNEL, sink.0, Settle::Ack);
+}
+
+criterion_group!(benches, queues);
+criterion_main!(benches);

@@ -1,0 +1,118 @@
+//! Deliberate faults, for the simulation to catch: a check that catches nothing checks nothing.
+//!
+//! Without the feature `mutants` every question is answered `false` by a constant, so the branches
+//! are not compiled. With it, one fault may be selected per thread.
+
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $rule:literal $name:ident)*) => {
+        /// A deliberate fault, and the rule of ARCHITECTURE.md that it breaks.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Mutant { $($(#[$doc])* $name),* }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Mutant] = &[$(Mutant::$name),*];
+
+            /// The number of the rule it breaks.
+            #[must_use]
+            pub fn rule(self) -> u8 {
+                match self { $(Mutant::$name => $rule),* }
+            }
+        }
+    };
+}
+
+mutants! {
+    /// An enqueue for a queue that is gone is not confirmed.
+    1 DeadEnqueueUnanswered
+    /// Changes are called settled when the first shard has applied them.
+    2 SettledTooEarly
+    /// The use of a frozen queue is answered with 404 at once, declares too.
+    3 FrozenNotFound
+    /// if-unused is not looked at.
+    3 IfUnusedIgnored
+    /// if-empty is not looked at.
+    3 IfEmptyIgnored
+    /// The queue of another connection may be used.
+    3 LockIgnored
+    /// Later methods do not wait for a method decided elsewhere.
+    4 NoBarrier
+    /// Methods parked behind one that failed are obeyed.
+    4 ParkedObeyed
+    /// A cancelled consumer stays in the round.
+    5 CancelKeepsConsumer
+    /// A new consumer is served before it is answered.
+    5 DeliverBeforeConsumeOk
+    /// What is given back goes to the tail.
+    6 RequeueToTail
+    /// Settling up to a number settles everything of the channel.
+    6 SettleTooMuch
+    /// What was delivered before is not flagged.
+    6 FlagLost
+    /// close-ok does not wait for the homes.
+    7 CloseOkTooEarly
+    /// Exclusive queues outlive their connection.
+    7 ExclusiveSurvives
+    /// Auto-delete queues outlive their last consumer.
+    7 AutoDeleteNever
+    /// A channel's unacknowledged messages are not given back.
+    7 ChannelKeepsUnacked
+    /// One message more than the prefetch.
+    8 PrefetchPlusOne
+    /// A settle gives no room for the next message.
+    8 PrefetchNotReturned
+    /// Flow credit of other shards does not return.
+    8 CreditNotReturned
+    /// Messages are delivered without flow credit.
+    8 CreditIgnored
+    /// A confirm does not wait for homes on other shards.
+    9 ConfirmTooEarly
+    /// A confirm waits for the first home only.
+    9 ConfirmByFirst
+    /// Mandatory messages are confirmed before they are returned.
+    9 AckBeforeReturn
+    /// Publishers are read however much is under way.
+    12 WindowIgnored
+    /// A connection that is not read is dropped for its silence.
+    12 PausedDropped
+    /// The cap on half-received messages stops the oldest too.
+    13 OldestStopped
+    /// The last piece of a large body is lost.
+    14 PieceLost
+    /// A message that is away is overtaken by those behind it.
+    15 AwayOvertaken
+    /// A purge leaves what is at the tail.
+    3 PurgeKeepsOne
+    /// The first consumer always comes first.
+    8 AlwaysTheFirst
+    /// Names are made from randomness that was not injected.
+    19 OutsideRandomness
+    /// No heartbeats are sent.
+    12 NoHeartbeats
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static SELECTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Selects the fault of this thread.
+#[cfg(feature = "mutants")]
+pub fn select(mutant: Option<Mutant>) {
+    SELECTED.set(mutant);
+}
+
+/// Whether this thread's broker has the fault.
+#[cfg(feature = "mutants")]
+#[must_use]
+pub fn active(mutant: Mutant) -> bool {
+    SELECTED.get() == Some(mutant)
+}
+
+/// Whether this thread's broker has the fault: never.
+#[cfg(not(feature = "mutants"))]
+#[must_use]
+#[inline(always)]
+pub const fn active(_: Mutant) -> bool {
+    false
+}

@@ -1,0 +1,375 @@
+//! A client: speaks AMQP in bytes, keeps what it is owed, and checks at once what can be checked
+//! from its own stream alone (tags, order of replies, prefetch, contents).
+
+use std::collections::VecDeque;
+
+use amqp::frame;
+use amqp::{Assembler, Frame, Method, PROTOCOL_HEADER, Parser, Properties, Step, TableWriter};
+use amqp::{Value, properties::Basic};
+use fastrand::Rng;
+
+use crate::channel::Channel;
+use crate::history::{ChannelLog, ConnLog, History, NEVER, What};
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// In the handshake.
+    Greeting,
+    /// Channels may be used.
+    Open,
+    /// connection.close was sent.
+    Closing,
+    /// Nothing will be sent or read any more.
+    Gone,
+}
+
+/// How a client treats its socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// Reads when something is there.
+    Reads,
+    /// Stopped reading.
+    Deaf,
+    /// Neither reads slowly nor sends: its heartbeats stay out.
+    Silent,
+}
+
+/// One connection of a client.
+#[derive(Debug)]
+pub struct Client {
+    /// Its place in the history.
+    pub conn: usize,
+    /// How far it is.
+    pub stage: Stage,
+    /// How it treats its socket.
+    pub manner: Manner,
+    /// Octets on their way to the broker.
+    pub out: Vec<u8>,
+    /// Frames of each channel that wait to be sent, so that channels interleave.
+    lanes: Vec<VecDeque<Vec<u8>>>,
+    /// The channels by number, from 1.
+    pub channels: Vec<Channel>,
+    parser: Parser,
+    /// What it answered to tune.
+    pub frame_max: u32,
+    /// Seconds; 0: off.
+    pub heartbeat: u16,
+    /// Virtual time of the last octets sent.
+    pub sent_us: u64,
+    /// Heartbeat frames read.
+    pub heartbeats: u32,
+    /// It did what closes the whole connection.
+    pub offended: bool,
+    /// Queues that are worth a look by somebody else: something about them was just confirmed.
+    pub hot: Vec<usize>,
+    /// When connection.close was sent.
+    close_sent: u64,
+}
+
+impl Client {
+    /// A client that has just connected.
+    pub fn new(h: &mut History, rng: &mut Rng, channels: usize) -> Self {
+        h.conns.push(ConnLog { ending: NEVER, ended: NEVER });
+        Self {
+            conn: h.conns.len() - 1,
+            stage: Stage::Greeting,
+            manner: Manner::Reads,
+            out: PROTOCOL_HEADER.to_vec(),
+            lanes: vec![VecDeque::new(); channels],
+            channels: (1..=channels as u16).map(Channel::new).collect(),
+            parser: Parser::new(0),
+            frame_max: if rng.bool() { 131_072 } else { 8192 },
+            heartbeat: 0,
+            sent_us: 0,
+            heartbeats: 0,
+            offended: false,
+            hot: Vec::new(),
+            close_sent: 0,
+        }
+    }
+
+    /// Puts a method in its channel's lane.
+    pub fn method(&mut self, at: usize, method: &Method<'_>) {
+        let mut frame = Vec::new();
+        frame::write_method(&mut frame, self.channels[at].number, method);
+        self.lanes[at].push_back(frame);
+    }
+
+    /// Puts a header and a body in a channel's lane, a frame at a time.
+    pub fn content(&mut self, at: usize, properties: &[u8], body: &[u8]) {
+        let number = self.channels[at].number;
+        let mut header = Vec::new();
+        frame::write_header(&mut header, number, body.len() as u64, properties);
+        self.lanes[at].push_back(header);
+        for piece in body.chunks(frame::payload_max(self.frame_max)) {
+            let mut out = Vec::new();
+            frame::write_body(&mut out, number, piece, self.frame_max);
+            self.lanes[at].push_back(out);
+        }
+    }
+
+    /// Moves some frames from the lanes to the socket, or all of them.
+    pub fn pump(&mut self, rng: &mut Rng, all: bool) {
+        let mut budget = if all { usize::MAX } else { rng.usize(1..6) };
+        while budget > 0 && self.lanes.iter().any(|lane| !lane.is_empty()) {
+            let at = rng.usize(..self.lanes.len());
+            if let Some(frame) = self.lanes[at].pop_front() {
+                self.out.extend_from_slice(&frame);
+                budget -= 1;
+            }
+        }
+    }
+
+    /// Sends a heartbeat.
+    pub fn heartbeat(&mut self) {
+        if self.lanes_whole() {
+            frame::write_heartbeat(&mut self.out);
+        }
+    }
+
+    /// A frame is never cut by the lanes, so a heartbeat may go between any two.
+    fn lanes_whole(&self) -> bool {
+        self.stage == Stage::Open
+    }
+
+    /// Asks for an orderly end of the connection.
+    pub fn close(&mut self, h: &mut History, rng: &mut Rng) {
+        self.pump(rng, true);
+        self.close_sent = h.step();
+        h.note(|| format!("conn {} sends connection.close", self.conn));
+        h.conns[self.conn].ending = self.close_sent;
+        for channel in &mut self.channels {
+            channel.ending(h, self.close_sent);
+        }
+        let close =
+            Method::ConnectionClose { reply_code: 200, reply_text: "", class_id: 0, method_id: 0 };
+        frame::write_method(&mut self.out, 0, &close);
+        self.stage = Stage::Closing;
+    }
+
+    /// The socket is gone, by the client's own doing or seen as an end of the stream.
+    pub fn vanish(&mut self, h: &mut History) {
+        if self.stage == Stage::Gone {
+            return;
+        }
+        let now = h.step();
+        h.note(|| format!("conn {} vanishes", self.conn));
+        h.conns[self.conn].ending = h.conns[self.conn].ending.min(now);
+        for channel in &mut self.channels {
+            channel.over(h, 0, now);
+        }
+        self.stage = Stage::Gone;
+    }
+
+    /// The server ended the stream.
+    pub fn end_of_stream(&mut self, h: &mut History) {
+        if self.stage == Stage::Gone {
+            return;
+        }
+        // Whoever is still greeting when the virtual time jumps is too late.
+        let excused = self.manner == Manner::Silent || self.stage == Stage::Greeting;
+        if !excused && !self.offended {
+            h.fail(|| format!("conn {} was dropped by the server without a cause", self.conn));
+        }
+        self.vanish(h);
+    }
+
+    /// Octets arrived from the broker.
+    pub fn read(&mut self, bytes: &[u8], h: &mut History) {
+        let mut parser = std::mem::replace(&mut self.parser, Parser::new(0));
+        let mut at = 0;
+        while h.failure.is_none() && self.stage != Stage::Gone {
+            match parser.next(bytes, &mut at) {
+                Ok(Some(frame)) => self.frame(frame, h),
+                Ok(None) => break,
+                Err(error) => h.fail(|| format!("the server sent a broken frame: {error}")),
+            }
+        }
+        self.parser = parser;
+        if self.stage != Stage::Greeting {
+            self.parser.set_frame_max(self.frame_max);
+        }
+    }
+
+    fn frame(&mut self, frame: Frame<'_>, h: &mut History) {
+        h.step();
+        let (number, step) = match frame {
+            Frame::Heartbeat { .. } => {
+                self.heartbeats += 1;
+                return;
+            }
+            Frame::Method { channel, payload } => {
+                (channel, self.assembler(channel).method(payload))
+            }
+            Frame::Header { channel, payload } => {
+                (channel, self.assembler(channel).header(payload))
+            }
+            Frame::Body { channel, piece, .. } => (channel, self.assembler(channel).body(piece)),
+        };
+        let step: Step<'_> = match step {
+            Ok(step) => step,
+            Err(error) => {
+                return h.fail(|| format!("the server's frames are out of sequence: {error}"));
+            }
+        };
+        match (number, step) {
+            (0, Step::Method(method)) => self.connection_method(method, h),
+            (_, Step::Method(method)) => self.channel_method(usize::from(number) - 1, method, h),
+            (_, Step::Header { body_size, properties }) => {
+                let channel = &mut self.channels[usize::from(number) - 1];
+                channel.header(body_size, properties, h, &mut self.hot);
+            }
+            (_, Step::Body { piece, complete }) => {
+                let channel = &mut self.channels[usize::from(number) - 1];
+                channel.body(piece, complete, h, &mut self.hot);
+            }
+        }
+    }
+
+    fn assembler(&mut self, number: u16) -> &mut Assembler {
+        let at = usize::from(number.max(1)) - 1;
+        // A channel the client never opened shows up as a method nobody waits for.
+        let at = at.min(self.channels.len() - 1);
+        &mut self.channels[at].assembler
+    }
+
+    fn connection_method(&mut self, method: Method<'_>, h: &mut History) {
+        match method {
+            Method::ConnectionStart { .. } => self.start_ok(),
+            Method::ConnectionTune { .. } => self.tune_ok(),
+            Method::ConnectionOpenOk { .. } => self.stage = Stage::Open,
+            Method::ConnectionCloseOk {} => self.close_ok(h),
+            Method::ConnectionClose { reply_code, reply_text, .. } => {
+                if !self.offended {
+                    h.fail(|| format!("closed without a cause: {reply_code} {reply_text}"));
+                }
+                frame::write_method(&mut self.out, 0, &Method::ConnectionCloseOk {});
+                self.vanish(h);
+            }
+            Method::ConnectionBlocked { .. } | Method::ConnectionUnblocked {} => {}
+            other => h.fail(|| format!("unexpected {}", other.name())),
+        }
+    }
+
+    fn start_ok(&mut self) {
+        let capabilities = TableWriter::new().with("consumer_cancel_notify", Value::Bool(true));
+        let table = TableWriter::new().with("capabilities", Value::Table(capabilities.table()));
+        let method = Method::ConnectionStartOk {
+            client_properties: table.table(),
+            mechanism: "PLAIN",
+            response: b"\0guest\0guest",
+            locale: "en_US",
+        };
+        frame::write_method(&mut self.out, 0, &method);
+    }
+
+    fn tune_ok(&mut self) {
+        let (frame_max, heartbeat) = (self.frame_max, self.heartbeat);
+        let tune = Method::ConnectionTuneOk { channel_max: 2047, frame_max, heartbeat };
+        frame::write_method(&mut self.out, 0, &tune);
+        let open = Method::ConnectionOpen { virtual_host: "/", capabilities: "", insist: false };
+        frame::write_method(&mut self.out, 0, &open);
+    }
+
+    /// All that was asked for before the close was done, unless it was still waiting.
+    fn close_ok(&mut self, h: &mut History) {
+        if self.stage != Stage::Closing {
+            return h.fail(|| "connection.close-ok without a close".into());
+        }
+        h.note(|| format!("conn {} reads connection.close-ok", self.conn));
+        h.conns[self.conn].ended = h.time;
+        for channel in &mut self.channels {
+            let first = channel.log.map_or(usize::MAX, |log| h.first_barrier(log));
+            channel.over(h, first, self.close_sent);
+            if let Some(log) = channel.log {
+                h.channels[log].ended = h.time;
+            }
+        }
+        self.stage = Stage::Gone;
+    }
+
+    fn channel_method(&mut self, at: usize, method: Method<'_>, h: &mut History) {
+        if at >= self.channels.len() {
+            return h.fail(|| format!("{} on a channel never opened", method.name()));
+        }
+        let closing = self.stage == Stage::Closing;
+        if closing && !matches!(method, Method::ChannelClose { .. }) {
+            return;
+        }
+        if let Method::ChannelClose { reply_code, reply_text, class_id, method_id } = method {
+            let cause = (reply_code, class_id, method_id);
+            self.channels[at].closed_by_server(cause, reply_text, h);
+            if closing {
+                return;
+            }
+            // What waits in the lane is sent all the same: the server has to ignore it.
+            return self.method(at, &Method::ChannelCloseOk {});
+        }
+        self.channels[at].method(method, h, &mut self.hot);
+    }
+
+    /// Opens the channel in this slot.
+    pub fn open_channel(&mut self, at: usize, h: &mut History) {
+        h.channels.push(ChannelLog {
+            conn: self.conn,
+            ending: NEVER,
+            ended: NEVER,
+            loose: Vec::new(),
+            seq: 0,
+        });
+        let log = h.channels.len() - 1;
+        let number = self.channels[at].number;
+        self.channels[at] = Channel::new(number);
+        self.channels[at].log = Some(log);
+        self.channels[at].open = true;
+        self.ask(at, What::Open, &Method::ChannelOpen { out_of_band: "" }, h);
+    }
+
+    /// Sends a method that will be answered.
+    pub fn ask(&mut self, at: usize, what: What, method: &Method<'_>, h: &mut History) -> usize {
+        let op = h.sent(self.channels[at].log.unwrap_or_default(), what, false);
+        self.channels[at].waiting.push_back(op);
+        self.method(at, method);
+        op
+    }
+
+    /// Sends a method that will not be answered.
+    pub fn tell(&mut self, at: usize, what: What, method: &Method<'_>, h: &mut History) -> usize {
+        let op = h.sent(self.channels[at].log.unwrap_or_default(), what, true);
+        self.method(at, method);
+        op
+    }
+
+    /// Whether the client is owed nothing.
+    pub fn owed(&self) -> Option<String> {
+        match self.stage {
+            Stage::Greeting | Stage::Closing => Some(format!("{:?}", self.stage)),
+            Stage::Gone => None,
+            Stage::Open => self.channels.iter().find_map(Channel::owed),
+        }
+    }
+}
+
+/// The properties of a message, as its publisher sends them and as they must arrive.
+pub fn properties(h: &History, message: usize) -> Vec<u8> {
+    let log = &h.messages[message];
+    let id = message.to_string();
+    let headers = crate::names::headers("", log.headers);
+    let basic = Basic {
+        message_id: Some(&id),
+        delivery_mode: log.persistent.then_some(2),
+        headers: (log.headers != 0).then(|| headers.table()),
+        ..Basic::default()
+    };
+    let mut out = Vec::new();
+    basic.write(&mut out);
+    out
+}
+
+/// The message that these properties belong to.
+pub fn message_of(h: &History, encoded: &[u8]) -> Option<usize> {
+    let (_, basic) = Properties::parse(encoded).ok()?;
+    let message = basic.message_id?.parse().ok()?;
+    (message < h.messages.len() && properties(h, message) == encoded).then_some(message)
+}

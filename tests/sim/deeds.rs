@@ -1,0 +1,524 @@
+//! The deeds of a client: each puts one method, or a publish, into a channel's lane.
+
+use amqp::{Method, Table};
+use fastrand::Rng;
+
+use crate::client::{Client, properties};
+use crate::history::{BindingKey, ConsumerLog, Fate, History, MessageLog, NEVER, Settle, What};
+use crate::names::{
+    EXCHANGES, FIRST_DECLARED, KEYS, MATCHES, NO_QUEUE, NOWHERE, PLAIN_KEYS, QUEUES, SIZES, body,
+    headers, kind,
+};
+use crate::plan::{Deed, Plan, one_of};
+
+/// A client, a channel of it, and what it needs to do something.
+pub struct Actor<'a> {
+    /// Who.
+    pub client: &'a mut Client,
+    /// On which channel, by its slot.
+    pub at: usize,
+    /// What was seen so far.
+    pub h: &'a mut History,
+    /// The dice.
+    pub rng: &'a mut Rng,
+    /// The run's choices.
+    pub plan: &'a Plan,
+    /// A queue that is worth a look.
+    pub hint: Option<usize>,
+}
+
+impl Actor<'_> {
+    /// Does it, if the channel is in a state for it.
+    pub fn act(&mut self, deed: Deed) {
+        let channel = &self.client.channels[self.at];
+        if !channel.open || channel.closing.is_some() {
+            if channel.free() {
+                self.client.open_channel(self.at, self.h);
+            }
+            return;
+        }
+        match deed {
+            Deed::Publish => self.publish(),
+            Deed::Consume => self.consume(),
+            Deed::Settle => self.settle(),
+            Deed::Get => self.get(),
+            Deed::DeclareQueue => self.declare_queue(false),
+            Deed::Probe => self.declare_queue(true),
+            Deed::DeclareServerNamed => self.declare_server_named(),
+            Deed::Bind => self.bind(),
+            Deed::Unbind => self.unbind(),
+            Deed::Cancel => self.cancel(),
+            Deed::Purge => self.purge(),
+            Deed::DeleteQueue => self.delete_queue(),
+            Deed::DeclareExchange => self.declare_exchange(),
+            Deed::DeleteExchange => self.delete_exchange(),
+            Deed::Confirm => self.confirm(),
+            Deed::Qos => self.qos(),
+            Deed::Recover => self.recover(),
+            Deed::CloseChannel => self.close_channel(),
+            Deed::Offend => self.offend(),
+            Deed::OffendConnection => self.offend_connection(),
+            Deed::CloseConnection | Deed::Vanish | Deed::GoDeaf => {}
+        }
+    }
+
+    /// A queue: mostly one that exists, so that most operations succeed.
+    fn queue(&mut self) -> usize {
+        if let Some(hint) = self.hint.take() {
+            return hint;
+        }
+        match self.rng.usize(..20) {
+            0 if self.h.queues.len() > QUEUES.len() => {
+                self.rng.usize(QUEUES.len()..self.h.queues.len())
+            }
+            _ => self.rng.usize(..NO_QUEUE),
+        }
+    }
+
+    /// A queue that a client of this connection may use without an error, as far as it knows.
+    fn usable_queue(&mut self) -> usize {
+        for _ in 0..4 {
+            let queue = self.queue();
+            let risky = kind(queue).exclusive || kind(queue).mortal || kind(queue).auto_delete;
+            let live = self.h.ops.iter().rev().take(60).any(|op| {
+                matches!(op.what, What::DeclareQueue { queue: q, passive: false, .. } if q == queue)
+                    && (!kind(queue).exclusive || op.conn == self.client.conn)
+            });
+            if live || (!risky && queue < QUEUES.len()) || self.rng.u8(..30) == 0 {
+                return queue;
+            }
+        }
+        self.rng.usize(..3)
+    }
+
+    fn ask(&mut self, what: What, method: &Method<'_>, silent: bool) -> usize {
+        if silent {
+            self.client.tell(self.at, what, method, self.h)
+        } else {
+            self.client.ask(self.at, what, method, self.h)
+        }
+    }
+
+    fn declare_queue(&mut self, passive: bool) {
+        let queue = self.queue();
+        let there = self.h.ops.iter().any(|op| {
+            matches!(op.what, What::DeclareQueue { queue: q, passive: false, mismatch: false, .. }
+                if q == queue && op.fate == Fate::Done)
+        });
+        let mismatch = there && !passive && queue < 2 && self.rng.u8(..10) == 0;
+        self.declare(queue, passive, mismatch);
+    }
+
+    /// Declares, or looks at, a queue.
+    pub fn declare(&mut self, queue: usize, passive: bool, mismatch: bool) -> usize {
+        let (name, kind) = (self.h.queues[queue].clone(), kind(queue));
+        // A server's name may only be looked at.
+        let passive = passive || queue >= QUEUES.len();
+        let nowait = !passive && !mismatch && self.rng.u8(..6) == 0;
+        let method = Method::QueueDeclare {
+            ticket: 0,
+            queue: &name,
+            passive,
+            durable: kind.durable != mismatch,
+            exclusive: kind.exclusive,
+            auto_delete: kind.auto_delete,
+            nowait,
+            arguments: Table::EMPTY,
+        };
+        let exclusive = kind.exclusive;
+        self.ask(What::DeclareQueue { queue, passive, exclusive, mismatch }, &method, nowait)
+    }
+
+    fn declare_server_named(&mut self) {
+        let method = Method::QueueDeclare {
+            ticket: 0,
+            queue: "",
+            passive: false,
+            durable: false,
+            exclusive: true,
+            auto_delete: false,
+            nowait: false,
+            arguments: Table::EMPTY,
+        };
+        if self.h.queues.len() < QUEUES.len() + 4 {
+            self.ask(What::DeclareServerNamed, &method, false);
+        }
+    }
+
+    fn delete_queue(&mut self) {
+        let queue = self.queue();
+        if kind(queue).mortal || kind(queue).auto_delete {
+            let (if_unused, if_empty) = (self.rng.u8(..4) == 0, self.rng.u8(..4) == 0);
+            self.delete(queue, if_unused, if_empty);
+        }
+    }
+
+    /// Deletes a queue.
+    pub fn delete(&mut self, queue: usize, if_unused: bool, if_empty: bool) {
+        let name = self.h.queues[queue].clone();
+        let nowait = !if_unused && !if_empty && self.rng.u8(..6) == 0;
+        let method = Method::QueueDelete { ticket: 0, queue: &name, if_unused, if_empty, nowait };
+        self.ask(What::DeleteQueue { queue, if_unused, if_empty }, &method, nowait);
+    }
+
+    fn purge(&mut self) {
+        let queue = self.usable_queue();
+        if !kind(queue).purged {
+            return;
+        }
+        let name = self.h.queues[queue].clone();
+        let nowait = self.rng.u8(..6) == 0;
+        let method = Method::QueuePurge { ticket: 0, queue: &name, nowait };
+        self.ask(What::Purge { queue }, &method, nowait);
+    }
+
+    fn exchange(&mut self) -> usize {
+        self.rng.usize(1..NOWHERE)
+    }
+
+    /// An exchange that somebody declared.
+    fn known_exchange(&mut self) -> usize {
+        let exchange = self.exchange();
+        let declared = self.h.ops.iter().rev().take(80).any(
+            |op| matches!(op.what, What::DeclareExchange { exchange: e, .. } if e == exchange),
+        );
+        if exchange < FIRST_DECLARED || declared { exchange } else { 1 + exchange % 4 }
+    }
+
+    fn bind(&mut self) {
+        let queue = self.usable_queue();
+        let exchange = self.known_exchange();
+        let key = self.rng.usize(..KEYS.len());
+        let matches =
+            if EXCHANGES[exchange].1 == "headers" { self.rng.usize(1..MATCHES.len()) } else { 0 };
+        let nowait = self.rng.u8(..6) == 0;
+        self.bind_to(BindingKey { exchange, queue, key, matches }, nowait);
+    }
+
+    /// Binds a queue.
+    pub fn bind_to(&mut self, binding: BindingKey, nowait: bool) {
+        let BindingKey { exchange, queue, key, matches } = binding;
+        let (name, (x_match, mask)) = (self.h.queues[queue].clone(), MATCHES[matches]);
+        let table = headers(x_match, mask);
+        let method = Method::QueueBind {
+            ticket: 0,
+            queue: &name,
+            exchange: EXCHANGES[exchange].0,
+            routing_key: KEYS[key],
+            nowait,
+            arguments: table.table(),
+        };
+        self.ask(What::Bind(binding), &method, nowait);
+    }
+
+    fn unbind(&mut self) {
+        let bound: Vec<BindingKey> = self
+            .h
+            .ops
+            .iter()
+            .filter_map(|op| match op.what {
+                What::Bind(key) => Some(key),
+                _ => None,
+            })
+            .collect();
+        if bound.is_empty() {
+            return;
+        }
+        let binding = *one_of(self.rng, &bound);
+        let owner = kind(binding.queue).exclusive;
+        if owner && self.rng.u8(..4) != 0 {
+            return;
+        }
+        let (name, (x_match, mask)) =
+            (self.h.queues[binding.queue].clone(), MATCHES[binding.matches]);
+        let table = headers(x_match, mask);
+        let method = Method::QueueUnbind {
+            ticket: 0,
+            queue: &name,
+            exchange: EXCHANGES[binding.exchange].0,
+            routing_key: KEYS[binding.key],
+            arguments: table.table(),
+        };
+        self.ask(What::Unbind(binding), &method, false);
+    }
+
+    fn declare_exchange(&mut self) {
+        let exchange = self.exchange();
+        let passive = exchange < FIRST_DECLARED;
+        let method = Method::ExchangeDeclare {
+            ticket: 0,
+            exchange: EXCHANGES[exchange].0,
+            kind: EXCHANGES[exchange].1,
+            passive,
+            durable: false,
+            auto_delete: false,
+            internal: false,
+            nowait: false,
+            arguments: Table::EMPTY,
+        };
+        self.ask(What::DeclareExchange { exchange, passive }, &method, false);
+    }
+
+    fn delete_exchange(&mut self) {
+        let exchange = self.rng.usize(FIRST_DECLARED..NOWHERE);
+        let name = EXCHANGES[exchange].0;
+        let method =
+            Method::ExchangeDelete { ticket: 0, exchange: name, if_unused: false, nowait: false };
+        self.ask(What::DeleteExchange { exchange }, &method, false);
+    }
+
+    fn publish(&mut self) {
+        let direct = self.hint.is_some() || self.rng.bool();
+        let (exchange, key) = if direct {
+            (0, self.queue())
+        } else if self.rng.u8(..60) == 0 {
+            (NOWHERE, 0)
+        } else {
+            (self.known_exchange(), self.rng.usize(..PLAIN_KEYS))
+        };
+        let size = SIZES[self.rng.usize(..self.plan.sizes)];
+        self.publish_to(exchange, key, size);
+    }
+
+    /// Publishes a message.
+    pub fn publish_to(&mut self, exchange: usize, key: usize, size: usize) {
+        let (mandatory, persistent) = (self.rng.u8(..4) == 0, self.rng.bool());
+        let headers = if EXCHANGES[exchange].1 == "headers" { self.rng.u8(..4) } else { 0 };
+        let message = self.h.messages.len();
+        let key_text: String = if exchange == 0 { &self.h.queues[key] } else { KEYS[key] }.into();
+        let method = Method::BasicPublish {
+            ticket: 0,
+            exchange: EXCHANGES[exchange].0,
+            routing_key: &key_text,
+            mandatory,
+            immediate: false,
+        };
+        let op = self.client.tell(self.at, What::Publish { message }, &method, self.h);
+        self.h.messages.push(MessageLog {
+            exchange,
+            key,
+            headers,
+            size,
+            mandatory,
+            persistent,
+            op,
+            returned: None,
+            arrived: NEVER,
+            confirmed: false,
+        });
+        self.client.channels[self.at].published(message);
+        let properties = properties(self.h, message);
+        self.client.content(self.at, &properties, body(message, size));
+    }
+
+    fn consume(&mut self) {
+        let queue = self.usable_queue();
+        let no_ack = self.rng.u8(..3) == 0;
+        if self.client.channels[self.at].consumers.len() < 3 {
+            self.consume_from(queue, no_ack);
+        }
+    }
+
+    /// Starts a consumer.
+    pub fn consume_from(&mut self, queue: usize, no_ack: bool) -> usize {
+        let consumer = self.h.consumers.len();
+        let nowait = self.rng.u8(..6) == 0;
+        let named = nowait || self.rng.u8(..4) != 0;
+        let tag = if named { format!("c-{consumer}") } else { String::new() };
+        let prefetch = self.client.channels[self.at].prefetch;
+        let name = self.h.queues[queue].clone();
+        let method = Method::BasicConsume {
+            ticket: 0,
+            queue: &name,
+            consumer_tag: &tag,
+            no_local: false,
+            no_ack,
+            exclusive: false,
+            nowait,
+            arguments: Table::EMPTY,
+        };
+        let op = self.ask(What::Consume { consumer }, &method, nowait);
+        let chan = self.client.channels[self.at].log.unwrap_or_default();
+        let (ending, ended, cancelled) = (NEVER, NEVER, false);
+        self.h.consumers.push(ConsumerLog {
+            queue,
+            chan,
+            op,
+            no_ack,
+            prefetch,
+            ending,
+            ended,
+            cancelled,
+        });
+        self.client.channels[self.at].consuming(&tag, consumer, nowait);
+        consumer
+    }
+
+    fn cancel(&mut self) {
+        let channel = &self.client.channels[self.at];
+        let live: Vec<(String, usize)> = channel
+            .consumers
+            .iter()
+            .filter(|(_, live)| self.h.consumers[live.consumer].ending == NEVER)
+            .map(|(tag, live)| (tag.clone(), live.consumer))
+            .collect();
+        if live.is_empty() {
+            return;
+        }
+        let (tag, consumer) = one_of(self.rng, &live).clone();
+        let nowait = self.rng.u8(..4) == 0;
+        let method = Method::BasicCancel { consumer_tag: &tag, nowait };
+        let op = self.ask(What::Cancel { consumer }, &method, nowait);
+        self.client.channels[self.at].cancelling(&tag, op, nowait, self.h);
+    }
+
+    /// Cancels every consumer of the channel, and waits for the replies.
+    pub fn cancel_all(&mut self) {
+        let channel = &self.client.channels[self.at];
+        if !channel.open || channel.closing.is_some() {
+            return;
+        }
+        let live: Vec<(String, usize)> =
+            channel.consumers.iter().map(|(tag, live)| (tag.clone(), live.consumer)).collect();
+        for (tag, consumer) in live {
+            let method = Method::BasicCancel { consumer_tag: &tag, nowait: false };
+            let op = self.ask(What::Cancel { consumer }, &method, false);
+            self.client.channels[self.at].cancelling(&tag, op, false, self.h);
+        }
+    }
+
+    fn get(&mut self) {
+        let queue = self.usable_queue();
+        let no_ack = self.rng.u8(..3) == 0;
+        self.get_from(queue, no_ack);
+    }
+
+    /// Asks for one message.
+    pub fn get_from(&mut self, queue: usize, no_ack: bool) -> usize {
+        let name = self.h.queues[queue].clone();
+        let method = Method::BasicGet { ticket: 0, queue: &name, no_ack };
+        self.ask(What::Get { queue, no_ack }, &method, false)
+    }
+
+    fn settle(&mut self) {
+        let channel = &self.client.channels[self.at];
+        let tags: Vec<u64> = channel.unacked.keys().copied().collect();
+        if tags.is_empty() || channel.recovering {
+            return;
+        }
+        let multiple = self.rng.u8(..4) == 0;
+        let tag = if self.rng.bool() { tags[0] } else { *one_of(self.rng, &tags) };
+        // Zero means all of them, those on their way included: only where none can be.
+        let alone = channel.consumers.is_empty() && channel.waiting.is_empty();
+        let all = alone && multiple && self.rng.u8(..6) == 0;
+        let (sent, tag) = if all { (0, tags[tags.len() - 1]) } else { (tag, tag) };
+        let how = *one_of(self.rng, &[Settle::Ack, Settle::Ack, Settle::Requeue, Settle::Drop]);
+        let requeue = how == Settle::Requeue;
+        let method = match how {
+            Settle::Ack => Method::BasicAck { delivery_tag: sent, multiple },
+            _ if !multiple && self.rng.bool() => {
+                Method::BasicReject { delivery_tag: sent, requeue }
+            }
+            _ => Method::BasicNack { delivery_tag: sent, multiple, requeue },
+        };
+        let what = What::Settle { tag, multiple, how };
+        let op = self.client.tell(self.at, what, &method, self.h);
+        self.client.channels[self.at].settle(tag, multiple, how, op, self.h);
+    }
+
+    fn recover(&mut self) {
+        if self.client.channels[self.at].recovering {
+            return;
+        }
+        self.client.channels[self.at].recovering = true;
+        self.ask(What::Recover, &Method::BasicRecover { requeue: true }, false);
+    }
+
+    /// Turns confirms on.
+    pub fn confirm(&mut self) {
+        if self.client.channels[self.at].confirms.is_none() {
+            let nowait = self.rng.u8(..4) == 0;
+            self.ask(What::ConfirmSelect, &Method::ConfirmSelect { nowait }, nowait);
+            self.client.channels[self.at].confirms = Some(Default::default());
+        }
+    }
+
+    fn qos(&mut self) {
+        let prefetch = *one_of(self.rng, &[0, 1, 3, 10]);
+        self.qos_of(prefetch);
+    }
+
+    /// Limits the consumers to come.
+    pub fn qos_of(&mut self, prefetch_count: u16) {
+        self.client.channels[self.at].prefetch = prefetch_count;
+        let method = Method::BasicQos { prefetch_size: 0, prefetch_count, global: false };
+        self.ask(What::Qos(prefetch_count), &method, false);
+    }
+
+    /// Acknowledges every delivery of the channel that was read.
+    pub fn ack_all(&mut self) {
+        let Some(&tag) = self.client.channels[self.at].unacked.keys().last() else { return };
+        let method = Method::BasicAck { delivery_tag: tag, multiple: true };
+        let what = What::Settle { tag, multiple: true, how: Settle::Ack };
+        let op = self.client.tell(self.at, what, &method, self.h);
+        self.client.channels[self.at].settle(tag, true, Settle::Ack, op, self.h);
+    }
+
+    /// Closes the channel.
+    pub fn close_channel(&mut self) {
+        let method =
+            Method::ChannelClose { reply_code: 200, reply_text: "", class_id: 0, method_id: 0 };
+        // Not in the list of what is waited for: its answer stands apart.
+        self.client.tell(self.at, What::Close, &method, self.h);
+        let now = self.h.time;
+        let channel = &mut self.client.channels[self.at];
+        channel.ending(self.h, now);
+        channel.closing = Some(now);
+    }
+
+    /// Does what closes the channel: later methods must have no effect.
+    fn offend(&mut self) {
+        match self.rng.u8(..3) {
+            0 => {
+                self.get_from(NO_QUEUE, false);
+            }
+            1 => self.publish_to(NOWHERE, 0, 16),
+            _ => {
+                let tag = 1_000_000 + self.rng.u64(..1000);
+                let method = Method::BasicAck { delivery_tag: tag, multiple: false };
+                let what = What::Settle { tag, multiple: false, how: Settle::Ack };
+                self.client.tell(self.at, what, &method, self.h);
+            }
+        }
+        if self.rng.bool() {
+            self.publish_to(0, 0, 16);
+        }
+    }
+
+    /// Does what closes the connection: a consumer tag is used twice.
+    fn offend_connection(&mut self) {
+        let channel = &self.client.channels[self.at];
+        let live = channel
+            .consumers
+            .iter()
+            .find(|(_, live)| self.h.consumers[live.consumer].ending == NEVER);
+        let Some((tag, live)) = live else { return };
+        let (tag, queue) = (tag.clone(), self.h.consumers[live.consumer].queue);
+        if self.rng.u8(..3) != 0 || kind(queue).mortal || kind(queue).auto_delete {
+            return;
+        }
+        let name = self.h.queues[queue].clone();
+        let method = Method::BasicConsume {
+            ticket: 0,
+            queue: &name,
+            consumer_tag: &tag,
+            no_local: false,
+            no_ack: false,
+            exclusive: false,
+            nowait: false,
+            arguments: Table::EMPTY,
+        };
+        self.client.offended = true;
+        self.client.method(self.at, &method);
+    }
+}

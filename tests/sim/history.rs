@@ -1,0 +1,419 @@
+//! What clients saw, in the order they saw it: the only thing the reference model judges by.
+//!
+//! Every method a client sends is an [`Op`] with a [`Span`]: when it was sent, and when the client
+//! knew that it was carried out. Two operations whose spans overlap, and that are not ordered by
+//! their channel, may have been carried out in either order; the checks allow both.
+
+use std::collections::BTreeMap;
+
+/// The number of an event of the run; every event has its own.
+pub type Time = u64;
+/// Not yet.
+pub const NEVER: Time = Time::MAX;
+/// Stands for "no channel" in a [`Span`].
+pub const NO_CHANNEL: usize = usize::MAX;
+
+/// When something was asked for and when it was known to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The channel it was sent on, by its place in [`History::channels`].
+    pub chan: usize,
+    /// Its place among the methods of that channel.
+    pub seq: u32,
+    /// The client began to send it.
+    pub sent: Time,
+    /// The client knew that it was done.
+    pub done: Time,
+}
+
+impl Span {
+    /// Something that was so from the start.
+    pub const START: Span = Span { chan: NO_CHANNEL, seq: 0, sent: 0, done: 0 };
+
+    /// Whether this was certainly done before `other` began.
+    pub fn before(&self, other: &Span) -> bool {
+        let same = self.chan == other.chan && self.chan != NO_CHANNEL;
+        if same { self.seq < other.seq } else { self.done < other.sent }
+    }
+}
+
+/// What became of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Not known yet.
+    Pending,
+    /// Carried out.
+    Done,
+    /// Refused with this reply code.
+    Refused(u16),
+    /// Behind a refused one on its channel: certainly not carried out.
+    Dropped,
+    /// The channel or connection ended first.
+    Unknown,
+}
+
+/// How a delivery is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settle {
+    /// basic.ack
+    Ack,
+    /// basic.nack or basic.reject without requeue
+    Drop,
+    /// basic.nack or basic.reject with requeue, or basic.recover
+    Requeue,
+}
+
+/// The operation itself; queues, exchanges, messages and consumers by their place in the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum What {
+    Open,
+    Close,
+    Qos(u16),
+    ConfirmSelect,
+    /// `mismatch`: with another durability than the queue has.
+    DeclareQueue {
+        queue: usize,
+        passive: bool,
+        exclusive: bool,
+        mismatch: bool,
+    },
+    DeclareServerNamed,
+    DeleteQueue {
+        queue: usize,
+        if_unused: bool,
+        if_empty: bool,
+    },
+    Purge {
+        queue: usize,
+    },
+    Bind(BindingKey),
+    Unbind(BindingKey),
+    DeclareExchange {
+        exchange: usize,
+        passive: bool,
+    },
+    DeleteExchange {
+        exchange: usize,
+    },
+    Consume {
+        consumer: usize,
+    },
+    Cancel {
+        consumer: usize,
+    },
+    Get {
+        queue: usize,
+        no_ack: bool,
+    },
+    Publish {
+        message: usize,
+    },
+    Settle {
+        tag: u64,
+        multiple: bool,
+        how: Settle,
+    },
+    Recover,
+}
+
+/// What makes a binding the same binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub struct BindingKey {
+    pub exchange: usize,
+    pub queue: usize,
+    /// Place in [`crate::names::KEYS`].
+    pub key: usize,
+    /// Place in [`crate::names::MATCHES`].
+    pub matches: usize,
+}
+
+/// A method a client sent.
+#[derive(Debug, Clone)]
+pub struct Op {
+    /// When.
+    pub span: Span,
+    /// The connection.
+    pub conn: usize,
+    /// What.
+    pub what: What,
+    /// Without a reply, by its nature or by no-wait.
+    pub silent: bool,
+    /// What became of it.
+    pub fate: Fate,
+    /// The counts in the reply: messages, consumers.
+    pub counts: Option<(u32, u32)>,
+    /// What basic.get was answered with; `None` as well when it was empty.
+    pub delivery: Option<usize>,
+}
+
+/// A connection.
+#[derive(Debug, Clone)]
+pub struct ConnLog {
+    /// The end began: close sent, or the socket closed.
+    pub ending: Time,
+    /// The end was complete: close-ok seen, or the network quiet afterwards.
+    pub ended: Time,
+}
+
+/// One opening of a channel.
+#[derive(Debug, Clone)]
+pub struct ChannelLog {
+    /// The connection.
+    pub conn: usize,
+    /// The earliest moment at which the channel may have ended.
+    pub ending: Time,
+    /// It had certainly ended.
+    pub ended: Time,
+    /// Operations not known to be done, in order.
+    pub loose: Vec<usize>,
+    /// The number of the next method.
+    pub seq: u32,
+}
+
+/// A consumer.
+#[derive(Debug, Clone)]
+pub struct ConsumerLog {
+    /// Its queue.
+    pub queue: usize,
+    /// Its channel.
+    pub chan: usize,
+    /// The operation that asked for it.
+    pub op: usize,
+    /// Deliveries are acknowledged by being sent.
+    pub no_ack: bool,
+    /// At most so many unacknowledged; 0: no limit.
+    pub prefetch: u16,
+    /// The earliest moment at which it may have gone, its channel's end aside.
+    pub ending: Time,
+    /// It had certainly gone.
+    pub ended: Time,
+    /// The server cancelled it.
+    pub cancelled: bool,
+}
+
+/// A published message.
+#[derive(Debug, Clone)]
+pub struct MessageLog {
+    /// The exchange it went to.
+    pub exchange: usize,
+    /// Place in [`crate::names::KEYS`], or for the default exchange the queue.
+    pub key: usize,
+    /// Which headers it had.
+    pub headers: u8,
+    /// Octets of body.
+    pub size: usize,
+    /// Wants to come back if no queue takes it.
+    pub mandatory: bool,
+    /// Delivery mode 2.
+    pub persistent: bool,
+    /// The publish.
+    pub op: usize,
+    /// Came back.
+    pub returned: Option<Time>,
+    /// It has certainly arrived in its queues: confirmed, or the network was quiet.
+    pub arrived: Time,
+    /// Confirmed by the broker.
+    pub confirmed: bool,
+}
+
+/// A message that reached a client.
+#[derive(Debug, Clone)]
+pub struct DeliveryLog {
+    /// Which message.
+    pub message: usize,
+    /// From which queue.
+    pub queue: usize,
+    /// On which channel.
+    pub chan: usize,
+    /// The consume or the get that asked for it.
+    pub asked: usize,
+    /// When it was read.
+    pub at: Time,
+    /// Its flag.
+    pub redelivered: bool,
+    /// Acknowledged by being sent.
+    pub no_ack: bool,
+    /// The operation that settled it.
+    pub settled: Option<(Settle, usize)>,
+    /// Read when the channel may have been over, or inside a recover: it may have been requeued
+    /// before it was read.
+    pub limbo: bool,
+    /// Read in the drain at the end.
+    pub drained: bool,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub struct History {
+    /// The number of the present event.
+    pub time: Time,
+    /// All operations in the order they were sent.
+    pub ops: Vec<Op>,
+    /// All connections.
+    pub conns: Vec<ConnLog>,
+    /// All openings of channels.
+    pub channels: Vec<ChannelLog>,
+    /// All consumers.
+    pub consumers: Vec<ConsumerLog>,
+    /// All messages.
+    pub messages: Vec<MessageLog>,
+    /// All deliveries.
+    pub deliveries: Vec<DeliveryLog>,
+    /// Queue names: the fixed ones, then what the server named.
+    pub queues: Vec<String>,
+    /// Who owns a server-named queue.
+    pub server_named: BTreeMap<usize, usize>,
+    /// Connections that stopped reading, and when.
+    pub deaf: BTreeMap<usize, Time>,
+    /// When the drain was over: what is deleted later is lost to nobody.
+    pub drained: Time,
+    /// When the network was quiet.
+    pub quiets: Vec<Time>,
+    /// The first rule that was seen broken.
+    pub failure: Option<String>,
+    /// What happened, in words, if asked for.
+    pub trace: Option<Vec<String>>,
+}
+
+impl History {
+    /// The next event.
+    pub fn step(&mut self) -> Time {
+        self.time += 1;
+        self.time
+    }
+
+    /// Notes that a rule is broken.
+    pub fn fail(&mut self, why: impl FnOnce() -> String) {
+        if self.failure.is_none() {
+            let text = format!("{} (event {})", why(), self.time);
+            self.note(|| format!("BROKEN: {text}"));
+            self.failure = Some(text);
+        }
+    }
+
+    /// Adds a line to the trace, if there is one.
+    pub fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>6} {}", self.time, line()));
+        }
+    }
+
+    /// A client sends a method.
+    pub fn sent(&mut self, chan: usize, what: What, silent: bool) -> usize {
+        let sent = self.step();
+        let log = &mut self.channels[chan];
+        log.seq += 1;
+        let span = Span { chan, seq: log.seq, sent, done: NEVER };
+        let (op, conn) = (self.ops.len(), log.conn);
+        log.loose.push(op);
+        self.note(|| format!("conn {conn} chan {chan} sends {what:?} (op {op})"));
+        let fate = Fate::Pending;
+        self.ops.push(Op { span, conn, what, silent, fate, counts: None, delivery: None });
+        op
+    }
+
+    /// The reply to `op` was read: it and all before it on its channel are done.
+    pub fn replied(&mut self, op: usize) {
+        let now = self.time;
+        let chan = self.ops[op].span.chan;
+        let mut loose = std::mem::take(&mut self.channels[chan].loose);
+        loose.retain(|&earlier| {
+            if earlier <= op && self.ops[earlier].span.done == NEVER {
+                self.ops[earlier].span.done = now;
+                self.ops[earlier].fate = Fate::Done;
+            }
+            earlier > op
+        });
+        self.channels[chan].loose = loose;
+    }
+
+    /// The first operation of the channel that is not known to be done and that others wait for:
+    /// the end of the connection may have overtaken what is behind it.
+    pub fn first_barrier(&self, chan: usize) -> usize {
+        let waits = |op: &&usize| {
+            !matches!(self.ops[**op].what, What::Publish { .. } | What::Settle { .. })
+        };
+        self.channels[chan].loose.iter().find(waits).copied().unwrap_or(usize::MAX)
+    }
+
+    /// The channel is over. Operations before `first` were carried out, those behind `last` were
+    /// not, the others may have been. `ending` is the earliest moment the end may have begun.
+    pub fn channel_over(&mut self, chan: usize, first: usize, last: usize, ending: Time) {
+        let now = self.time;
+        let mut ending = ending;
+        for op in std::mem::take(&mut self.channels[chan].loose) {
+            let entry = &mut self.ops[op];
+            if entry.span.done != NEVER {
+                continue;
+            }
+            if op < first {
+                (entry.fate, entry.span.done) = (Fate::Done, now);
+            } else if op > last {
+                (entry.fate, entry.span.done) = (Fate::Dropped, now);
+            } else {
+                entry.fate = Fate::Unknown;
+                // It may have been refused, and the channel closed, without the client seeing it.
+                ending = ending.min(entry.span.sent);
+            }
+        }
+        self.channels[chan].ending = self.channels[chan].ending.min(ending);
+        for delivery in self.deliveries.iter_mut().filter(|d| d.chan == chan && d.at > ending) {
+            delivery.limbo = true;
+        }
+    }
+
+    /// Nothing moves any more: whatever was under way has happened.
+    pub fn quiet(&mut self) {
+        let now = self.step();
+        self.quiets.push(now);
+        self.note(|| "quiet".into());
+        let deaf = |conn: usize| self.deaf.contains_key(&conn) && self.conns[conn].ending == NEVER;
+        for op in self.ops.iter_mut().filter(|op| op.span.done == NEVER && !deaf(op.conn)) {
+            op.span.done = now;
+            if op.fate == Fate::Pending {
+                op.fate = Fate::Done;
+            }
+        }
+        for chan in &mut self.channels {
+            if !deaf(chan.conn) {
+                chan.loose.clear();
+            }
+            chan.ended = ended(chan.ending, chan.ended, now);
+        }
+        for conn in &mut self.conns {
+            conn.ended = ended(conn.ending, conn.ended, now);
+        }
+        for consumer in &mut self.consumers {
+            consumer.ended = ended(consumer.ending, consumer.ended, now);
+        }
+        for message in self.messages.iter_mut().filter(|m| m.arrived == NEVER) {
+            if self.ops[message.op].span.done != NEVER {
+                message.arrived = now;
+            }
+        }
+    }
+
+    /// The first quiet moment at or after `time`.
+    pub fn quiet_after(&self, time: Time) -> Time {
+        let at = self.quiets.partition_point(|quiet| *quiet < time);
+        self.quiets.get(at).copied().unwrap_or(NEVER)
+    }
+
+    /// When the consumer may have begun to end, its channel's end included.
+    pub fn consumer_ending(&self, consumer: usize) -> Time {
+        let log = &self.consumers[consumer];
+        log.ending.min(self.channels[log.chan].ending)
+    }
+
+    /// When the consumer had certainly ended.
+    pub fn consumer_ended(&self, consumer: usize) -> Time {
+        let log = &self.consumers[consumer];
+        log.ended.min(self.channels[log.chan].ended)
+    }
+}
+
+fn ended(ending: Time, ended: Time, now: Time) -> Time {
+    if ending == NEVER { NEVER } else { ended.min(now) }
+}

@@ -1,0 +1,26 @@
+//! A whole broker in one thread: shards, coordinator and rings moved by dice under a virtual clock,
+//! random clients that speak real AMQP octets, and a reference model that judges what they saw.
+//!
+//! ```text
+//! cargo test --profile sim --test sim                          the fixed seeds
+//! SIM_SEEDS=100000 cargo test --profile sim --test sim         more of them
+//! SIM_SEED=17 SIM_TRACE=1 cargo test --profile sim --test sim replay -- --nocapture
+//! cargo test --profile sim --test sim --features mutants       every mutant is caught
+//! ```
+//!
+//! From the ground up: [`names`] (exchanges, queues, keys, bodies), [`history`] (what clients saw),
+//! [`channel`] and [`client`] (the protocol from the client's side), [`plan`] and [`deeds`] (what
+//! clients do), [`world`] (the broker and its wires), [`run`] (one seed), [`check`] (the model).
+
+mod channel;
+mod check;
+mod client;
+mod deeds;
+mod history;
+#[cfg(feature = "mutants")]
+mod mutants;
+mod names;
+mod plan;
+mod run;
+mod seeds;
+mod world;

@@ -1,0 +1,471 @@
+//! The broker of one run: shards, coordinator, rings and sockets, moved by dice under a virtual
+//! clock. What a shell of threads and sockets may do in any order is done here in any order.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hasher};
+use std::io::IoSlice;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use bytes::Bytes;
+use fastrand::Rng;
+use model::{ConnId, Now, Outbox, ShardId};
+use ringtail::shard::coordinator::Place;
+use ringtail::shard::{Batch, ConnInfo, Coordinator, CoordinatorConfig, Gate, Shard, ShardConfig};
+
+use crate::client::{Client, Manner, Stage};
+use crate::history::History;
+use crate::plan::Plan;
+
+/// At most so many octets are read from a socket at once.
+const READ_MAX: usize = 64 * 1024;
+
+/// A socket between a client and a shard, with both of its ends.
+pub struct Link {
+    /// The client's end.
+    pub client: Client,
+    /// The shard it was given to.
+    pub shard: usize,
+    conn: ConnId,
+    /// Output that left the shard and not the shell.
+    pending: Outbox,
+    from: usize,
+    /// Octets that left the shell and were not read by the client.
+    down: VecDeque<u8>,
+    gate: Gate,
+    /// The shard knows the connection.
+    alive: bool,
+}
+
+#[derive(Default)]
+struct Ring {
+    batches: VecDeque<Batch>,
+    /// Nothing comes out for so many turns of the reader.
+    stalled: usize,
+}
+
+/// Something a shard's turn may begin with.
+enum Input {
+    Read(usize),
+    Mesh(usize),
+}
+
+/// The largest that was seen of what has a bound.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Marks {
+    /// Octets in an outbox and in what the shell took out of it.
+    pub outbox: usize,
+    /// Octets in an outbound batch.
+    pub batch: usize,
+}
+
+/// The broker and everybody who talks to it.
+pub struct World {
+    /// The dice.
+    pub rng: Rng,
+    /// What clients saw.
+    pub h: History,
+    /// The run's choices.
+    pub plan: Plan,
+    /// The virtual time.
+    pub now: Now,
+    /// Every connection there ever was.
+    pub links: Vec<Link>,
+    /// The bounds that were reached.
+    pub marks: Marks,
+    shards: Vec<Shard>,
+    coordinator: Coordinator,
+    /// By writer, then reader; the coordinator is the last of both.
+    rings: Vec<Vec<Ring>>,
+    spare: Vec<Batch>,
+    output: DefaultHasher,
+    moved: bool,
+}
+
+impl World {
+    /// The world of a seed.
+    pub fn new(seed: u64, trace: bool) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let plan = Plan::new(&mut rng);
+        let mut h = History { trace: trace.then(Vec::new), ..History::default() };
+        h.queues = crate::names::QUEUES.iter().map(|queue| queue.name.to_string()).collect();
+        let shards = (0..plan.shards)
+            .map(|id| {
+                let config = ShardConfig::new(ShardId(id), plan.shards, rng.u64(..));
+                Shard::new(ShardConfig {
+                    resident_max: plan.resident_max,
+                    receiving_max: plan.receiving_max,
+                    ..config
+                })
+            })
+            .collect();
+        let coordinator = Coordinator::new(CoordinatorConfig {
+            shards: plan.shards,
+            seed: rng.u64(..),
+            default_user: "guest".into(),
+            default_pass: "guest".into(),
+            default_vhost: "/".into(),
+            loopback_users: vec!["guest".into()],
+            memory_limit: plan.memory_limit,
+            place: if plan.cross { Place::Cross } else { Place::Balanced },
+        });
+        let ends = usize::from(plan.shards) + 1;
+        let rings = (0..ends).map(|_| (0..ends).map(|_| Ring::default()).collect()).collect();
+        let now = Now { monotonic_us: 1_000_000, wall_ms: 1_700_000_000_000 };
+        h.note(|| format!("{plan:?}"));
+        Self {
+            rng,
+            h,
+            plan,
+            now,
+            shards,
+            coordinator,
+            rings,
+            links: Vec::new(),
+            marks: Marks::default(),
+            spare: Vec::new(),
+            output: DefaultHasher::new(),
+            moved: false,
+        }
+    }
+
+    /// A hash of all octets that went to clients.
+    pub fn output(&self) -> u64 {
+        self.output.finish()
+    }
+
+    /// A client connects to some shard.
+    pub fn connect(&mut self, channels: usize, heartbeat: u16) -> usize {
+        let shard = self.rng.usize(..self.shards.len());
+        let mut client = Client::new(&mut self.h, &mut self.rng, channels);
+        client.heartbeat = heartbeat;
+        client.sent_us = self.now.monotonic_us;
+        // The port tells connections apart in a trace.
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000 + self.links.len() as u16));
+        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 5672));
+        let conn = self.shards[shard].opened(ConnInfo { peer, local }, self.now);
+        self.h.note(|| format!("conn {} connects to shard {shard}", client.conn));
+        self.links.push(Link {
+            client,
+            shard,
+            conn,
+            pending: Outbox::default(),
+            from: 0,
+            down: VecDeque::new(),
+            gate: Gate::Open,
+            alive: true,
+        });
+        self.end_turn(shard);
+        self.links.len() - 1
+    }
+
+    /// The virtual time goes on.
+    pub fn pass(&mut self, microseconds: u64) {
+        self.now.monotonic_us += microseconds;
+        self.now.wall_ms = 1_700_000_000_000 + self.now.monotonic_us / 1000;
+    }
+
+    /// Some of what waits for a shard is done, or all of it.
+    pub fn turn(&mut self, shard: usize, eager: bool) {
+        let mut inputs = Vec::new();
+        for (at, link) in self.links.iter().enumerate() {
+            let readable = link.alive && link.shard == shard && !link.client.out.is_empty();
+            if readable && (eager || self.rng.u8(..3) != 0) {
+                inputs.push(Input::Read(at));
+            }
+        }
+        for from in 0..self.rings.len() {
+            let ring = &mut self.rings[from][shard];
+            if ring.stalled > 0 && !eager {
+                ring.stalled -= 1;
+            } else if !ring.batches.is_empty() && (eager || self.rng.bool()) {
+                inputs.push(Input::Mesh(from));
+            }
+        }
+        self.rng.shuffle(&mut inputs);
+        for input in inputs {
+            match input {
+                Input::Read(at) => self.read(at, eager),
+                Input::Mesh(from) => self.take(from, shard),
+            }
+        }
+        self.finish_turn(shard, eager);
+    }
+
+    fn finish_turn(&mut self, shard: usize, eager: bool) {
+        for at in 0..self.links.len() {
+            if self.links[at].alive && self.links[at].shard == shard {
+                self.write(at, eager);
+                self.hang_up(at, eager);
+            }
+        }
+        let due = self.shards[shard].next_deadline_us();
+        if due.is_some_and(|due| due <= self.now.monotonic_us) && (eager || self.rng.bool()) {
+            self.shards[shard].tick(self.now);
+        }
+        self.end_turn(shard);
+    }
+
+    /// What one client has sent reaches its shard at once, before anything from other shards.
+    pub fn rush(&mut self, at: usize) {
+        self.links[at].client.pump(&mut self.rng, true);
+        self.read(at, true);
+        self.end_turn(self.links[at].shard);
+    }
+
+    fn read(&mut self, at: usize, eager: bool) {
+        let link = &mut self.links[at];
+        if !link.alive || link.gate != Gate::Open {
+            return;
+        }
+        let most = link.client.out.len().min(READ_MAX);
+        if most == 0 {
+            return;
+        }
+        let taken = match self.rng.u8(..4) {
+            _ if eager => most,
+            0 => self.rng.usize(1..=most.min(20)),
+            1 => self.rng.usize(1..=most),
+            _ => most,
+        };
+        let chunk: Bytes = link.client.out.drain(..taken).collect::<Vec<u8>>().into();
+        self.moved = true;
+        self.shards[link.shard].receive(link.conn, &chunk, self.now);
+        // A shell would read into this buffer again if nobody keeps a part of it.
+        if let Ok(mut buffer) = chunk.try_into_mut() {
+            buffer.fill(0xAA);
+        }
+    }
+
+    fn take(&mut self, from: usize, to: usize) {
+        let all = self.rng.bool();
+        while let Some(mut batch) = self.rings[from][to].batches.pop_front() {
+            self.moved = true;
+            // Few rings exist, their number is a u16.
+            self.shards[to].mesh(ShardId(from as u16), &mut batch, self.now);
+            self.spare.push(batch);
+            if !all {
+                break;
+            }
+        }
+    }
+
+    /// The coordinator's thread runs.
+    pub fn coordinate(&mut self, eager: bool) {
+        let me = self.shards.len();
+        for from in 0..me {
+            let ring = &mut self.rings[from][me];
+            if ring.stalled > 0 && !eager {
+                ring.stalled -= 1;
+                continue;
+            }
+            if let Some(mut batch) = ring.batches.pop_front() {
+                self.moved = true;
+                self.coordinator.mesh(ShardId(from as u16), &mut batch, self.now);
+                self.spare.push(batch);
+            }
+        }
+        for to in 0..me {
+            let room = self.rings[me][to].batches.len() < self.plan.ring;
+            let batch = self.coordinator.outbound(ShardId(to as u16));
+            if room && !batch.is_empty() {
+                let taken = std::mem::replace(batch, self.spare.pop().unwrap_or_default());
+                self.rings[me][to].batches.push_back(taken);
+                self.moved = true;
+            }
+        }
+    }
+
+    /// Output goes on the rings and to the sockets.
+    fn end_turn(&mut self, shard: usize) {
+        self.shards[shard].end_turn(self.now);
+        for to in 0..self.rings.len() {
+            if to == shard {
+                continue;
+            }
+            let room = self.rings[shard][to].batches.len() < self.plan.ring;
+            let batch = self.shards[shard].outbound(ShardId(to as u16));
+            self.marks.batch = self.marks.batch.max(batch.held());
+            if room && !batch.is_empty() {
+                let taken = std::mem::replace(batch, self.spare.pop().unwrap_or_default());
+                self.rings[shard][to].batches.push_back(taken);
+                self.moved = true;
+            }
+        }
+        while let Some(conn) = self.shards[shard].next_dirty() {
+            let place = self.links.iter().position(|link| link.alive && link.conn == conn);
+            let Some(link) = place.map(|at| &mut self.links[at]) else { continue };
+            if let Some(outbox) = self.shards[shard].outbox(conn) {
+                self.moved |= !outbox.is_empty();
+                outbox.drain_into(&mut link.pending);
+            }
+            let gate = self.shards[shard].gate(conn);
+            self.moved |= gate != link.gate;
+            link.gate = gate;
+            self.marks.outbox = self.marks.outbox.max(link.pending.len() - link.from);
+        }
+    }
+
+    /// The shell writes to the socket what it takes.
+    fn write(&mut self, at: usize, eager: bool) {
+        let (limit, gone) = (self.plan.socket, self.links[at].client.stage == Stage::Gone);
+        let link = &mut self.links[at];
+        let room = if gone { usize::MAX } else { limit.saturating_sub(link.down.len()) };
+        let most = (link.pending.len() - link.from).min(room);
+        if most == 0 {
+            return;
+        }
+        let wanted = if eager || self.rng.bool() { most } else { self.rng.usize(1..=most) };
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(64);
+        link.pending.slices(link.from, &mut slices);
+        let mut left = wanted;
+        for slice in &slices {
+            let part = &slice[..slice.len().min(left)];
+            left -= part.len();
+            self.output.write(part);
+            if !gone {
+                link.down.extend(part);
+            }
+        }
+        let sent = wanted - left;
+        link.from += sent;
+        if link.from == link.pending.len() {
+            link.pending.clear();
+            link.from = 0;
+        }
+        self.moved = true;
+        self.shards[link.shard].written(link.conn, sent, self.now);
+    }
+
+    /// The end of a connection, whoever wanted it.
+    fn hang_up(&mut self, at: usize, eager: bool) {
+        let link = &mut self.links[at];
+        let flushed = link.pending.len() == link.from;
+        let over = match link.gate {
+            Gate::Closing => flushed || link.client.manner == Manner::Deaf,
+            // An error of the socket is seen whether it is read or not.
+            _ => link.client.stage == Stage::Gone && link.client.out.is_empty(),
+        };
+        if over && (eager || self.rng.bool()) {
+            link.alive = false;
+            self.moved = true;
+            self.shards[link.shard].closed(link.conn, self.now);
+        }
+    }
+
+    /// The client reads some of what arrived.
+    pub fn client_reads(&mut self, at: usize, eager: bool) {
+        let link = &mut self.links[at];
+        if link.client.stage == Stage::Gone || link.client.manner == Manner::Deaf {
+            return;
+        }
+        let most = link.down.len();
+        if most > 0 {
+            let taken = if eager { most } else { self.rng.usize(1..=most) };
+            let bytes: Vec<u8> = link.down.drain(..taken).collect();
+            self.moved = true;
+            link.client.read(&bytes, &mut self.h);
+        }
+        if !link.alive && link.down.is_empty() {
+            link.client.end_of_stream(&mut self.h);
+        }
+    }
+
+    /// The client's socket closes, with some of what it sent last lost.
+    pub fn vanish(&mut self, at: usize) {
+        let link = &mut self.links[at];
+        if self.rng.bool() {
+            link.client.pump(&mut self.rng, true);
+        }
+        let kept = self.rng.usize(..=link.client.out.len());
+        // A paused socket's buffer is never read again.
+        let kept = if link.gate == Gate::Open { kept } else { 0 };
+        link.client.out.truncate(kept);
+        link.client.vanish(&mut self.h);
+    }
+
+    /// One more ring stands still for a while.
+    pub fn stall(&mut self, turns: usize) {
+        let (from, to) = (self.rng.usize(..self.rings.len()), self.rng.usize(..self.rings.len()));
+        self.rings[from][to].stalled = turns;
+    }
+
+    /// Every ring between shards stands still for a while.
+    pub fn stall_all(&mut self, turns: usize) {
+        for ring in self.rings.iter_mut().flatten() {
+            ring.stalled = turns;
+        }
+    }
+
+    /// Whether the shell would not read this connection now.
+    pub fn paused(&self, at: usize) -> bool {
+        self.links[at].gate == Gate::Paused
+    }
+
+    /// Goes on until nothing moves; then every reply must have come.
+    pub fn quiet(&mut self) {
+        self.stall_all(0);
+        for round in 0.. {
+            self.moved = false;
+            for shard in 0..self.shards.len() {
+                self.turn(shard, true);
+            }
+            self.coordinate(true);
+            for at in 0..self.links.len() {
+                if self.links[at].client.stage != Stage::Gone {
+                    self.links[at].client.pump(&mut self.rng, true);
+                }
+                let link = &self.links[at];
+                self.moved |= link.alive && link.gate == Gate::Open && !link.client.out.is_empty();
+                self.client_reads(at, true);
+            }
+            self.pass(10);
+            if !self.moved || self.h.failure.is_some() {
+                break;
+            }
+            if round > 20_000 {
+                return self.h.fail(|| "the broker never comes to rest".into());
+            }
+        }
+        self.check_rest();
+        if self.h.failure.is_some() && self.h.trace.is_some() {
+            eprintln!("{:#?}", self.shards);
+        }
+        self.h.quiet();
+    }
+
+    /// With everything at rest, clients that read are owed nothing and were heard.
+    fn check_rest(&mut self) {
+        for link in &self.links {
+            if link.client.stage == Stage::Gone {
+                if link.alive {
+                    self.h.fail(|| format!("conn {} is not given up", link.client.conn));
+                }
+                continue;
+            }
+            if link.client.manner != Manner::Reads {
+                continue;
+            }
+            let conn = link.client.conn;
+            if let Some(owed) = link.client.owed() {
+                self.h.fail(|| format!("conn {conn} waits for ever for {owed}"));
+            }
+            if link.gate != Gate::Open || !link.client.out.is_empty() {
+                let (gate, left) = (link.gate, link.client.out.len());
+                self.h.fail(|| format!("conn {conn} is {gate:?} for ever with {left} octets"));
+            }
+        }
+    }
+
+    /// What the shards hold when nobody is connected.
+    pub fn leftovers(&self) -> Vec<usize> {
+        if self.h.trace.is_some() {
+            eprintln!("{:#?}", self.shards);
+        }
+        self.shards.iter().map(Shard::leftovers).collect()
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+}
