@@ -61,12 +61,13 @@ impl Shard {
         let Some(conn) = self.clients.get(id) else {
             return;
         };
+        conn.tell_confirms(number);
         let Some(channel) = conn.channel(number).filter(|channel| channel.state == State::Open)
         else {
             return;
         };
         channel.state = State::ClosedByServer;
-        conn.write_confirms(number);
+        let parked = std::mem::take(&mut channel.parked);
         let (class_id, method_id) = fault.method;
         let method = Method::ChannelClose {
             reply_code: fault.code.number(),
@@ -74,7 +75,6 @@ impl Shard {
             class_id,
             method_id,
         };
-        let parked = std::mem::take(&mut channel.parked);
         self.clients.send(id, number, &method);
         self.release(id, number);
         // What is parked is ignored like what is to come, but for a close of the client's own,
@@ -132,14 +132,15 @@ impl Shard {
 
     /// The client closes a channel.
     pub(super) fn close_channel(&mut self, id: ConnId, number: u16) {
-        let Some(channel) = self.clients.get(id).and_then(|conn| conn.channel(number)) else {
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
+        conn.tell_confirms(number);
+        let Some(channel) = conn.channel(number) else {
             return;
         };
         let state = std::mem::replace(&mut channel.state, State::ClosedByClient);
         if state == State::Open {
-            if let Some(conn) = self.clients.get(id) {
-                conn.write_confirms(number);
-            }
             if self.release(id, number) == 0 {
                 self.channel_closed(id, number);
             }

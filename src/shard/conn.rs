@@ -340,15 +340,8 @@ impl Conn {
         }
     }
 
-    /// Tells which publishes of a channel are confirmed, while somebody listens on it.
+    /// Tells which publishes of a channel are confirmed.
     pub fn tell_confirms(&mut self, number: u16) {
-        if self.channel(number).is_some_and(|channel| channel.state == State::Open) {
-            self.write_confirms(number);
-        }
-    }
-
-    /// Writes the confirms that are due.
-    pub fn write_confirms(&mut self, number: u16) {
         let channel = self.channels.get_mut(usize::from(number)).and_then(Option::as_mut);
         // Behind channel.close nothing of the channel may follow.
         let open = channel.filter(|channel| channel.state == State::Open);

@@ -203,7 +203,6 @@ pub fn declare(queue: &str, exclusive: bool) -> Method<'_> {
     }
 }
 
-<<<<<<< HEAD
 /// basic.consume with acknowledgements.
 pub fn consume(queue: &str) -> Method<'_> {
     Method::BasicConsume {
@@ -218,13 +217,6 @@ pub fn consume(queue: &str) -> Method<'_> {
     }
 }
 
-/// basic.get
-pub fn get(queue: &str) -> Method<'_> {
-    Method::BasicGet { ticket: 0, queue, no_ack: true }
-}
-
-=======
->>>>>>> main
 /// The frames of a publish to a queue on channel 1.
 pub fn publish(queue: &str, body: &[u8]) -> Vec<u8> {
     let mut octets = content(queue, body.len() as u64);
