@@ -1,5 +1,6 @@
 //! How channels and connections end: what they hold is let go everywhere before the end is told
-//! (rule 7 of ARCHITECTURE.md: channel gone to every home, exclusive queues deleted, then close-ok).
+//! (rule 7 of ARCHITECTURE.md: channel gone to every home, exclusive queues deleted, then
+//! close-ok).
 
 use amqp::{Code, Method};
 use model::mutant::{self, Mutant};

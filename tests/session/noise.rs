@@ -59,7 +59,20 @@ fn methods<'a>(rng: &mut Rng) -> Method<'a> {
             Method::ChannelClose { reply_code: 0, reply_text: "", class_id: 0, method_id: 0 }
         }
         25 if nowait => Method::ChannelCloseOk {},
-        27 => Method::ExchangeDeclare {
+        27..30 => exchange_method(rng),
+        30 if flag && no_ack => rig::close(),
+        31 if flag && no_ack => Method::ConnectionCloseOk {},
+        _ => Method::ChannelFlow { active: true },
+    }
+}
+
+fn exchange_method<'a>(rng: &mut Rng) -> Method<'a> {
+    let mut name = || NAMES[rng.usize(..NAMES.len())];
+    let (exchange, destination, routing_key) = (name(), name(), name());
+    let (ticket, arguments, flag) = (0, Table::EMPTY, rng.bool());
+    let (nowait, passive) = (rng.u8(..4) == 0, rng.u8(..4) == 0);
+    match rng.u8(..3) {
+        0 => Method::ExchangeDeclare {
             ticket,
             exchange,
             kind: "topic",
@@ -70,18 +83,15 @@ fn methods<'a>(rng: &mut Rng) -> Method<'a> {
             nowait,
             arguments,
         },
-        28 => Method::ExchangeDelete { ticket, exchange, if_unused: flag, nowait },
-        29 => Method::ExchangeBind {
+        1 => Method::ExchangeDelete { ticket, exchange, if_unused: flag, nowait },
+        _ => Method::ExchangeBind {
             ticket,
-            destination: queue,
+            destination,
             source: exchange,
             routing_key,
             nowait,
             arguments,
         },
-        30 if flag && no_ack => rig::close(),
-        31 if flag && no_ack => Method::ConnectionCloseOk {},
-        _ => Method::ChannelFlow { active: true },
     }
 }
 

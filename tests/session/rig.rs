@@ -147,7 +147,8 @@ impl Rig {
 
     /// Carries batches until nothing moves.
     pub fn settle(&mut self) {
-        while (0..self.shards.len()).fold(false, |moved, shard| self.turn(shard) || moved) {}
+        // Every shard has its turn in every round.
+        while (0..self.shards.len()).filter(|shard| self.turn(*shard)).count() > 0 {}
     }
 
     /// A turn of one shard: what it has for others arrives, and what the coordinator has for it.
