@@ -61,11 +61,13 @@ impl Shard {
         let Some(conn) = self.clients.get(id) else {
             return;
         };
+        conn.tell_confirms(number);
         let Some(channel) = conn.channel(number).filter(|channel| channel.state == State::Open)
         else {
             return;
         };
         channel.state = State::ClosedByServer;
+        let parked = std::mem::take(&mut channel.parked);
         let (class_id, method_id) = fault.method;
         let method = Method::ChannelClose {
             reply_code: fault.code.number(),
@@ -73,7 +75,6 @@ impl Shard {
             class_id,
             method_id,
         };
-        let parked = std::mem::take(&mut channel.parked);
         self.clients.send(id, number, &method);
         self.release(id, number);
         // What is parked is ignored like what is to come, but for a close of the client's own,
@@ -131,7 +132,11 @@ impl Shard {
 
     /// The client closes a channel.
     pub(super) fn close_channel(&mut self, id: ConnId, number: u16) {
-        let Some(channel) = self.clients.get(id).and_then(|conn| conn.channel(number)) else {
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
+        conn.tell_confirms(number);
+        let Some(channel) = conn.channel(number) else {
             return;
         };
         let state = std::mem::replace(&mut channel.state, State::ClosedByClient);
@@ -226,6 +231,7 @@ impl Shard {
         };
         conn.phase = Phase::ClosedByClient;
         conn.paused = 0;
+        conn.numbers().into_iter().for_each(|number| conn.tell_confirms(number));
         self.let_go(id);
         self.close_ok_if_released(id);
     }
@@ -236,6 +242,7 @@ impl Shard {
             return;
         };
         conn.let_go = true;
+        conn.end_channels();
         let links = std::mem::take(&mut conn.links);
         let owns = conn.owns && !mutant::active(Mutant::ExclusiveSurvives);
         // Channels that were closing before are among them: their homes have yet to answer too.

@@ -193,6 +193,13 @@ impl Conn {
         Some(channel)
     }
 
+    /// Nothing more is sent on any channel.
+    pub fn end_channels(&mut self) {
+        let open = self.channels.iter_mut().flatten();
+        open.filter(|channel| channel.state == State::Open)
+            .for_each(|channel| channel.state = State::ClosedByServer);
+    }
+
     /// The numbers of the channels there are.
     pub fn numbers(&self) -> Vec<u16> {
         self.numbers.iter().map(|(_, number)| *number).collect()

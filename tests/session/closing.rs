@@ -8,6 +8,9 @@ use crate::rig::{self, Client, Rig};
 /// A frame of a type that there is not; what follows it cannot be read.
 const NO_FRAME: &[u8] = &[9, 0, 1, 0, 0, 0, 0, 0xCE];
 
+const CLOSE_CHANNEL: Method<'static> =
+    Method::ChannelClose { reply_code: 200, reply_text: "", class_id: 0, method_id: 0 };
+
 /// A client whose connection the server closed, since it opened a channel twice.
 fn closed_by_server(broker: &mut Rig) -> Client {
     let client = broker.client(0);
@@ -64,4 +67,41 @@ fn close_ok_is_found_behind_what_was_sent_too_early() {
     assert_eq!(broker.gate(client), Gate::Open);
     broker.send(client, &[rest, &close_ok].concat());
     assert_eq!(broker.gate(client), Gate::Closing);
+}
+
+#[test]
+fn confirms_come_before_the_end_of_their_channel_or_not_at_all() {
+    let mut broker = Rig::new(2);
+    for end in [Method::BasicAck { delivery_tag: 9, multiple: false }, CLOSE_CHANNEL] {
+        let client = broker.client(0);
+        broker.call(client, 1, &rig::declare("q", false));
+        broker.call(client, 1, &Method::ConfirmSelect { nowait: false });
+        // The first is confirmed at once, the second by another shard, later.
+        let publishes = [rig::publish("nobody", b"1"), rig::publish("q", b"2")];
+        broker.receive(client, &[publishes.concat(), rig::encoded(1, &end)].concat());
+        broker.settle();
+        let names = rig::names(&broker.take(client));
+        let ack = names.iter().rposition(|name| name == "BasicAck");
+        assert_eq!(ack, Some(0), "{end:?}: {names:?}");
+        assert_eq!(names.len(), 2, "{names:?}");
+        broker.vanish(client);
+    }
+    assert_eq!(broker.leftovers(), 0);
+}
+
+#[test]
+fn nothing_follows_a_connection_close_of_the_server() {
+    let mut broker = Rig::new(2);
+    let (client, other) = (broker.client(0), broker.client(1));
+    broker.call(client, 1, &rig::declare("q", false));
+    broker.call(client, 1, &rig::consume("q"));
+    broker.call(client, 1, &Method::ConfirmSelect { nowait: false });
+    broker.receive(client, &rig::publish("nobody", b"1"));
+    broker.receive(client, &rig::encoded(1, &Method::ChannelOpen { out_of_band: "" }));
+    broker.receive(other, &rig::publish("q", b"2"));
+    broker.settle();
+    assert_eq!(
+        rig::names(&broker.take(client)),
+        ["ConnectionClose CHANNEL_ERROR - second 'channel.open' seen"]
+    );
 }

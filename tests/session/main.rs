@@ -5,5 +5,6 @@
 
 mod closing;
 mod methods;
+mod noise;
 mod parking;
 mod rig;

@@ -16,7 +16,7 @@ pub struct Rig {
 }
 
 /// A client on one of the shards.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Client {
     pub shard: usize,
     pub conn: ConnId,
@@ -103,8 +103,15 @@ impl Rig {
         self.shards[client.shard].receive(client.conn, &chunk, self.now);
     }
 
-    /// What a client gets.
+    /// What a client gets; what its going leads to is carried everywhere.
     pub fn take(&mut self, client: Client) -> Vec<u8> {
+        let octets = self.take_now(client);
+        self.settle();
+        octets
+    }
+
+    /// What a client gets.
+    pub fn take_now(&mut self, client: Client) -> Vec<u8> {
         let shard = &mut self.shards[client.shard];
         let mut outbox = Outbox::default();
         if let Some(out) = shard.outbox(client.conn) {
@@ -114,7 +121,6 @@ impl Rig {
         outbox.slices(0, &mut slices);
         let octets: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
         shard.written(client.conn, octets.len(), self.now);
-        self.settle();
         octets
     }
 
@@ -123,10 +129,15 @@ impl Rig {
         self.shards[client.shard].gate(client.conn)
     }
 
-    /// The client's socket is gone.
+    /// The client's socket is gone, and everybody has heard of it.
     pub fn vanish(&mut self, client: Client) {
-        self.shards[client.shard].closed(client.conn, self.now);
+        self.vanish_now(client);
         self.settle();
+    }
+
+    /// The client's socket is gone.
+    pub fn vanish_now(&mut self, client: Client) {
+        self.shards[client.shard].closed(client.conn, self.now);
     }
 
     /// What all shards hold for clients.
@@ -136,28 +147,29 @@ impl Rig {
 
     /// Carries batches until nothing moves.
     pub fn settle(&mut self) {
+        // Every shard has its turn in every round.
+        while (0..self.shards.len()).filter(|shard| self.turn(*shard)).count() > 0 {}
+    }
+
+    /// A turn of one shard: what it has for others arrives, and what the coordinator has for it.
+    /// False if there was nothing.
+    pub fn turn(&mut self, from: usize) -> bool {
         let coordinator = ShardId(self.shards.len() as u16);
-        loop {
-            let mut moved = false;
-            for from in 0..self.shards.len() {
-                self.shards[from].end_turn(self.now);
-                let from_id = ShardId(from as u16);
-                for to in 0..self.shards.len() {
-                    let mut batch = std::mem::take(self.shards[from].outbound(ShardId(to as u16)));
-                    moved |= !batch.is_empty();
-                    self.shards[to].mesh(from_id, &mut batch, self.now);
-                }
-                let mut batch = std::mem::take(self.shards[from].outbound(coordinator));
-                moved |= !batch.is_empty();
-                self.coordinator.mesh(from_id, &mut batch, self.now);
-                let mut batch: Batch = std::mem::take(self.coordinator.outbound(from_id));
-                moved |= !batch.is_empty();
-                self.shards[from].mesh(coordinator, &mut batch, self.now);
-            }
-            if !moved {
-                return;
-            }
+        self.shards[from].end_turn(self.now);
+        let from_id = ShardId(from as u16);
+        let mut moved = false;
+        for to in 0..self.shards.len() {
+            let mut batch = std::mem::take(self.shards[from].outbound(ShardId(to as u16)));
+            moved |= !batch.is_empty();
+            self.shards[to].mesh(from_id, &mut batch, self.now);
         }
+        let mut batch = std::mem::take(self.shards[from].outbound(coordinator));
+        moved |= !batch.is_empty();
+        self.coordinator.mesh(from_id, &mut batch, self.now);
+        let mut batch: Batch = std::mem::take(self.coordinator.outbound(from_id));
+        moved |= !batch.is_empty();
+        self.shards[from].mesh(coordinator, &mut batch, self.now);
+        moved
     }
 }
 
@@ -192,6 +204,20 @@ pub fn declare(queue: &str, exclusive: bool) -> Method<'_> {
     }
 }
 
+/// basic.consume with acknowledgements.
+pub fn consume(queue: &str) -> Method<'_> {
+    Method::BasicConsume {
+        ticket: 0,
+        queue,
+        consumer_tag: "",
+        no_local: false,
+        no_ack: false,
+        exclusive: false,
+        nowait: false,
+        arguments: Table::EMPTY,
+    }
+}
+
 /// The frames of a publish to a queue on channel 1.
 pub fn publish(queue: &str, body: &[u8]) -> Vec<u8> {
     let mut octets = content(queue, body.len() as u64);
@@ -215,19 +241,25 @@ pub fn content(routing_key: &str, size: u64) -> Vec<u8> {
 
 /// The names of the methods in what a client got, and the text of those that close something.
 pub fn names(octets: &[u8]) -> Vec<String> {
+    methods(octets).into_iter().map(|(_, name)| name).collect()
+}
+
+/// The same with the channel of each.
+pub fn methods(octets: &[u8]) -> Vec<(u16, String)> {
     let (mut parser, mut at, mut names) = (Parser::new(0), 0, Vec::new());
     while let Some(frame) = parser.next(octets, &mut at).unwrap() {
-        let amqp::Frame::Method { payload, .. } = frame else {
+        let amqp::Frame::Method { channel, payload } = frame else {
             continue;
         };
         let method = Method::read(payload).unwrap();
-        names.push(match method {
+        let name = match method {
             Method::ConnectionClose { reply_text, .. }
             | Method::ChannelClose { reply_text, .. } => {
                 format!("{} {reply_text}", method.name())
             }
             _ => method.name().to_owned(),
-        });
+        };
+        names.push((channel, name));
     }
     names
 }
