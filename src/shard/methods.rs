@@ -83,11 +83,10 @@ impl Shard {
             }
             Method::BasicGet { queue, no_ack, .. } => self.get(call, queue, no_ack, now),
             Method::BasicRecover { requeue } => {
-                self.recover(call, requeue)?;
-                self.clients.send(call.conn, call.number, &Method::BasicRecoverOk {});
-                Ok(())
+                // What is redelivered comes behind the answer.
+                self.recover(call, requeue, Some(Method::BasicRecoverOk {}))
             }
-            Method::BasicRecoverAsync { requeue } => self.recover(call, requeue),
+            Method::BasicRecoverAsync { requeue } => self.recover(call, requeue, None),
             // The client answers a basic.cancel of ours.
             Method::BasicCancelOk { .. } => Ok(()),
             _ => Err(Refusal::ServersMethod),

@@ -1,5 +1,6 @@
 //! ack, nack and reject: from tags of a channel to numbers of its queues' homes.
 
+use amqp::Method;
 use model::queue::Settle;
 use model::session::{Channel, Outstanding};
 use model::{ChannelId, QueueId, Refusal, ShardId};
@@ -32,9 +33,17 @@ impl Shard {
     }
 
     /// Puts everything a channel has not settled back; it may come again, to any consumer.
-    pub(super) fn recover(&mut self, call: Call<'_>, requeue: bool) -> Result<(), Refusal> {
+    pub(super) fn recover(
+        &mut self,
+        call: Call<'_>,
+        requeue: bool,
+        reply: Option<Method<'_>>,
+    ) -> Result<(), Refusal> {
         if !requeue {
             return Err(Refusal::NotImplemented("requeue=false".into()));
+        }
+        if let Some(method) = reply {
+            self.clients.send(call.conn, call.number, &method);
         }
         self.settle(call, 0, true, Settle::Requeue)
     }
