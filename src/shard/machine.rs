@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BinaryHeap};
 
 use bytes::Bytes;
+use model::message::REFERENCE_MIN;
 use model::mutant::{self, Mutant};
 use model::session::Limits;
 use model::{ConnId, Draft, IdSource, Now, Outbox, QueueId, Seed, ShardId, Targets, Topology};
@@ -146,14 +147,14 @@ impl Shard {
         };
         conn.received_us = now.monotonic_us;
         if conn.paused != 0 || !conn.input.is_empty() {
-            conn.input.push_back(chunk.clone());
+            conn.input.push_back(kept(chunk.clone()));
             return;
         }
         let at = self.run(id, chunk, now);
         if at < chunk.len()
             && let Some(conn) = self.clients.get(id)
         {
-            conn.input.push_front(chunk.slice(at..));
+            conn.input.push_front(kept(chunk.slice(at..)));
         }
     }
 
@@ -245,4 +246,9 @@ impl Shard {
     pub(super) fn coordinator(&self) -> ShardId {
         ShardId(self.peers.shards())
     }
+}
+
+/// Input that waits for a while: a short rest must not pin the buffer it was read into.
+pub(super) fn kept(rest: Bytes) -> Bytes {
+    if rest.len() < REFERENCE_MIN { Bytes::copy_from_slice(&rest) } else { rest }
 }

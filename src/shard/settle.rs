@@ -3,7 +3,7 @@
 use amqp::Method;
 use model::queue::Settle;
 use model::session::{Channel, Outstanding};
-use model::{ChannelId, QueueId, Refusal, ShardId};
+use model::{ChannelId, Refusal, ShardId};
 
 use super::home::{self, Settlement};
 use super::machine::Shard;
@@ -75,13 +75,37 @@ fn take_up_to(channel: &mut Channel, tag: u64) -> Result<Vec<Outstanding>, Refus
     }
     let up_to = if tag == 0 { u64::MAX } else { tag };
     let mut last: Vec<Outstanding> = Vec::new();
-    let position =
-        |last: &[Outstanding], queue: QueueId| last.iter().rposition(|one| one.queue == queue);
     while let Some((_, one)) = channel.unacked.pop_up_to(up_to) {
-        match position(&last, one.queue) {
-            Some(at) => last[at] = one,
-            None => last.push(one),
+        match last.last_mut() {
+            Some(before) if before.queue == one.queue => *before = one,
+            _ => last.push(one),
         }
     }
+    // Newest first, then a stable sort: the first of each queue is its last.
+    last.reverse();
+    last.sort_by_key(|one| one.queue);
+    last.dedup_by_key(|one| one.queue);
     Ok(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::QueueId;
+
+    use super::*;
+
+    #[test]
+    fn the_last_of_each_queue_is_taken() {
+        let mut channel = Channel::new(ChannelId(1));
+        for (queue, number) in [(1, 1), (2, 1), (1, 2), (1, 3), (3, 9), (2, 2), (1, 4)] {
+            channel.deliver(QueueId(queue), ShardId(0), number);
+        }
+        let refused = take_up_to(&mut channel, 8);
+        assert_eq!(refused, Err(Refusal::UnknownDeliveryTag(8)));
+        let taken = take_up_to(&mut channel, 6)
+            .map(|last| last.iter().map(|one| (one.queue.0, one.number)).collect::<Vec<_>>());
+        assert_eq!(taken, Ok(vec![(1, 3), (2, 2), (3, 9)]));
+        assert_eq!(take_up_to(&mut channel, 0).map(|last| last.len()), Ok(1));
+        assert_eq!(take_up_to(&mut channel, 0).map(|last| last.len()), Ok(0));
+    }
 }
