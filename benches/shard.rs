@@ -6,7 +6,6 @@
 
 mod rig;
 
-use amqp::Table;
 use amqp::methods::Method;
 use rig::Rig;
 use ringtail::shard::Outbox;
@@ -25,7 +24,8 @@ fn main() {
     let mut rig = Rig::new(shards);
     let consumer = rig.client(0);
     let publisher = rig.client(usize::from(shards) - 1);
-    declare(&mut rig, consumer, ack);
+    rig.declare(consumer);
+    rig.consume(consumer, !ack);
     let chunk = rig::publishes("q", size, ROUND);
     let (mut outbox, mut octets, mut acks) = (Outbox::default(), Vec::new(), Vec::new());
     let mut delivered = 0;
@@ -44,35 +44,4 @@ fn main() {
     // The last round is read, so that a broker that loses messages is not measured as a fast one.
     assert_eq!(rig::deliveries(&octets), (ROUND, delivered));
     println!("{delivered} messages");
-}
-
-fn declare(rig: &mut Rig, consumer: rig::Client, ack: bool) {
-    rig.call(
-        consumer,
-        1,
-        &Method::QueueDeclare {
-            ticket: 0,
-            queue: "q",
-            passive: false,
-            durable: false,
-            exclusive: false,
-            auto_delete: false,
-            nowait: false,
-            arguments: Table::EMPTY,
-        },
-    );
-    rig.call(
-        consumer,
-        1,
-        &Method::BasicConsume {
-            ticket: 0,
-            queue: "q",
-            consumer_tag: "c",
-            no_local: false,
-            no_ack: !ack,
-            exclusive: false,
-            nowait: false,
-            arguments: Table::EMPTY,
-        },
-    );
 }

@@ -5,7 +5,7 @@
 mod rig;
 
 use amqp::methods::Method;
-use amqp::{Frame, Parser, Table};
+use amqp::{Frame, Parser};
 use rig::{Client, Rig};
 use ringtail::shard::Place;
 
@@ -13,40 +13,6 @@ use ringtail::shard::Place;
 const CONSUMER: usize = 0;
 const HOME: usize = 1;
 const PUBLISHER: usize = 2;
-
-fn declare(rig: &mut Rig, client: Client) {
-    rig.call(
-        client,
-        1,
-        &Method::QueueDeclare {
-            ticket: 0,
-            queue: "q",
-            passive: false,
-            durable: false,
-            exclusive: false,
-            auto_delete: false,
-            nowait: false,
-            arguments: Table::EMPTY,
-        },
-    );
-}
-
-fn consume(rig: &mut Rig, client: Client, no_ack: bool) {
-    rig.call(
-        client,
-        1,
-        &Method::BasicConsume {
-            ticket: 0,
-            queue: "q",
-            consumer_tag: "c",
-            no_local: false,
-            no_ack,
-            exclusive: false,
-            nowait: false,
-            arguments: Table::EMPTY,
-        },
-    );
-}
 
 fn acks(octets: &[u8]) -> Vec<(u64, bool)> {
     let (mut parser, mut at, mut acks) = (Parser::new(0), 0, Vec::new());
@@ -63,7 +29,7 @@ fn acks(octets: &[u8]) -> Vec<(u64, bool)> {
 fn crossing() -> (Rig, Client, Client) {
     let mut rig = Rig::placed(3, Place::Cross);
     let (consumer, publisher) = (rig.client(CONSUMER), rig.client(PUBLISHER));
-    declare(&mut rig, consumer);
+    rig.declare(consumer);
     (rig, consumer, publisher)
 }
 
@@ -71,7 +37,7 @@ fn crossing() -> (Rig, Client, Client) {
 fn messages_take_two_hops_and_confirms_come_back() {
     for size in [0, 16, 2048, 2049, 100_000] {
         let (mut rig, consumer, publisher) = crossing();
-        consume(&mut rig, consumer, true);
+        rig.consume(consumer, true);
         rig.call(publisher, 1, &Method::ConfirmSelect { nowait: false });
         let (published, delivered) = (rig.crossed(PUBLISHER, HOME), rig.crossed(HOME, CONSUMER));
         assert!(published < 100 && delivered < 200, "only questions so far");
@@ -96,7 +62,7 @@ fn messages_take_two_hops_and_confirms_come_back() {
 #[test]
 fn what_is_not_settled_is_requeued_at_home() {
     let (mut rig, consumer, publisher) = crossing();
-    consume(&mut rig, consumer, false);
+    rig.consume(consumer, false);
     rig.send(publisher, &rig::publishes("q", 16, 5));
     assert_eq!(rig::deliveries(&rig.take(consumer)), (5, 5));
     rig.call(consumer, 1, &Method::BasicAck { delivery_tag: 2, multiple: true });
@@ -104,7 +70,7 @@ fn what_is_not_settled_is_requeued_at_home() {
     rig.call(consumer, 1, &close);
     rig.call(consumer, 1, &Method::ChannelOpen { out_of_band: "" });
     rig.crossed(HOME, CONSUMER);
-    consume(&mut rig, consumer, true);
+    rig.consume(consumer, true);
     rig.take(consumer);
     assert!(rig.crossed(HOME, CONSUMER) > 3 * 16, "three messages came again");
 }

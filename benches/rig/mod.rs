@@ -86,6 +86,36 @@ impl Rig {
         self.send(client, &octets)
     }
 
+    /// Declares the queue `q`.
+    pub fn declare(&mut self, client: Client) {
+        let method = Method::QueueDeclare {
+            ticket: 0,
+            queue: "q",
+            passive: false,
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            nowait: false,
+            arguments: Table::EMPTY,
+        };
+        self.call(client, 1, &method);
+    }
+
+    /// Consumes from the queue `q`.
+    pub fn consume(&mut self, client: Client, no_ack: bool) {
+        let method = Method::BasicConsume {
+            ticket: 0,
+            queue: "q",
+            consumer_tag: "c",
+            no_local: false,
+            no_ack,
+            exclusive: false,
+            nowait: false,
+            arguments: Table::EMPTY,
+        };
+        self.call(client, 1, &method);
+    }
+
     /// Sends octets and takes what the client gets.
     pub fn send(&mut self, client: Client, octets: &[u8]) -> Vec<u8> {
         let chunk = Bytes::copy_from_slice(octets);

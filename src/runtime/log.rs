@@ -7,8 +7,10 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::{MakeWriter, layer};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, LogLevel};
 
@@ -45,13 +47,16 @@ pub fn start(format: LogFormat, level: LogLevel) -> io::Result<Log> {
     thread::Builder::new()
         .name("ringtail-log".to_owned())
         .spawn(move || write(&work, &dropped, io::stdout()))?;
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(filter(level))
-        .with_target(false)
-        .with_writer(lines.clone());
+    let level = filter(level);
+    // Where glommio cannot register buffers it goes on without and warns over five lines; the
+    // start-up probes have looked at what matters.
+    let quiet = level.min(LevelFilter::ERROR);
+    let shown = Targets::new().with_default(level).with_target("glommio", quiet);
+    let lines_of = layer().with_target(false).with_writer(lines.clone());
+    let registry = tracing_subscriber::registry().with(shown);
     let set = match format {
-        LogFormat::Text => builder.with_ansi(false).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => registry.with(lines_of.with_ansi(false)).try_init(),
+        LogFormat::Json => registry.with(lines_of.json().flatten_event(true)).try_init(),
     };
     set.map_err(io::Error::other)?;
     Ok(Log(lines))
