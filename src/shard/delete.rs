@@ -1,7 +1,7 @@
 //! exchange.delete, queue.delete, queue.purge.
 
 use amqp::Method;
-use model::{Name, Now, Refusal, Resource};
+use model::{Now, Refusal, Resource};
 
 use super::clients::{Reply, Then};
 use super::declare::clean;
@@ -44,7 +44,7 @@ impl Shard {
         match self.usable_queue(call.conn, &name) {
             Ok(_) => {}
             // Deleting what is not there is no error since RabbitMQ 3.2.
-            Err(Refusal::NotFound(_)) => return self.delete_missing(call, name, nowait),
+            Err(Refusal::NotFound(_)) => return self.delete_missing(call, nowait),
             Err(refusal) => return Err(refusal),
         }
         let Some((vhost, _)) = self.vhost(call.conn) else {
@@ -61,7 +61,7 @@ impl Shard {
         Ok(())
     }
 
-    fn delete_missing(&mut self, call: Call<'_>, _: Name, nowait: bool) -> Result<(), Refusal> {
+    fn delete_missing(&mut self, call: Call<'_>, nowait: bool) -> Result<(), Refusal> {
         if !nowait {
             let method = Method::QueueDeleteOk { message_count: 0 };
             self.clients.send(call.conn, call.number, &method);
