@@ -20,7 +20,7 @@ impl Outlet for Sink {
     }
     fn deliver(&mut self, delivery: Delivery<'_>) {
         black_box(delivery.message.record());
-        self.0 = delivery.number;
+        self.0 = delivery.to.number;
     }
     fn got(&mut self, _: Ticket, _: u32, _: Delivery<'_>) {}
     fn empty(&mut self, _: Ticket) {}

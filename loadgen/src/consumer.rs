@@ -1,7 +1,7 @@
 //! One consumer: deliveries in, acks out. No socket, no clock.
 
 use amqp::frame::write_method;
-use amqp::{Assembler, Frame, Method, Step};
+use amqp::{Assembler, Method, Step};
 
 use crate::connection::{CHANNEL, CLOSE};
 use crate::delivery::{Delivery, Fit, Template, Unfinished};
@@ -117,11 +117,8 @@ impl Consumer {
             let Some(frame) = incoming.frame()? else {
                 return Ok(());
             };
-            let step = match frame {
-                Frame::Method { payload, .. } => self.assembler.method(payload)?,
-                Frame::Header { payload, .. } => self.assembler.header(payload)?,
-                Frame::Body { piece, last, .. } => self.assembler.body_piece(piece, last)?,
-                Frame::Heartbeat { .. } => continue,
+            let Some(step) = self.assembler.frame(frame)? else {
+                continue;
             };
             self.step(step, now, ledger, out)?;
         }

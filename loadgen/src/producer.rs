@@ -1,7 +1,7 @@
 //! One producer: when to publish what, and what became of it. No socket, no clock.
 
 use amqp::frame::{END, OVERHEAD, write_method};
-use amqp::{Assembler, Frame, Method, Step};
+use amqp::{Assembler, Method, Step};
 
 use crate::account::Stamp;
 use crate::confirms::Confirms;
@@ -248,11 +248,8 @@ impl Producer {
             let Some(frame) = incoming.frame()? else {
                 return Ok(());
             };
-            let step = match frame {
-                Frame::Method { payload, .. } => self.assembler.method(payload)?,
-                Frame::Header { payload, .. } => self.assembler.header(payload)?,
-                Frame::Body { piece, last, .. } => self.assembler.body_piece(piece, last)?,
-                Frame::Heartbeat { .. } => continue,
+            let Some(step) = self.assembler.frame(frame)? else {
+                continue;
             };
             if let Step::Method(method) = step {
                 self.method(&method, now, results, out)?;

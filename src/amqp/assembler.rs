@@ -7,6 +7,7 @@
 //!    +------- header, size 0 ------+---- size reached --------+
 //! ```
 
+use crate::frame::Frame;
 use crate::methods::{Method, Publish};
 use crate::octets::{Reader, WireError};
 
@@ -87,6 +88,20 @@ impl Method<'_> {
 }
 
 impl Assembler {
+    /// Takes any frame of the channel; `None` for a heartbeat.
+    ///
+    /// # Errors
+    /// See [`SequenceError`]; the state is unchanged.
+    pub fn frame<'a>(&mut self, frame: Frame<'a>) -> Result<Option<Step<'a>>, SequenceError> {
+        match frame {
+            Frame::Method { payload, .. } => self.method(payload),
+            Frame::Header { payload, .. } => self.header(payload),
+            Frame::Body { piece, last, .. } => self.body_piece(piece, last),
+            Frame::Heartbeat { .. } => return Ok(None),
+        }
+        .map(Some)
+    }
+
     /// Takes the payload of a method frame if it is a well-formed basic.publish; for all else
     /// [`Assembler::method`] finds the words.
     ///

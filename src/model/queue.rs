@@ -45,9 +45,9 @@ pub trait Outlet {
     fn forget(&mut self, queue: QueueId, seq: u64);
 }
 
-/// A message on its way to a channel.
-#[derive(Debug, Clone, Copy)]
-pub struct Delivery<'a> {
+/// Where a delivery goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addressed {
     /// The connection.
     pub conn: ConnId,
     /// The channel.
@@ -60,6 +60,13 @@ pub struct Delivery<'a> {
     pub number: u64,
     /// It was delivered before.
     pub redelivered: bool,
+}
+
+/// A message on its way to a channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivery<'a> {
+    /// Where it goes.
+    pub to: Addressed,
     /// What is delivered.
     pub message: Message<'a>,
 }
@@ -238,15 +245,9 @@ impl Queue {
             return false;
         }
         let (conn, channel, consumer) = (consumer.conn, consumer.channel, consumer.id);
-        outlet.deliver(Delivery {
-            conn,
-            channel,
-            consumer,
-            queue: id,
-            number: 0,
-            redelivered: false,
-            message,
-        });
+        let (queue, number, redelivered) = (id, 0, false);
+        let to = Addressed { conn, channel, consumer, queue, number, redelivered };
+        outlet.deliver(Delivery { to, message });
         self.consumers.sent(slot);
         self.counters.delivered += 1;
         self.counters.acked += 1;
@@ -367,15 +368,16 @@ impl Queue {
         let Content::Here { place, body } = &entry.content else {
             return None;
         };
-        Some(Delivery {
+        let to = Addressed {
             conn: to.conn,
             channel: to.channel,
             consumer: to.consumer,
             queue: self.id,
             number,
             redelivered: entry.redelivered,
-            message: Message::new(self.arena.get(*place), body.as_ref()),
-        })
+        };
+        let message = Message::new(self.arena.get(*place), body.as_ref());
+        Some(Delivery { to, message })
     }
 
     fn sent(&mut self, to: Send, number: u64, entry: Entry) {

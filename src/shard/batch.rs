@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use amqp::{Reader, WireError, Writer};
-use model::queue::Settle;
+use model::queue::{Addressed, Settle};
 use model::{Body, ChannelId, ConnId, ConsumerId, Message, QueueId, Ticket};
 
 use super::message::Control;
@@ -98,23 +98,6 @@ pub struct Watermark {
     pub octets: u64,
     /// Enqueues whose persistent messages are on disk where that is asked for.
     pub durable: u64,
-}
-
-/// Where a delivery goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Addressed {
-    /// The connection.
-    pub conn: ConnId,
-    /// The channel.
-    pub channel: ChannelId,
-    /// The consumer; 0 for a basic.get.
-    pub consumer: ConsumerId,
-    /// The queue.
-    pub queue: QueueId,
-    /// The home's number; 0: nothing to settle.
-    pub number: u64,
-    /// It was delivered before.
-    pub redelivered: bool,
 }
 
 /// A list of queue ids in a record.

@@ -1,11 +1,11 @@
 //! The connections of a shard, and the questions they wait for.
 
 use amqp::methods::Method;
+use model::queue::Addressed;
 use model::session::Confirms;
 use model::session::channel::State;
 use model::{ChannelId, ConnId, ConsumerId, Map, Message, Name, Seed, ShardId, Ticket};
 
-use super::batch::Addressed;
 use super::conn::Conn;
 
 /// A question that was asked elsewhere, and what to do when it is answered.

@@ -8,11 +8,11 @@ use amqp::methods::Method;
 use amqp::{Assembler, Code, Frame, Parser, Properties, Step};
 use bytes::Bytes;
 use model::mutant::{self, Mutant};
+use model::queue::Addressed;
 use model::session::channel::State;
 use model::session::{Channel, Handshake, Limits};
 use model::{ChannelId, Draft, Fault, Message, Name, Now, Outbox, Refusal, ShardId};
 
-use super::batch::Addressed;
 use super::home::cost;
 
 /// Octets of output beyond which a connection's input is not read.

@@ -7,7 +7,6 @@ use model::{
     Seed, ShardId, Ticket,
 };
 
-use super::batch::Addressed;
 use super::clients::Clients;
 use super::message::{Control, QueueAnswer};
 use super::peers::Peers;
@@ -84,27 +83,24 @@ impl Outlet for Door<'_> {
     }
 
     #[inline]
-    fn deliver(&mut self, delivery: Delivery<'_>) {
-        let cost = cost(delivery.message);
-        if let Some(link) = self.links.get_mut(&delivery.conn) {
-            link.octets -= cost as i64;
+    fn deliver(&mut self, Delivery { to, message }: Delivery<'_>) {
+        if let Some(link) = self.links.get_mut(&to.conn) {
+            link.octets -= cost(message) as i64;
         }
-        let to = addressed(&delivery);
-        let there = delivery.conn.origin();
+        let there = to.conn.origin();
         if there == self.me {
-            self.clients.deliver(self.me, to, delivery.message);
+            self.clients.deliver(self.me, to, message);
         } else {
-            self.peers.get(there).out.deliver(to, delivery.message);
+            self.peers.get(there).out.deliver(to, message);
         }
     }
 
-    fn got(&mut self, ticket: Ticket, remaining: u32, delivery: Delivery<'_>) {
-        let to = addressed(&delivery);
+    fn got(&mut self, ticket: Ticket, remaining: u32, Delivery { to, message }: Delivery<'_>) {
         let there = ticket.origin();
         if there == self.me {
-            self.clients.got(self.me, ticket, remaining, to, delivery.message);
+            self.clients.got(self.me, ticket, remaining, to, message);
         } else {
-            self.peers.get(there).out.got(ticket, remaining, to, delivery.message);
+            self.peers.get(there).out.got(ticket, remaining, to, message);
         }
     }
 
@@ -127,17 +123,6 @@ impl Outlet for Door<'_> {
 
     fn forget(&mut self, queue: QueueId, seq: u64) {
         self.store.forget(queue, seq);
-    }
-}
-
-fn addressed(delivery: &Delivery<'_>) -> Addressed {
-    Addressed {
-        conn: delivery.conn,
-        channel: delivery.channel,
-        consumer: delivery.consumer,
-        queue: delivery.queue,
-        number: delivery.number,
-        redelivered: delivery.redelivered,
     }
 }
 

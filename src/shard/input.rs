@@ -5,7 +5,7 @@ use bytes::Bytes;
 use model::{ConnId, Now};
 
 use super::conn::{Conn, Event, PARKED_MARK, Phase, pause};
-use super::machine::Shard;
+use super::machine::{Shard, kept};
 
 /// What the parse loop stopped for.
 enum Stop<'a> {
@@ -122,7 +122,7 @@ impl Shard {
             if at < chunk.len()
                 && let Some(conn) = self.clients.get(id)
             {
-                conn.input.push_front(chunk.slice(at..));
+                conn.input.push_front(kept(chunk.slice(at..)));
             }
         }
         self.clients.touch(id);
