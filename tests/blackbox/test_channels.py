@@ -4,7 +4,7 @@ import pika
 import pytest
 from pika import spec
 
-from support import Inbox, count, drain, exists, expect, publish
+from support import Inbox, count, drain, eventually, exists, expect, publish
 from wire import message, octets
 
 
@@ -66,6 +66,7 @@ def test_what_came_before_the_error_is_done(raw, channel, queue):
     client.write(message(1, "", queue, b"kept"))
     client.send(1, spec.Basic.Ack(99))
     assert client.expect(spec.Channel.Close, 1).reply_code == 406
+    eventually(lambda: count(channel, queue) == 1)
     assert drain(channel, queue) == [b"kept"]
 
 

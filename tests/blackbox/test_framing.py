@@ -36,7 +36,7 @@ def test_a_body_in_odd_pieces(raw, channel, queue):
     client.write(header(1, len(body)))
     for piece in (body[:1], body[1:1], body[1:4000], body[4000:4001], body[4001:]):
         client.write(frame.Body(1, piece).marshal())
-    client.call(1, spec.Basic.Qos(), spec.Basic.QosOk)
+    client.reached(1, queue)
     assert drain(channel, queue) == [body]
 
 
@@ -46,7 +46,7 @@ def test_frames_cut_at_every_octet(raw, channel, queue):
     for cut in range(1, len(sent)):
         client.write(sent[:cut])
         client.write(sent[cut:])
-    client.call(1, spec.Basic.Qos(), spec.Basic.QosOk)
+    client.reached(1, queue)
     assert drain(channel, queue) == [b"body"] * (len(sent) - 1)
 
 
@@ -56,7 +56,7 @@ def test_a_heartbeat_between_the_frames_of_a_content(raw, channel, queue):
     client.send(1, spec.Basic.Publish(exchange="", routing_key=queue))
     client.write(beat + header(1, 4) + beat + frame.Body(1, b"bo").marshal() + beat)
     client.write(frame.Body(1, b"dy").marshal())
-    client.call(1, spec.Basic.Qos(), spec.Basic.QosOk)
+    client.reached(1, queue)
     assert drain(channel, queue) == [b"body"]
 
 

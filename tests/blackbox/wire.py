@@ -75,6 +75,11 @@ class Wire:
         self.send(channel, method)
         return self.expect(answer, channel)
 
+    def reached(self, channel, queue):
+        """Waits until the queue has everything this channel sent it: a broker may keep the two
+        on different cores, and only an answer of the queue's own comes after them."""
+        self.call(channel, spec.Queue.Declare(queue=queue, passive=True), spec.Queue.DeclareOk)
+
     def content(self):
         """The header's properties and the body that follow a deliver, get-ok or return."""
         header = self.next()
