@@ -1,0 +1,87 @@
+"""When what a step brought from two targets is the same.
+
+What AMQP and RabbitMQ leave undefined is left out here, each with its reason; what differs on
+purpose is a rule.
+"""
+
+import rules
+
+WAITING = object()
+
+
+def normal(view, step):
+    """A view without what is undefined. Keys are (connection, channel, kind)."""
+    view = {key: lines for key, lines in view.items()}
+    if (step["c"], 0, "end") in view:
+        # Other channels' answers may or may not have been written before the connection's end.
+        view = {key: lines for key, lines in view.items()
+                if key[0] != step["c"] or key[1] in (0, step.get("ch"))}
+        drop(view, step["c"], step.get("ch"))
+    for connection, channel, kind in list(view):
+        if kind == "closed":
+            drop(view, connection, channel)
+    for key in view:
+        # Confirms are coalesced as the broker likes; cancels of several consumers and states of
+        # several queues come in no order.
+        if key[2] in ("confirmed", "cancelled", "queues"):
+            view[key].sort()
+    return view
+
+
+def drop(view, connection, channel):
+    """Leaves out what may or may not get ahead of the channel's end: what queues send to it."""
+    for key in list(view):
+        if key[:2] == (connection, channel) and (
+                key[2] in ("confirmed", "cancelled") or key[2].startswith(("deliver ", "consumer "))):
+            del view[key]
+
+
+def differences(reference, other, step, fired):
+    """Lists (key, lines of the reference, lines of the other) that no rule covers.
+
+    `fired` counts the rules that were needed. The second value tells whether one of them ends the
+    script, since the targets are not in the same state after it.
+    """
+    left, right = normal(reference, step), normal(other, step)
+    found, over = [], False
+    for rule in rules.CLOSES:
+        if rule.covers_ends(left, right, step):
+            fired[rule.name] += 1
+            return [], True
+    for key in sorted(left.keys() | right.keys(), key=str):
+        mine, theirs = left.get(key, []), right.get(key, [])
+        if mine != theirs:
+            matched = covered(mine, theirs)
+            if matched is None:
+                found.append((key, mine, theirs))
+                continue
+            for rule in matched:
+                fired[rule.name] += 1
+                over |= rule.ends
+    return found, over
+
+
+def covered(mine, theirs):
+    """The rules that explain every difference of two lists of lines, or None."""
+    if len(mine) != len(theirs):
+        return None
+    matched = []
+    for one, other in zip(mine, theirs):
+        if one == other:
+            continue
+        rule = next((rule for rule in rules.LINES if rule.covers(one, other)), None)
+        if rule is None:
+            return None
+        matched.append(rule)
+    return matched
+
+
+def may_heal(found):
+    """Whether waiting can make these differences vanish: something is late, nothing contrary."""
+    return all(key[2] in ("queues", "confirmed", "cancelled", "end") or late(mine, theirs)
+               for key, mine, theirs in found)
+
+
+def late(mine, theirs):
+    short = min(len(mine), len(theirs))
+    return mine[:short] == theirs[:short]
