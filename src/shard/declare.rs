@@ -65,7 +65,7 @@ impl Shard {
     ) -> Result<(), Refusal> {
         match *method {
             Method::QueueDeclare { queue, passive: true, .. } => {
-                let name = self.queue_name(call, queue)?;
+                let name = self.queue_name(call, &clean(queue))?;
                 self.queue_there(call, name, now)
             }
             Method::QueueDeclare { queue, durable, exclusive, auto_delete, arguments, .. } => {
@@ -73,7 +73,7 @@ impl Shard {
                 self.declare_queue(call, queue, flags, arguments, now)
             }
             Method::QueueBind { queue, exchange, routing_key, nowait, arguments, .. } => {
-                let name = self.queue_name(call, queue)?;
+                let name = self.queue_name(call, &clean(queue))?;
                 // An empty name and an empty key both mean the queue declared last (spec 50.20).
                 let key =
                     if queue.is_empty() && routing_key.is_empty() { &name } else { routing_key };
@@ -82,7 +82,7 @@ impl Shard {
                 self.bind(call, to, (exchange, key, arguments), reply)
             }
             Method::QueueUnbind { queue, exchange, routing_key, arguments, .. } => {
-                let name = self.queue_name(call, queue)?;
+                let name = self.queue_name(call, &clean(queue))?;
                 let key =
                     if queue.is_empty() && routing_key.is_empty() { &name } else { routing_key };
                 let to = Destination::Queue(name.clone());
@@ -175,9 +175,8 @@ impl Shard {
 
     /// The name a client means: an empty one is the queue the channel declared last.
     pub(super) fn queue_name(&mut self, call: Call<'_>, name: &str) -> Result<Name, Refusal> {
-        let name = clean(name);
         if !name.is_empty() {
-            return Ok(name);
+            return Ok(name.into());
         }
         let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
         let last = channel.map(|channel| channel.last_queue.clone()).unwrap_or_default();
@@ -310,7 +309,8 @@ fn binding(destination: Destination, source: &str, key: &str, arguments: Table<'
     Binding { source: clean(source), destination, key: key.into(), arguments: arguments.into() }
 }
 
-/// RabbitMQ takes line ends out of names, so that a log line stays one.
+/// RabbitMQ takes line ends out of names that are declared, bound or deleted, so that a log line
+/// stays one; not out of those that are only used.
 pub(super) fn clean(name: &str) -> Name {
     name.chars().filter(|c| !matches!(c, '\r' | '\n')).collect::<String>().into()
 }

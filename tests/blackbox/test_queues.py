@@ -2,6 +2,7 @@
 
 import re
 
+import pika
 import pytest
 from pika import spec
 
@@ -213,6 +214,16 @@ def test_line_ends_in_names_are_dropped(raw, name):
     assert client.call(1, dirty, spec.Queue.DeclareOk).queue == f"a{queue}"
 
 
+@pytest.mark.parametrize("use", [
+    lambda channel, queue: channel.queue_purge(queue),
+    lambda channel, queue: channel.basic_get(queue),
+    lambda channel, queue: channel.basic_consume(queue, lambda *_: None)])
+def test_line_ends_stay_in_names_that_are_only_used(channel, queue, use):
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker) as closed:
+        use(channel, f"{queue}\n")
+    assert closed.value.reply_text == f"NOT_FOUND - no queue '{queue}\n' in vhost '/'"
+
+
 def test_the_longest_name(channel, name):
     queue = name().ljust(255, "x")
     channel.queue_declare(queue, exclusive=True)
@@ -230,3 +241,9 @@ def test_many_queues(connect, channel, name):
         other.basic_publish("", queue, queue.encode())
     for queue in queues:
         assert drain(channel, queue) == [queue.encode()]
+
+
+def test_unbinding_what_is_not_bound_asks_for_no_ownership(connect, queue, name):
+    # `queue` belongs to another connection.
+    channel = connect().channel()
+    channel.queue_unbind(queue, "amq.direct", name())
