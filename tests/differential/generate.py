@@ -78,11 +78,7 @@ class Writer:
             return {"c": self.at[0], "ch": 0, "ops": [["connection.update-secret", {
                 "new_secret": "guest", "reason": "renewed"}]]}
         count = 1 if self.chance(0.6) else self.dice.randint(2, 6)
-        ops = [self.op() for _ in range(count)]
-        # What follows a close before its answer is obeyed or not, as RabbitMQ's processes run.
-        closes = [name for name, _ in ops].index("channel.close") + 1 if any(
-            name == "channel.close" for name, _ in ops) else count
-        return self.grouped(ops[:closes])
+        return self.grouped(orderly([self.op() for _ in range(count)]))
 
     def op(self):
         writers, weights = zip(*((getattr(self, name), weight) for name, weight in WEIGHTS.items()))
@@ -361,6 +357,48 @@ class Writer:
         self.forget(lambda at: at == self.at)
         return ["channel.close", {"reply_code": 200, "reply_text": "", "class_id": 0,
                                   "method_id": 0}]
+
+
+def orderly(ops):
+    """The part of a group whose outcome RabbitMQ leaves to no race between its processes."""
+    kept, seen = [], set()
+    for op in ops:
+        marks = races(*op)
+        if any(clashes(mark, seen) for mark in marks):
+            break
+        kept.append(op)
+        seen |= marks
+    return kept
+
+
+def races(name, given):
+    """What an operation must not meet in its group."""
+    if name == "basic.qos" and given.get("global_qos"):
+        return {"settles for new limits"}
+    if name == "settle":
+        return {f"settles {given['how']} {given.get('requeue')}"}
+    if name.startswith("basic.recover"):
+        return {"settles by recovering"}
+    marks = {"closes"} if name == "channel.close" else {"other"}
+    if name in ("basic.consume", "basic.cancel"):
+        marks.add(f"consumer {given['consumer_tag']}")
+    return marks
+
+
+def clashes(mark, seen):
+    """Whether operations of these marks may overtake each other within RabbitMQ."""
+    # What follows a close is obeyed or not, as channel and connection come to know of the close.
+    # A queue takes settles before anything else that waits (rabbit_amqqueue_process,
+    # prioritise_cast), and a channel counts what it has been delivered when it gets a shared limit.
+    # A channel knows a consumer when its queue has answered; until then a cancel
+    # makes it crash (541), and the tag, or a second one of the server's, is anyone's.
+    if "closes" in seen:
+        return True
+    if mark.startswith("settles") and seen - {mark, "closes"}:
+        return True
+    if mark == "other" and any(each.startswith("settles") for each in seen):
+        return True
+    return mark.startswith("consumer ") and mark in seen
 
 
 PROPERTIES = [

@@ -6,19 +6,20 @@ CONTENT_HEADER = "003c0000" + "0000000000000003" + "0000"
 
 
 def endings(writer):
-    """One to three such steps."""
-    return [ending(writer) for _ in range(writer.dice.randint(1, 3))]
+    """One to three such things, each of one step or a few."""
+    made = [ending(writer) for _ in range(writer.dice.randint(1, 3))]
+    return [step for steps in made for step in (steps if isinstance(steps, list) else [steps])]
 
 
 def ending(writer):
-    """One step that a broker refuses."""
+    """Steps that a broker refuses."""
     name, make = writer.dice.choice(sorted(ENDINGS.items()))
     if name == "update secret" and "update-secret" not in writer.features:
         return ending(writer)
     if name == "tx" and "tx" not in writer.features:
         return ending(writer)
     made = make(writer)
-    if "framing" not in writer.features and any(op == "raw" for op, _ in made.get("ops", [])):
+    if "framing" not in writer.features and "raw" in str(made):
         return ending(writer)
     return made
 
@@ -59,7 +60,7 @@ def login(**settings):
 
 def reuse_tag(writer):
     consume = ("basic.consume", {"queue": writer.some_queue(), "consumer_tag": "twice"})
-    return on_channel(writer, consume, consume)
+    return [on_channel(writer, consume), on_channel(writer, consume)]
 
 
 def immediate(writer):

@@ -228,7 +228,8 @@ class Peer:
 
     def on_close(self, number, channel, fields):
         self.record(number, "closed", closed("channel.close", fields))
-        self.write(octets.method(number, "channel.close-ok", {}))
+        if channel.open:
+            self.write(octets.method(number, "channel.close-ok", {}))
         self.gone(number)
         self.pings.pop(number, None)
 

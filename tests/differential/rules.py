@@ -1,64 +1,84 @@
 """Where Ringtail differs from RabbitMQ 3.10 on purpose: it announces 4.2.0 and has 4.3's texts.
 
-A rule names one method and one field, what each of both says there, and why. Everything else of
-the two lines must be equal. Each run prints how often each rule was needed.
+A rule names one method and one field, what each of both says there, and why. Its patterns cover the
+whole line, and what their groups match must be equal on both sides. Each run prints how often each
+rule was needed.
 """
 
 import re
 from dataclasses import dataclass
 
+LINE, CLOSE = "line", "close"
+
 
 @dataclass(frozen=True)
 class Rule:
-    """A line that may differ in one field. `ends`: the targets' states differ from there on."""
+    """Two lines of a transcript that may stand for each other.
 
-    name: str
+    Those of `CLOSE` are how a step ended its channel or connection; nothing else of that step is
+    compared then. `ends`: both are not in the same state afterwards, so the script ends there.
+    """
+
     method: str
+    field: str
+    scope: str
     rabbitmq: str
     ringtail: str
     why: str
     ends: bool = False
 
+    @property
+    def name(self):
+        """The rule in the listing of a run."""
+        return f"{self.method}, {self.field}: {self.why}"
+
     def covers(self, one, other):
         """Whether the rule explains why these lines differ."""
-        if not (one.startswith(self.method) and other.startswith(self.method)):
-            return False
-        mine = re.fullmatch(f"(.*?){self.rabbitmq}(.*)", one, re.S)
-        theirs = re.fullmatch(f"(.*?){self.ringtail}(.*)", other, re.S)
+        mine, theirs = re.fullmatch(self.rabbitmq, one), re.fullmatch(self.ringtail, other)
         return bool(mine and theirs and mine.groups() == theirs.groups())
 
 
-@dataclass(frozen=True)
-class Close:
-    """A refusal that ends the connection there and the channel here, or has another code."""
-
-    name: str
-    rabbitmq: str
-    ringtail: str
-    why: str
-
-    def covers_ends(self, left, right, step):
-        """Whether the step ended in these two closes. Each group names the same thing in both."""
-        mine, theirs = last(left, step), last(right, step)
-        mine, theirs = re.fullmatch(self.rabbitmq, mine), re.fullmatch(self.ringtail, theirs)
-        return bool(mine and theirs and mine.groups() == theirs.groups())
-
-
-def last(view, step):
-    """How the step closed the channel or the connection."""
-    lines = view.get((step["c"], step.get("ch"), "closed"), [])
-    lines = view.get((step["c"], 0, "end"), lines)
-    return next((line for line in lines if ".close " in line), "")
-
-
-LINES = []
-
-CLOSES = [
-    Close(
-        "unknown exchange type",
-        r"connection\.close 503 COMMAND_INVALID - (unknown exchange type '.*' \(40, 10\))",
-        r"channel\.close 406 PRECONDITION_FAILED - (unknown exchange type '.*' \(40, 10\))",
-        "406 since 3.13: rabbit_exchange.erl, check_type"),
+ALL = [
+    Rule("exchange.declare", "type", CLOSE,
+         r"connection\.close 503 COMMAND_INVALID - (unknown exchange type '.*' \(40, 10\))",
+         r"channel\.close 406 PRECONDITION_FAILED - (unknown exchange type '.*' \(40, 10\))",
+         "an unknown type is a channel error since 3.13 (rabbit_exchange, check_type)", ends=True),
+    Rule("channel.open", "channel number", CLOSE,
+         r"",
+         r"connection\.close 530 NOT_ALLOWED - number of channels opened \(\d+\) has reached the "
+         r"negotiated channel_max \(2047\) \(20, 10\)",
+         "RabbitMQ counts channels; Ringtail holds their numbers to channel_max, as AMQP does",
+         ends=True),
+    Rule("connection.tune-ok", "frame_max, channel_max", LINE,
+         r"eof",
+         r"connection\.close class_id=10 method_id=31 reply_code=530 reply_text=NOT_ALLOWED - "
+         r"negotiated (?:frame|channel)_max = \d+.* is higher than the maximum allowed value "
+         r"\(\d+\)",
+         "3.10 waits 3 s and drops the socket; 4.x says why (rabbit_reader, handle_exception)"),
+    Rule("connection.start-ok", "mechanism", LINE,
+         r"eof",
+         r"connection\.close class_id=10 method_id=11 reply_code=503 reply_text=COMMAND_INVALID - "
+         r"unknown authentication mechanism '.*'",
+         "3.10 waits 3 s and drops the socket; Ringtail says why"),
+    Rule("any", "class and method id", LINE,
+         r"eof",
+         r"connection\.close 540 NOT_IMPLEMENTED - unknown method \d+\.\d+ \(0, 0\)",
+         "RabbitMQ's connection process crashes on an id it does not know (rabbit_framing)",
+         ends=True),
+    Rule("queue.declare", "x-queue-type", CLOSE,
+         r"connection\.close 541 INTERNAL_ERROR \(0, 0\)",
+         r"channel\.close 406 PRECONDITION_FAILED - invalid arg 'x-queue-type' for queue '\$\d+' in "
+         r"vhost '/': \{unacceptable_type,signedint\} \(50, 10\)",
+         "3.10's channel crashes if the queue has no name of its own", ends=True),
+    Rule("basic.cancel-ok", "any", CLOSE,
+         r"connection\.close 503 COMMAND_INVALID - unimplemented method \(60, 31\)",
+         r"",
+         "4.x takes it for a cancel without an answer (rabbit_channel, cancel_consumer)", ends=True),
+    Rule("channel.close-ok", "channel number", CLOSE,
+         r"connection\.close 504 CHANNEL_ERROR - expected 'channel\.open' \(20, 41\)",
+         r"",
+         "RabbitMQ makes a channel process only to find it was not opened; Ringtail ignores it",
+         ends=True),
 ]
-
-ALL = [*LINES, *CLOSES]
+CLOSES = [rule for rule in ALL if rule.scope == CLOSE]
+LINES = [rule for rule in ALL if rule.scope == LINE]
