@@ -64,9 +64,9 @@ impl Shard {
         now: Now,
     ) -> Result<(), Refusal> {
         match *method {
+            // An empty name is looked for as it is, not the queue declared last.
             Method::QueueDeclare { queue, passive: true, .. } => {
-                let name = self.queue_name(call, &clean(queue))?;
-                self.queue_there(call, name, now)
+                self.queue_there(call, clean(queue), now)
             }
             Method::QueueDeclare { queue, durable, exclusive, auto_delete, arguments, .. } => {
                 let flags = QueueFlags { durable, exclusive, auto_delete };

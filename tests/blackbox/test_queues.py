@@ -247,3 +247,9 @@ def test_unbinding_what_is_not_bound_asks_for_no_ownership(connect, queue, name)
     # `queue` belongs to another connection.
     channel = connect().channel()
     channel.queue_unbind(queue, "amq.direct", name())
+
+
+def test_a_passive_declaration_knows_no_last_queue(channel, queue):
+    closes_channel(
+        channel, lambda: channel.queue_declare("", passive=True),
+        404, "NOT_FOUND - no queue '' in vhost '/'")

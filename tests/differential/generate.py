@@ -207,7 +207,7 @@ class Writer:
         if self.chance(0.15):
             given["arguments"] = self.dice.choice([
                 {"x-queue-type": "classic"}, {"x-queue-mode": "lazy"}, {"nonsense": 1},
-                {"x-queue-mode": "default"}, {"x-queue-mode": "bad"}, {"x-queue-type": 1}])
+                {"x-queue-mode": "default"}, {"x-queue-mode": "bad"}])
         if name == "":
             name = f"${self.server_named}"
             self.server_named += 1

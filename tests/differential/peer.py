@@ -43,10 +43,11 @@ class Channel:
 
 
 class Peer:
-    """A connection. Everything that arrives is told to `record(channel, kind, text)`."""
+    """A connection. Everything that arrives is told to `record(channel, kind, text)`; `plain` takes
+    what a server made up out of a name."""
 
-    def __init__(self, broker, record, frame_max=131072, **handshake):
-        self.record = record
+    def __init__(self, broker, record, plain=str, frame_max=131072, **handshake):
+        self.record, self.plain = record, plain
         self.channels = {}
         self.asked, self.states = [], {}
         self.pings = {}
@@ -324,8 +325,8 @@ class Peer:
         self.delivered(channel, consumer, tag, channel.consumers.get(consumer, False))
         self.record(number, f"deliver {consumer}", text)
 
-    @staticmethod
-    def delivered(channel, consumer, tag, no_ack):
+    def delivered(self, channel, consumer, tag, no_ack):
+        consumer = self.plain(consumer)
         count = channel.counts[consumer] = channel.counts.get(consumer, 0) + 1
         if not no_ack:
             channel.unacked[consumer, count] = tag

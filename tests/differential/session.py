@@ -122,7 +122,7 @@ class Session:
             self.owned.pop(number, None)
             settings = self.settings.get(str(number), {})
             self.peers[number] = peer.Peer(
-                self.broker, self.recorder(number), channels=0, **settings)
+                self.broker, self.recorder(number), self.plain, channels=0, **settings)
         return self.peers[number]
 
     def prepare(self, step):
