@@ -8,6 +8,8 @@ import re
 
 import rules
 
+# Scripts that end because RabbitMQ may give a dying connection's messages to that connection.
+DIVIDED = "scripts cut where a dying connection could give messages to another of its channels"
 COUNTS = re.compile(r"^(queue\.declare-ok) consumer_count=\d+ message_count=\d+")
 
 

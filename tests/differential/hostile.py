@@ -16,7 +16,7 @@ def ending(writer):
     name, make = writer.dice.choice(sorted(ENDINGS.items()))
     if name == "update secret" and "update-secret" not in writer.features:
         return ending(writer)
-    if name == "tx" and "tx" not in writer.features:
+    if name in ("tx", "rollback") and "tx" not in writer.features:
         return ending(writer)
     made = make(writer)
     if "framing" not in writer.features and "raw" in str(made):

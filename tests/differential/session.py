@@ -23,7 +23,9 @@ class Session:
         self.broker, self.control, self.prefix = broker, control, prefix
         self.settings = connections
         self.peers = {}
+        # Invented names by symbol and back; how many symbols of each letter there are.
         self.symbols, self.names = {}, {}
+        self.invented = dict.fromkeys(INVENTED, 0)
         self.lines = {}
         # Queues that are asked at each fence, by all or by their owner, except by who was refused.
         self.shared, self.owned, self.refused = [], {}, set()
@@ -36,7 +38,7 @@ class Session:
     def real(self, value):
         """A value of a script with this target's names in it."""
         if isinstance(value, str):
-            value = SYMBOL.sub(lambda found: self.symbols.get(found[0], found[0]), value)
+            value = SYMBOL.sub(lambda found: self.symbols.get(found[0], "unborn"), value)
             return self.prefix + value[1:] if value.startswith("@") else value
         if isinstance(value, list):
             return [self.real(each) for each in value]
@@ -51,7 +53,8 @@ class Session:
     def symbol(self, found):
         if found[0] not in self.names:
             letter = "$%^"[found.lastindex - 1]
-            number = sum(name.startswith(letter) for name in self.symbols)
+            number = self.invented[letter]
+            self.invented[letter] = number + 1
             self.symbols[f"{letter}{number}"] = found[0]
             self.names[found[0]] = f"{letter}{number}"
         return self.names[found[0]]
@@ -232,6 +235,13 @@ class Session:
             if channel.transactional:
                 channel.in_tx[key] = tag
             channel.settled.append(tag)
+
+    def holds_both_ends(self, number):
+        """Whether what a channel of this connection holds could go to another of its channels."""
+        each = self.peers.get(number)
+        channels = [channel for channel in each.channels.values() if channel.open] if each else []
+        return any(one.unacked and other.consumers and one is not other
+                   for one in channels for other in channels)
 
     # Carrying out ------------------------------------------------------------------------------
 
