@@ -24,7 +24,6 @@ def normal(view, step):
     for connection, channel, kind in list(view):
         if kind == "closed":
             drop(view, connection, channel)
-            view[connection, channel, kind] = once(view[connection, channel, kind])
     if len(step.get("ops", [])) > 1:
         # A queue tells its counts ahead of messages that wait to be handled
         # (rabbit_amqqueue_process, prioritise_call of stat).
@@ -36,13 +35,6 @@ def normal(view, step):
         if key[2] in ("confirmed", "cancelled", "queues"):
             view[key].sort()
     return view
-
-
-def once(closes):
-    """Closes without those RabbitMQ sends for a channel that it has closed already: it looks for
-    the channel's last queue before it looks whether the channel ignores the method."""
-    again = "channel.close 404 NOT_FOUND - no previously declared queue"
-    return closes[:1] + [line for line in closes[1:] if not line.startswith(again)]
 
 
 def drop(view, connection, channel):

@@ -1,9 +1,9 @@
 """Random scripts: what a seed stands for.
 
-A script is plain data: connections, and steps of one connection and channel each. A light model of
-what exists makes most operations sensible; the rest is there to be refused. Names begin with `@`,
-what the server names is `$0` (queues), `%0` (consumers) and `^0` (reply addresses), in order of
-appearance.
+A script is plain data: connections, and steps of one connection and channel each. Its writer looks
+at what the reference has made of the steps so far, so most operations are sensible; the rest is
+there to be refused. Names begin with `@`, what the server names is `$0` (queues), `%0` (consumers)
+and `^0` (reply addresses), in order of appearance.
 """
 
 import random
@@ -23,67 +23,114 @@ FEATURES = {"global-qos", "x-priority", "tx", "update-secret", "alternate-exchan
             "reply-to", "framing"}
 
 
-def script(seed, without=frozenset()):
-    """The script of a seed. Features in `without` are left out."""
-    return Writer(random.Random(seed), FEATURES - without).script(seed)
-
-
 class Writer:
-    """Writes one script."""
+    """Writes one script while it runs. Features in `without` are left out."""
 
-    def __init__(self, dice, features):
-        self.dice, self.features = dice, features
+    def __init__(self, seed, without=frozenset()):
+        self.seed, self.dice = seed, random.Random(seed)
+        self.features = FEATURES - without
+        # What there is: queues with their owners, exchanges with their types, consumers and modes
+        # of channels, channels that hold deliveries.
         self.queues, self.exchanges = {}, {}
-        self.consumers = {}
-        self.modes = {}
-        self.server_named, self.server_tags, self.replies = 0, 0, 0
+        self.consumers, self.modes, self.holding = {}, {}, set()
+        self.invented = {"$": 0, "%": 0, "^": 0}
         self.bodies = 0
         self.at = (0, 1)
+        self.connections = self.dice.choice([1, 2, 2, 2, 3])
+        self.channels = self.dice.choice([1, 1, 2, 2, 3])
+        self.settings = {str(n): {"frame_max": 8192}
+                         for n in range(self.connections) if self.chance(0.15)}
 
     # Steps -------------------------------------------------------------------------------------
 
-    def script(self, seed):
-        connections = self.dice.choice([1, 2, 2, 2, 3])
-        channels = self.dice.choice([1, 1, 2, 2, 3])
-        steps = [self.beginning()]
-        for _ in range(self.dice.randint(4, 18)):
-            self.at = (self.dice.randrange(connections), self.dice.randint(1, channels))
-            steps.append(self.step())
+    def steps(self, reference):
+        """Writes step after step; `reference` is the session of the target that is right."""
+        for plan in self.plans():
+            known = dict(self.exchanges)
+            made = plan()
+            for step in made if isinstance(made, list) else [made]:
+                yield step
+                self.observe(reference, step, known)
+
+    def plans(self):
+        """What writes each step, or a few together."""
+        yield self.beginning
+        for _ in range(self.dice.choice([0, 1, 1, 2])):
+            yield self.listener
+        for _ in range(self.dice.randint(4, 16)):
+            yield self.step
         if self.chance(0.25):
-            steps += hostile.endings(self)
-        settings = {str(n): {"frame_max": 8192} for n in range(connections) if self.chance(0.15)}
-        return {"seed": seed, "connections": settings, "steps": steps}
+            for _ in range(self.dice.randint(1, 3)):
+                yield lambda: hostile.ending(self)
+
+    def observe(self, reference, step, known):
+        """Learns what has become of the step."""
+        self.queues, self.consumers, self.modes = {}, {}, {}
+        self.holding = set()
+        for number, each in reference.everyone():
+            for queue, state in sorted(each.states.items()):
+                if state not in ("gone", "locked"):
+                    owner = None if queue in reference.shared else number
+                    self.queues.setdefault(reference.symbolic(queue), owner)
+            for channel, found in sorted(each.channels.items()):
+                if number != "control" and found.open:
+                    self.observe_channel(reference, (number, channel), found)
+        self.invented = dict(reference.invented)
+        if (step["c"], step.get("ch"), "closed") in reference.lines:
+            # Perhaps the exchanges of the step were declared after all; most were not.
+            self.exchanges = known
+
+    def observe_channel(self, reference, at, channel):
+        if channel.consumers:
+            self.consumers[at] = sorted(map(reference.plain, channel.consumers))
+        if channel.unacked:
+            self.holding.add(at)
+        if channel.transactional or channel.confirming:
+            self.modes[at] = "tx" if channel.transactional else "confirm"
+
+    def place(self):
+        """A connection and a channel; rather one that has consumers or deliveries."""
+        busy = sorted({*self.consumers, *self.holding})
+        if busy and self.chance(0.4):
+            return self.dice.choice(busy)
+        return self.dice.randrange(self.connections), self.dice.randint(1, self.channels)
 
     def beginning(self):
         """Something to work with."""
-        self.at = (0, 1)
         ops = [self.queue_declare(fresh=True) for _ in range(self.dice.randint(1, 2))]
         if self.chance(0.6):
             ops.append(self.exchange_declare(fresh=True))
             ops += [self.bind() for _ in range(self.dice.randint(1, 3))]
         return self.grouped(ops)
 
+    def listener(self):
+        """A consumer from the start."""
+        self.at = self.place()
+        return self.grouped([self.qos(), self.consume()])
+
     def grouped(self, ops):
-        return {"c": self.at[0], "ch": self.at[1], "ops": [op for op in ops if op]}
+        return {"c": self.at[0], "ch": self.at[1], "ops": orderly([op for op in ops if op])}
 
     def step(self):
+        self.at = self.place()
         if self.chance(0.02):
-            self.forget(lambda at: at[0] == self.at[0])
             return {"c": self.at[0], "do": "drop", "reset": self.chance(0.5)}
         if self.chance(0.015):
-            self.forget(lambda at: at[0] == self.at[0])
             return {"c": self.at[0], "ch": 0, "ops": [["connection.close", {
                 "reply_code": 200, "reply_text": "bye", "class_id": 0, "method_id": 0}]]}
         if self.chance(0.01) and "update-secret" in self.features:
             return {"c": self.at[0], "ch": 0, "ops": [["connection.update-secret", {
                 "new_secret": "guest", "reason": "renewed"}]]}
         count = 1 if self.chance(0.6) else self.dice.randint(2, 6)
-        return self.grouped(orderly([self.op() for _ in range(count)]))
+        if self.at in self.holding and self.chance(0.3):
+            return self.grouped([self.settle() for _ in range(count)])
+        return self.grouped([self.op() for _ in range(count)])
 
     def op(self):
-        writers, weights = zip(*((getattr(self, name), weight) for name, weight in WEIGHTS.items()))
+        names = [name for name in WEIGHTS if name != "settle" or self.at in self.holding]
+        weights = [WEIGHTS[name] for name in names]
         for _ in range(20):
-            written = self.dice.choices(writers, weights)[0]()
+            written = getattr(self, self.dice.choices(names, weights)[0])()
             if written:
                 return written
         return self.publish()
@@ -100,14 +147,14 @@ class Writer:
     def some_queue(self, unknown=0.04):
         """Mostly a queue that should be there and is not someone else's."""
         mine = [name for name, owner in self.queues.items() if owner in (None, self.at[0])]
-        if self.chance(unknown) or not (mine or self.queues):
+        if self.chance(unknown) or not self.queues:
             return self.dice.choice([*QUEUES, "", "@nosuch"])
-        if mine and self.chance(0.95):
+        if mine and self.chance(0.97):
             return self.dice.choice(mine)
         return self.dice.choice(list(self.queues))
 
     def some_exchange(self, unknown=0.04):
-        if self.chance(unknown) or not self.exchanges:
+        if self.chance(unknown):
             return self.dice.choice([*EXCHANGES, *STANDARD, "", "@nosuch", "amq.fanout"])
         return self.dice.choice([*self.exchanges, *self.exchanges, *STANDARD])
 
@@ -124,11 +171,6 @@ class Writer:
         return {name: self.dice.choice([1, 2, "x", True, None, [1, "y"], {"z": 1}, -7, 1 << 40])
                 for name in ("h1", "h2", "h3") if self.chance(0.5)}
 
-    def forget(self, gone):
-        """Channels that `gone` says are closed have no consumers and no mode."""
-        self.consumers = {at: tags for at, tags in self.consumers.items() if not gone(at)}
-        self.modes = {at: mode for at, mode in self.modes.items() if not gone(at)}
-
     # Exchanges ---------------------------------------------------------------------------------
 
     def exchange_declare(self, fresh=False):
@@ -141,7 +183,7 @@ class Writer:
         given = {"exchange": name, "exchange_type": kind} | self.flags(
             durable=0.15, auto_delete=0.08, internal=0.04, nowait=0.08)
         given["type"] = given.pop("exchange_type")
-        if not fresh and self.chance(0.1):
+        if not fresh and self.chance(0.7 if name in self.exchanges else 0.02):
             given |= {"passive": True}
         elif "alternate-exchange" in self.features and self.chance(0.15):
             given["arguments"] = {"alternate-exchange": self.dice.choice(
@@ -193,7 +235,7 @@ class Writer:
     # Queues ------------------------------------------------------------------------------------
 
     def queue_declare(self, fresh=False):
-        name = self.dice.choice(QUEUES)
+        name = self.dice.choice(QUEUES[:2] if fresh or self.chance(0.5) else QUEUES)
         flags = self.flags(durable=0.3, exclusive=0.12, auto_delete=0.1)
         if not fresh and self.chance(0.05):
             name = self.dice.choice(["amq.mine", "@a\r\nb", "", "", "@" + "n" * 150])
@@ -202,15 +244,15 @@ class Writer:
         given = {"queue": name} | flags
         if not fresh and self.chance(0.12):
             return ["queue.declare", {"queue": self.some_queue(0.2), "passive": True}]
-        if name in self.queues and self.chance(0.6):
-            given = {"queue": name}
+        if name in self.queues and self.chance(0.7):
+            return ["queue.declare", {"queue": name, "passive": True}]
         if self.chance(0.15):
             given["arguments"] = self.dice.choice([
                 {"x-queue-type": "classic"}, {"x-queue-mode": "lazy"}, {"nonsense": 1},
                 {"x-queue-mode": "default"}, {"x-queue-mode": "bad"}])
         if name == "":
-            name = f"${self.server_named}"
-            self.server_named += 1
+            name = f"${self.invented['$']}"
+            self.invented["$"] += 1
         elif self.chance(0.1):
             given["nowait"] = True
         self.queues.setdefault(name, self.at[0] if given.get("exclusive") else None)
@@ -232,8 +274,10 @@ class Writer:
         if exchange in ("amq.fanout", "amq.headers"):
             return None
         key = self.some_queue(0.1) if exchange == "" else self.key_for(exchange)
-        if exchange == "" and self.replies and self.chance(0.3):
-            key = f"^{self.dice.randrange(self.replies)}"
+        if exchange == "" and self.queues and self.chance(0.85):
+            key = self.dice.choice(list(self.queues))
+        if exchange == "" and self.invented["^"] and self.chance(0.3):
+            key = f"^{self.dice.randrange(self.invented['^'])}"
         self.bodies += 1
         given = {
             "id": f"m{self.bodies}", "exchange": exchange, "routing_key": key,
@@ -255,7 +299,8 @@ class Writer:
         for name, value, probability in PROPERTIES:
             if self.chance(probability):
                 given[name] = value
-        if "reply-to" in self.features and self.replies and self.chance(0.3):
+        replies = "reply" in self.consumers.get(self.at, [])
+        if "reply-to" in self.features and self.chance(0.5 if replies else 0.01):
             given["reply_to"] = "amq.rabbitmq.reply-to"
         return given
 
@@ -285,13 +330,12 @@ class Writer:
         elif self.chance(0.03):
             given["arguments"] = {"nonsense": True}
         if tag == "":
-            tag = f"%{self.server_tags}"
-            self.server_tags += 1
+            tag = f"%{self.invented['%']}"
+            self.invented["%"] += 1
         tags.append(tag)
         return ["basic.consume", given]
 
     def consume_replies(self):
-        self.replies += 1
         return ["basic.consume", {"queue": "amq.rabbitmq.reply-to", "consumer_tag": "reply",
                                   "no_ack": not self.chance(0.05)}]
 
@@ -354,7 +398,6 @@ class Writer:
         return ["access.request", {"realm": "/data", "active": True}]
 
     def channel_close(self):
-        self.forget(lambda at: at == self.at)
         return ["channel.close", {"reply_code": 200, "reply_text": "", "class_id": 0,
                                   "method_id": 0}]
 
@@ -409,7 +452,7 @@ PROPERTIES = [
     ("cluster_id", "c", 0.03)]
 
 WEIGHTS = {
-    "publish": 30, "consume": 9, "get": 8, "settle": 16, "queue_declare": 6, "exchange_declare": 4,
+    "publish": 34, "consume": 8, "get": 7, "settle": 30, "queue_declare": 5, "exchange_declare": 4,
     "bind": 8, "unbind": 3, "queue_delete": 2, "exchange_delete": 1.5, "purge": 2, "cancel": 4,
     "recover": 1.5, "qos": 3, "mode": 4, "transaction": 6, "flow": 0.4, "ticket": 0.3,
     "channel_close": 0.7}

@@ -5,14 +5,9 @@ ACCESS_REQUEST = "001e000a"
 CONTENT_HEADER = "003c0000" + "0000000000000003" + "0000"
 
 
-def endings(writer):
-    """One to three such things, each of one step or a few."""
-    made = [ending(writer) for _ in range(writer.dice.randint(1, 3))]
-    return [step for steps in made for step in (steps if isinstance(steps, list) else [steps])]
-
-
 def ending(writer):
-    """Steps that a broker refuses."""
+    """A step that a broker refuses, or a list of such."""
+    writer.at = writer.place()
     name, make = writer.dice.choice(sorted(ENDINGS.items()))
     if name == "update secret" and "update-secret" not in writer.features:
         return ending(writer)

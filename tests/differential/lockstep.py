@@ -39,7 +39,12 @@ class Bench:
             self.controls[name] = found
         return found
 
-    def run(self, script, names=None, patience=None):
+    def write(self, writer):
+        """Runs a script while it is written; returns the script and how it went."""
+        script = {"seed": writer.seed, "connections": writer.settings, "steps": []}
+        return script, self.run(script, written=writer.steps)
+
+    def run(self, script, names=None, patience=None, written=None):
         """Runs a script on the reference and these targets (all, if none are given)."""
         names = [REFERENCE, *(names or (name for name in self.brokers if name != REFERENCE))]
         prefix = f"s{script['seed']}.{next(RUNS)}."
@@ -47,7 +52,7 @@ class Bench:
             name: Session(self.brokers[name], self.control(name), prefix,
                           script.get("connections", {}))
             for name in names}
-        run = Run(script, sessions, patience or self.patience)
+        run = Run(script, sessions, patience or self.patience, written)
         try:
             run.steps()
             run.tidy()
@@ -74,21 +79,29 @@ def unexpected(channel, kind, text):
 class Run:
     """One script under way."""
 
-    def __init__(self, script, sessions, patience):
+    def __init__(self, script, sessions, patience, written):
         self.script, self.sessions, self.patience = script, sessions, patience
+        self.written = written
         self.reference = sessions[REFERENCE]
         self.others = {name: s for name, s in sessions.items() if name != REFERENCE}
         self.outcome = Outcome(transcripts={name: [] for name in sessions})
-        self.current = {}
 
     def steps(self):
         """All steps, until one differs."""
-        for index, step in enumerate(self.script["steps"]):
-            self.current = step
+        for step in self.source():
+            self.outcome.steps += 1
             over = self.step(step)
-            self.outcome.steps = index + 1
             if over or self.outcome.differences:
                 return
+
+    def source(self):
+        """The script's steps. One that is being written is kept as it comes."""
+        if not self.written:
+            yield from self.script["steps"]
+            return
+        for step in self.written(self.reference):
+            self.script["steps"].append(step)
+            yield step
 
     def step(self, step):
         """One step on all targets; whether the script ends with it."""

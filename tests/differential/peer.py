@@ -228,9 +228,13 @@ class Peer:
         self.pong(number)
 
     def on_close(self, number, channel, fields):
-        self.record(number, "closed", closed("channel.close", fields))
-        if channel.open:
-            self.write(octets.method(number, "channel.close-ok", {}))
+        text = closed("channel.close", fields)
+        # RabbitMQ looks for a channel's last queue before it looks whether it ignores the method:
+        # so it may close a channel again that it has closed already.
+        if not channel.open and "NOT_FOUND - no previously declared queue" in text:
+            return
+        self.record(number, "closed", text)
+        self.write(octets.method(number, "channel.close-ok", {}))
         self.gone(number)
         self.pings.pop(number, None)
 

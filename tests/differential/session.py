@@ -50,6 +50,12 @@ class Session:
         """A line with invented names replaced, in the order of their appearance."""
         return GENERATED.sub(self.symbol, text)
 
+    def symbolic(self, name):
+        """A queue's name as scripts write it."""
+        if name.startswith(self.prefix):
+            return f"@{name.removeprefix(self.prefix)}"
+        return self.plain(name)
+
     def symbol(self, found):
         if found[0] not in self.names:
             letter = "$%^"[found.lastindex - 1]
@@ -263,10 +269,10 @@ class Session:
             self.flush(step)
             yield
             self.wait(step["c"])
-        self.ask_all(pings=False)
+        self.ask_first(step["c"])
         yield
         self.wait_all()
-        self.ask_all(pings=True)
+        self.ask_all()
         yield
         self.wait_all()
 
@@ -279,17 +285,24 @@ class Session:
             pings += each.ping(number)
         each.write(b"".join(self.group) + pings)
 
-    def ask_all(self, pings):
-        """Every connection asks every queue it may, then, if so, its channels."""
+    def ask_first(self, number):
+        """The connection of the step asks the queues, or, if it is gone, the runner's own."""
+        each = self.peers.get(number)
+        if each is None or each.eof:
+            number, each = "control", self.control
+        each.write(self.questions(number, each))
+
+    def ask_all(self):
+        """Every connection asks every queue it may, and its channels."""
         for number, each in self.living():
-            mine = [*self.shared, *self.owned.get(number, [])]
-            data = each.ask([queue for queue in mine if (number, queue) not in self.refused
-                             and each.states.get(queue) not in ("gone", "locked")])
-            if pings:
-                open_channels = [n for n, channel in each.channels.items() if channel.open]
-                data += each.ping(*open_channels)
-            if data:
-                each.write(data)
+            open_channels = [n for n, channel in each.channels.items() if channel.open]
+            each.write(self.questions(number, each) + each.ping(*open_channels))
+
+    def questions(self, number, each):
+        """Octets that ask all queues this connection may ask."""
+        mine = [*self.shared, *self.owned.get(number, [])]
+        return each.ask([queue for queue in mine if (number, queue) not in self.refused
+                         and each.states.get(queue) not in ("gone", "locked")])
 
     def wait(self, number):
         each = self.peers[number]
@@ -303,7 +316,7 @@ class Session:
 
     def again(self):
         """One more round of answers, for what is late."""
-        self.ask_all(pings=True)
+        self.ask_all()
         yield
         self.wait_all()
 
