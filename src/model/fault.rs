@@ -2,9 +2,10 @@
 //! other file knows a reply text of an error.
 
 use amqp::assembler::SequenceError;
-use amqp::frame::FrameError;
+use amqp::frame::{Frame, FrameError, Snippet};
 use amqp::{Code, WireError};
 
+use crate::erlang::{self, Text};
 use crate::refusal::{Kind, Refusal, Resource};
 
 /// An error that closes a channel or the connection.
@@ -34,7 +35,64 @@ impl Fault {
 
 impl From<FrameError> for Fault {
     fn from(error: FrameError) -> Self {
-        Self::new(Code::FrameError, &error.to_string(), (0, 0))
+        let text = match error {
+            FrameError::TooLarge { kind, size, max } => {
+                let numbers = [size.into(), max.into()];
+                quoted(kind, &Snippet::of(&[])).words(": ").tuple("frame_too_large", &numbers)
+            }
+            FrameError::EndMarker { kind, found, payload } => quoted(kind, &payload)
+                .words(": ")
+                .tuple("invalid_frame_end_marker", &[found.into()]),
+            FrameError::UnknownType { kind, payload } => {
+                quoted(kind, &payload).words(": unknown_frame")
+            }
+        };
+        Self::new(Code::FrameError, &text.finish(), (0, 0))
+    }
+}
+
+fn quoted(kind: u8, payload: &Snippet) -> Text {
+    let quantity = if payload.is_all() { "all" } else { "first 16" };
+    let text = Text::default().words(&format!("type {kind}, {quantity} octets = "));
+    text.binary(payload.octets())
+}
+
+impl Fault {
+    /// A frame that may not come here: content or a heartbeat on channel 0 or before the handshake
+    /// is over, a heartbeat on another channel.
+    #[must_use]
+    pub fn unexpected_frame(frame: Frame<'_>) -> Self {
+        let text = quoted(frame.kind(), &Snippet::of(frame.payload()));
+        Self::new(Code::UnexpectedFrame, &text.finish(), (0, 0))
+    }
+
+    /// A method frame that cannot be read.
+    #[must_use]
+    pub fn unreadable_method(payload: &[u8], error: WireError) -> Self {
+        let Some((&[c0, c1, m0, m1], arguments)) = payload.split_first_chunk() else {
+            return FrameError::UnknownType { kind: 1, payload: Snippet::of(payload) }.into();
+        };
+        let id = (u16::from_be_bytes([c0, c1]), u16::from_be_bytes([m0, m1]));
+        match error {
+            WireError::Truncated | WireError::Trailing => {
+                // More of them would be cut from the text.
+                let shown = &arguments[..arguments.len().min(256)];
+                let text = format!("cannot decode {}", erlang::numbers(shown));
+                Self::new(Code::FrameError, &text, id)
+            }
+            _ => SequenceError::from(error).into(),
+        }
+    }
+
+    /// A content header that cannot be read, or one that may not come now.
+    #[must_use]
+    pub fn unreadable_header(payload: &[u8], error: SequenceError) -> Self {
+        /// Class, weight and size of the body.
+        const FIXED: usize = 12;
+        if payload.len() < FIXED {
+            return FrameError::UnknownType { kind: 2, payload: Snippet::of(payload) }.into();
+        }
+        error.into()
     }
 }
 
@@ -47,7 +105,12 @@ impl From<SequenceError> for Fault {
             SequenceError::Wire(_) => Code::SyntaxError,
             _ => Code::UnexpectedFrame,
         };
-        Self::new(code, &error.to_string(), (0, 0))
+        // Content follows nothing but a publish.
+        let method = match error {
+            SequenceError::MethodExpected | SequenceError::Wire(_) => (0, 0),
+            _ => (60, 40),
+        };
+        Self::new(code, &error.to_string(), method)
     }
 }
 

@@ -4,7 +4,7 @@
 use amqp::{Code, Method};
 use model::mutant::{self, Mutant};
 use model::session::channel::State;
-use model::{ChannelId, ConnId, ConsumerId, Fault, Map, Now, Seed, ShardId};
+use model::{ChannelId, ConnId, ConsumerId, Fault, Map, Now, Refusal, Seed, ShardId};
 
 use super::clients::Then;
 use super::conn::Phase;
@@ -151,13 +151,16 @@ impl Shard {
     }
 
     /// The client has seen that the server closed a channel.
-    pub(super) fn channel_close_ok(&mut self, id: ConnId, number: u16) {
+    pub(super) fn channel_close_ok(&mut self, id: ConnId, number: u16) -> Result<(), Fault> {
         let Some(conn) = self.clients.get(id) else {
-            return;
+            return Ok(());
         };
-        if conn.channel(number).is_some_and(|channel| channel.state == State::ClosedByServer) {
-            conn.remove_channel(number);
+        match conn.channel(number).map(|channel| channel.state) {
+            Some(State::ClosedByServer) => drop(conn.remove_channel(number)),
+            Some(State::Open) => return Err(Refusal::ServersMethod.fault((20, 41))),
+            _ => {}
         }
+        Ok(())
     }
 
     fn channel_closed(&mut self, id: ConnId, number: u16) {

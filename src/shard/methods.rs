@@ -26,10 +26,7 @@ impl Shard {
                 self.close_channel(id, number);
                 Ok(())
             }
-            Method::ChannelCloseOk {} => {
-                self.channel_close_ok(id, number);
-                Ok(())
-            }
+            Method::ChannelCloseOk {} => self.channel_close_ok(id, number),
             _ => self.channel_method(id, number, method, payload, now),
         };
         if let Err(fault) = result {
@@ -87,8 +84,11 @@ impl Shard {
                 self.recover(call, requeue, Some(Method::BasicRecoverOk {}))
             }
             Method::BasicRecoverAsync { requeue } => self.recover(call, requeue, None),
-            // The client answers a basic.cancel of ours.
-            Method::BasicCancelOk { .. } => Ok(()),
+            // Nothing of ours asks for it. RabbitMQ takes it for a cancel without an answer.
+            Method::BasicCancelOk { consumer_tag } => {
+                self.cancel(call, consumer_tag, true, now);
+                Ok(())
+            }
             _ => Err(Refusal::ServersMethod),
         }
     }
@@ -106,7 +106,6 @@ impl Shard {
             Method::ChannelFlow { active: false } => {
                 return Err(Refusal::NotImplemented("active=false".into()));
             }
-            Method::ChannelFlowOk { .. } => return Ok(()),
             // Tickets of AMQP 0-8; every client that asks gets the same.
             Method::AccessRequest { .. } => Method::AccessRequestOk { ticket: 1 },
             Method::TxSelect {} | Method::TxCommit {} | Method::TxRollback {} => {
