@@ -93,7 +93,8 @@ impl Shard {
     /// When [`Shard::tick`] is to be called next, on the monotonic clock.
     #[must_use]
     pub fn next_deadline_us(&self) -> Option<u64> {
-        self.timers.peek().map(|due| due.at_us)
+        let receiving = self.receiving_turn.map(|turn| turn.until_us);
+        self.timers.peek().map(|due| due.at_us).into_iter().chain(receiving).min()
     }
 
     /// Does what is due.
@@ -101,6 +102,7 @@ impl Shard {
         // A connection whose pause ended in this turn is read first: it was silent because it was
         // not read.
         self.go_on(now);
+        self.end_receiving_turn(now);
         while let Some(due) = self.timers.peek().copied()
             && due.at_us <= now.monotonic_us
         {
