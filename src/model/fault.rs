@@ -6,7 +6,11 @@ use amqp::frame::{Frame, FrameError, Snippet};
 use amqp::{Code, WireError};
 
 use crate::erlang::{self, Text};
+use crate::excess::Excess;
 use crate::refusal::{Kind, Refusal, Resource};
+
+/// What the broker calls itself where RabbitMQ names its node.
+const NODE: &str = "ringtail";
 
 /// An error that closes a channel or the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,6 +128,33 @@ impl std::fmt::Display for Resource {
     }
 }
 
+impl std::fmt::Display for Excess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Excess::Connections(limit) => {
+                write!(f, "connection refused: node connection limit ({limit}) is reached")
+            }
+            Excess::Channels(limit) => write!(
+                f,
+                "number of channels opened on node '{NODE}' has reached the maximum allowed limit \
+                 of {limit}"
+            ),
+            Excess::Consumers(limit) => {
+                write!(f, "reached maximum ({limit}) of consumers per channel")
+            }
+            Excess::Queues(name, limit) => {
+                write!(
+                    f,
+                    "cannot declare queue '{name}': queue limit in cluster ({limit}) is reached"
+                )
+            }
+            Excess::Exchanges(what, limit) => {
+                write!(f, "cannot declare {what}: exchange limit of {limit} is reached")
+            }
+        }
+    }
+}
+
 impl Refusal {
     /// The fault for a refusal of the method with this class and method id.
     #[must_use]
@@ -153,6 +184,8 @@ impl Refusal {
             Refusal::NotImplemented(_) => Code::NotImplemented,
             Refusal::ServersMethod => Code::CommandInvalid,
             Refusal::ConsumerTagInUse(_) => Code::NotAllowed,
+            Refusal::Excess(excess) if excess.closes_connection() => Code::NotAllowed,
+            Refusal::Excess(_) => Code::PreconditionFailed,
         }
     }
 
@@ -194,6 +227,7 @@ impl Refusal {
                 format!("user_id property set to '{claimed}' but authenticated user was '{user}'")
             }
             Refusal::InvalidProperty(what) => what.clone(),
+            Refusal::Excess(excess) => excess.to_string(),
             Refusal::ExclusiveUse(what) => format!("{what} in exclusive use"),
         }
     }

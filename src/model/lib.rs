@@ -7,6 +7,7 @@
 pub mod arena;
 pub mod consumer;
 pub mod erlang;
+pub mod excess;
 pub mod exchange;
 pub mod fault;
 pub mod hash;

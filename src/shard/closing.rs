@@ -190,6 +190,9 @@ impl Shard {
             self.clients.tickets.remove(&ticket);
         }
         self.received(order);
+        if self.limits.counts_channels {
+            self.tell_coordinator(Control::ChannelLeft(channel_id));
+        }
         let mut away = 0;
         for home in homes {
             if home == self.me {
@@ -245,12 +248,16 @@ impl Shard {
             return;
         };
         conn.let_go = true;
+        let counts = conn.handshake.asked_for_vhost();
         conn.end_channels();
         let links = std::mem::take(&mut conn.links);
         let owns = conn.owns && !mutant::active(Mutant::ExclusiveSurvives);
         // Channels that were closing before are among them: their homes have yet to answer too.
         let mut releasing = self.releases.0.values().filter(|other| other.conn == id).count();
         let numbers = self.clients.get(id).map(|conn| conn.numbers()).unwrap_or_default();
+        if counts {
+            self.tell_coordinator(Control::ConnectionLeft(id));
+        }
         // Its credit goes first, so that what comes back from one of its channels does not go to a
         // consumer of another: sent without acknowledgement it would be lost.
         for home in links {
@@ -271,6 +278,11 @@ impl Shard {
                 conn.input.clear();
             }
         }
+    }
+
+    fn tell_coordinator(&mut self, control: Control) {
+        let coordinator = self.coordinator();
+        self.peers.get(coordinator).out.control(control);
     }
 
     fn forget_link(&mut self, id: ConnId, home: ShardId) {

@@ -68,7 +68,7 @@ impl Shard {
             }
             Ok(Next::Open(vhost)) => {
                 let user = conn.user.clone();
-                let request = Request::OpenVhost { user, vhost: vhost.clone() };
+                let request = Request::OpenVhost { conn: id, user, vhost: vhost.clone() };
                 self.ask_for_connection(id, request, Then::OpenVhost(vhost));
             }
         }
@@ -118,6 +118,10 @@ impl Shard {
                 return;
             }
             Answer::NoVhost => format!("vhost {vhost} not found"),
+            Answer::Refused(refusal) => {
+                let fault = refusal.fault((10, 40));
+                return self.fail(id, 0, &fault, now);
+            }
             _ => format!("access to vhost '{vhost}' refused for user '{}'", conn.user),
         };
         self.fail(id, 0, &Fault::new(Code::NotAllowed, &text, (10, 40)), now);

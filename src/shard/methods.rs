@@ -4,7 +4,9 @@ use amqp::{Code, Method};
 use model::queue::Settle;
 use model::{ChannelId, ConnId, Fault, Now, Refusal};
 
+use super::clients::Then;
 use super::machine::Shard;
+use super::message::Request;
 use super::questions::Call;
 
 impl Shard {
@@ -21,7 +23,7 @@ impl Shard {
             return self.connection_method(id, method, now);
         }
         let result = match *method {
-            Method::ChannelOpen { .. } => self.open_channel(id, number),
+            Method::ChannelOpen { .. } => self.open_channel(id, number, payload),
             Method::ChannelClose { .. } => {
                 self.close_channel(id, number);
                 Ok(())
@@ -117,7 +119,7 @@ impl Shard {
         Ok(())
     }
 
-    fn open_channel(&mut self, id: ConnId, number: u16) -> Result<(), Fault> {
+    fn open_channel(&mut self, id: ConnId, number: u16, payload: &[u8]) -> Result<(), Fault> {
         let channel: ChannelId = self.ids.fresh();
         let Some(conn) = self.clients.get(id) else {
             return Ok(());
@@ -132,9 +134,14 @@ impl Shard {
                 "number of channels opened ({}) has reached the negotiated channel_max ({max})",
                 conn.numbers().len()
             );
-            return Err(Fault::new(Code::NotAllowed, &text, open));
+            return Err(Fault::new(Code::NotAllowed, &text, (0, 0)));
         }
         conn.add_channel(number, channel);
+        if self.limits.counts_channels {
+            let call = Call { conn: id, number, channel, payload };
+            self.ask(call, Request::OpenChannel(channel), Then::OpenChannel);
+            return Ok(());
+        }
         self.clients.send(id, number, &Method::ChannelOpenOk { channel_id: &[] });
         Ok(())
     }

@@ -59,7 +59,9 @@ impl Conn {
 
     fn deadline(&self, handshake_us: u64) -> u64 {
         match self.phase {
-            Phase::Alive if !self.handshake.running() => self.opened_us + handshake_us,
+            Phase::Alive if !self.handshake.running() => {
+                self.opened_us.saturating_add(handshake_us)
+            }
             Phase::Alive => self.silent_at().min(self.heartbeat_at()),
             Phase::ClosedByServer => self.leave_us,
             Phase::ClosedByClient | Phase::Leaving => u64::MAX,
@@ -79,7 +81,7 @@ impl Conn {
 impl Shard {
     /// Sets a connection's timer if that is earlier than what is set.
     pub(super) fn arm(&mut self, id: ConnId, now: Now) {
-        let handshake_us = self.limits.handshake_timeout_ms * 1000;
+        let handshake_us = self.limits.handshake_timeout_ms.saturating_mul(1000);
         let Some(conn) = self.clients.get(id) else {
             return;
         };
@@ -136,7 +138,7 @@ impl Shard {
     }
 
     fn fire(&mut self, id: ConnId, now: Now) {
-        let handshake_us = self.limits.handshake_timeout_ms * 1000;
+        let handshake_us = self.limits.handshake_timeout_ms.saturating_mul(1000);
         let Some(conn) = self.clients.get(id) else {
             return;
         };
