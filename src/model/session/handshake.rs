@@ -352,6 +352,9 @@ fn start(limits: Limits, out: &mut Outbox) {
     let text = |text: &'static str| Value::LongString(text.as_bytes());
     let properties = TableWriter::new()
         .with("capabilities", Value::Table(capabilities.table()))
+        .with("cluster_name", text("ringtail"))
+        .with("copyright", text("The Ringtail authors"))
+        .with("information", text("Licensed under Apache-2.0 or MIT, at your choice"))
         .with("platform", text("Rust"))
         .with("product", text("Ringtail"))
         .with("ringtail_version", text(env!("CARGO_PKG_VERSION")))
