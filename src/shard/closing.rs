@@ -12,9 +12,6 @@ use super::machine::Shard;
 use super::message::{Control, Request};
 use super::questions::Call;
 
-/// How long a client may take to answer connection.close, as RabbitMQ's CLOSING_TIMEOUT.
-const CLOSE_OK_US: u64 = 30_000_000;
-
 /// Channels that homes have not let go of yet.
 #[derive(Debug)]
 pub(super) struct Releases(Map<ChannelId, Release>);
@@ -97,7 +94,8 @@ impl Shard {
             _ => return,
         }
         conn.phase = if readable { Phase::ClosedByServer } else { Phase::Leaving };
-        conn.leave_us = now.monotonic_us + CLOSE_OK_US;
+        conn.leave_us = now.monotonic_us + conn.close_ok_us();
+        conn.why = Some(fault.text.as_str().into());
         conn.paused = 0;
         let (class_id, method_id) = fault.method;
         let method = Method::ConnectionClose {

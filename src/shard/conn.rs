@@ -73,6 +73,8 @@ pub(super) struct Owed {
 pub(super) struct Conn {
     pub info: ConnInfo,
     pub phase: Phase,
+    /// Why the server closed it, for the log.
+    pub why: Option<Box<str>>,
     pub handshake: Handshake,
     pub max_message_size: u64,
     pub parser: Parser,
@@ -132,6 +134,7 @@ impl Conn {
         Self {
             info,
             phase: Phase::Alive,
+            why: None,
             parser: Parser::new(handshake.negotiated().frame_max),
             handshake,
             max_message_size: limits.max_message_size,

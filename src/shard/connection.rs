@@ -98,6 +98,7 @@ impl Shard {
             // The specification's way to refuse a login: the socket is closed without a word, and
             // late, so that guessing takes its time.
             conn.phase = Phase::ClosedByServer;
+            conn.why = Some(conn.handshake.refused().text.into());
             conn.leave_us = now.monotonic_us + REFUSED_US;
             self.arm(id, now);
         }

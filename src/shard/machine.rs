@@ -207,6 +207,12 @@ impl Shard {
         }
     }
 
+    /// Why the broker closed the connection, if it did.
+    #[must_use]
+    pub fn why_closed(&self, id: ConnId) -> Option<&str> {
+        self.clients.conns.get(&id)?.why.as_deref()
+    }
+
     /// How many connections there are.
     #[must_use]
     pub fn connections(&self) -> usize {

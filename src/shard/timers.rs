@@ -34,7 +34,18 @@ enum Action {
     GiveUp,
 }
 
+/// How long a client may take to answer connection.close, as RabbitMQ's CLOSING_TIMEOUT.
+const CLOSE_OK_US: u64 = 30_000_000;
+
 impl Conn {
+    /// How long its close-ok is waited for: no longer than it may be silent.
+    pub fn close_ok_us(&self) -> u64 {
+        match self.heartbeat_us() {
+            0 => CLOSE_OK_US,
+            interval => interval.min(CLOSE_OK_US),
+        }
+    }
+
     fn heartbeat_us(&self) -> u64 {
         u64::from(self.handshake.negotiated().heartbeat_s) * 1_000_000
     }
@@ -65,6 +76,15 @@ impl Conn {
             Phase::Alive => self.silent_at().min(self.heartbeat_at()),
             Phase::ClosedByServer => self.leave_us,
             Phase::ClosedByClient | Phase::Leaving => u64::MAX,
+        }
+    }
+
+    /// What the client did not do in time.
+    fn late(&self) -> &'static str {
+        match self.phase {
+            Phase::Alive if !self.handshake.running() => "handshake_timeout",
+            Phase::Alive => "missed heartbeats from client",
+            _ => "the client did not answer connection.close",
         }
     }
 
@@ -154,6 +174,8 @@ impl Shard {
             }
             // Nobody is listening, so nothing is said.
             Action::GiveUp => {
+                let late = conn.late();
+                conn.why.get_or_insert_with(|| late.into());
                 conn.phase = Phase::Leaving;
                 conn.paused = 0;
                 self.let_go(id);

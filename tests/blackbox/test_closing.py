@@ -7,6 +7,7 @@ import pika
 import pytest
 from pika import frame, spec
 
+import wire
 from support import eventually, expect
 from wire import HEADER, header, message, octets
 
@@ -133,3 +134,26 @@ def test_everything_of_a_client_is_gone_at_close_ok(raw, connect, name, shared):
         other.queue_declare(queue, exclusive=True)
     eventually(lambda: other.queue_declare(shared, passive=True).method.message_count == 3)
     assert other.queue_declare(shared, passive=True).method.consumer_count == 0
+
+
+LOGGED = {
+    "login": (lambda client: client.started("guest", "wrong"), "Login was refused"),
+    "silent": (lambda client: client.started("guest", "wrong"), "Login was refused"),
+    "http": (lambda client: client.write(b"GET / HTTP/1.1\r\n"), "an HTTP request"),
+    "tls": (lambda client: client.write(b"\x16\x03\x01\x02\x00\x01\x00\x01"), "a TLS client"),
+    "offence": (lambda client: client.opened().write(UNKNOWN_TYPE), "unknown_frame"),
+}
+
+
+@pytest.mark.parametrize("what", LOGGED)
+def test_the_log_says_why(broker, raw, what):
+    client = raw(capabilities={} if what == "silent" else wire.CAPABILITIES)
+    port = client.socket.getsockname()[1]
+    act, words = LOGGED[what]
+    act(client)
+    client.next()
+    client.socket.close()
+    if expect(broker, why="RabbitMQ's log has other words", ringtail=True, rabbitmq=False):
+        start = f"closing AMQP connection {broker.host}:{port} -> "
+        eventually(lambda: any(
+            start in line and words in line for line in broker.log().splitlines()))

@@ -29,7 +29,6 @@ QUOTES = [
     (b"0123456789abcdef", 'all octets = <<"0123456789abcdef">>'),
     (b"0123456789abcdefg", 'first 16 octets = <<"0123456789abcdef">>'),
     (bytes(17), "first 16 octets = <<0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0>>"),
-    ("é".encode(), 'all octets = <<"é"/utf8>>'),
     (b"\x80" * 16, "all octets = <<128,128,128,128,128,128,128,128,128,128,128,128,128,128,\n"
      + 23 * " " + "128,128>>"),
 ]
@@ -40,10 +39,7 @@ def test_what_a_refused_frame_held_is_quoted(raw, payload, quoted):
     client = raw().opened()
     client.write(octets(9, 1, payload))
     close = client.expect(spec.Connection.Close, 0)
-    text = close.reply_text
-    # 3.10 writes such text in Latin-1, which pika does not take for text.
-    text = text if isinstance(text, str) else text.decode("latin-1")
-    assert (close.reply_code, text) == (
+    assert (close.reply_code, close.reply_text) == (
         501, f"FRAME_ERROR - type 9, {quoted}: unknown_frame")
 
 
