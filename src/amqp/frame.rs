@@ -405,8 +405,13 @@ fn whole_frame<'a>(head: Head, whole: &'a [u8]) -> Result<Frame<'a>, FrameError>
         HEADER => Frame::Header { channel, payload },
         BODY => Frame::Body { channel, piece: payload, last: true },
         HEARTBEAT if payload.is_empty() => Frame::Heartbeat { channel },
-        kind => return Err(FrameError::UnknownType { kind, payload: Snippet::of(payload) }),
+        kind => return Err(unknown_type(kind, payload)),
     })
+}
+
+#[cold]
+fn unknown_type(kind: u8, payload: &[u8]) -> FrameError {
+    FrameError::UnknownType { kind, payload: Snippet::of(payload) }
 }
 
 #[inline]

@@ -38,6 +38,7 @@ impl Fault {
 }
 
 impl From<FrameError> for Fault {
+    #[cold]
     fn from(error: FrameError) -> Self {
         let text = match error {
             FrameError::TooLarge { kind, size, max } => {
@@ -65,6 +66,7 @@ impl Fault {
     /// A frame that may not come here: content or a heartbeat on channel 0 or before the handshake
     /// is over, a heartbeat on another channel.
     #[must_use]
+    #[cold]
     pub fn unexpected_frame(frame: Frame<'_>) -> Self {
         let text = quoted(frame.kind(), &Snippet::of(frame.payload()));
         Self::new(Code::UnexpectedFrame, &text.finish(), (0, 0))
@@ -72,6 +74,7 @@ impl Fault {
 
     /// A method frame that cannot be read.
     #[must_use]
+    #[cold]
     pub fn unreadable_method(payload: &[u8], error: WireError) -> Self {
         let Some((&[c0, c1, m0, m1], arguments)) = payload.split_first_chunk() else {
             return FrameError::UnknownType { kind: 1, payload: Snippet::of(payload) }.into();
@@ -90,6 +93,7 @@ impl Fault {
 
     /// A content header that cannot be read, or one that may not come now.
     #[must_use]
+    #[cold]
     pub fn unreadable_header(payload: &[u8], error: SequenceError) -> Self {
         /// Class, weight and size of the body.
         const FIXED: usize = 12;
