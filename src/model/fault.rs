@@ -86,7 +86,11 @@ impl Refusal {
             | Refusal::UnknownDeliveryTag(_)
             | Refusal::UserId { .. }
             | Refusal::InvalidProperty(_)
-            | Refusal::MessageTooLarge { .. } => Code::PreconditionFailed,
+            | Refusal::MessageTooLarge { .. }
+            | Refusal::NotTransactional
+            | Refusal::ConfirmToTx
+            | Refusal::TxToConfirm
+            | Refusal::TransactionTooLarge { .. } => Code::PreconditionFailed,
             Refusal::NotImplemented(_) => Code::NotImplemented,
             Refusal::ServersMethod => Code::CommandInvalid,
             Refusal::ConsumerTagInUse(_) => Code::NotAllowed,
@@ -131,6 +135,12 @@ impl Refusal {
                 format!("user_id property set to '{claimed}' but authenticated user was '{user}'")
             }
             Refusal::InvalidProperty(what) => what.clone(),
+            Refusal::NotTransactional => "channel is not transactional".into(),
+            Refusal::ConfirmToTx => "cannot switch from confirm to tx mode".into(),
+            Refusal::TxToConfirm => "cannot switch from tx to confirm mode".into(),
+            Refusal::TransactionTooLarge { max } => {
+                format!("transaction holds more than {max} octets")
+            }
             Refusal::ExclusiveUse(what) => format!("{what} in exclusive use"),
         }
     }

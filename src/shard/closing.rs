@@ -180,6 +180,7 @@ impl Shard {
         let parked = std::mem::take(&mut channel.parked).len();
         channel.draft.shrink();
         channel.unacked = model::ledger::Ledger::default();
+        let tx = channel.tx.take();
         let order = std::mem::take(&mut channel.draft_order);
         conn.parked -= parked;
         // A basic.get that waits at its home is dropped there without an answer.
@@ -187,6 +188,9 @@ impl Shard {
             self.clients.tickets.remove(&ticket);
         }
         self.received(order);
+        if let Some(tx) = tx {
+            self.end_transaction(id, number, channel_id, *tx);
+        }
         let mut away = 0;
         for home in homes {
             if home == self.me {

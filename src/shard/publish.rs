@@ -14,12 +14,14 @@ use super::peers::Awaiting;
 
 /// What a publish needs to know of its channel.
 #[derive(Debug, Clone, Copy)]
-struct Publisher {
-    id: ConnId,
-    number: u16,
-    channel: model::ChannelId,
-    confirms: bool,
-    mandatory: bool,
+pub(super) struct Publisher {
+    pub id: ConnId,
+    pub number: u16,
+    pub channel: model::ChannelId,
+    pub confirms: bool,
+    /// In tx mode: what it publishes is held.
+    pub tx: bool,
+    pub mandatory: bool,
 }
 
 impl Shard {
@@ -30,13 +32,17 @@ impl Shard {
         let mut draft = std::mem::take(&mut self.scratch);
         let mut queues = std::mem::take(&mut self.routes);
         let message = draft.message();
-        match self.route(id, number, message, &mut queues) {
-            Ok(Some(publisher)) => self.routed(publisher, message, &mut queues),
-            Ok(None) => {}
-            Err(refusal) => {
-                let fault = refusal.fault((60, 40));
-                self.fail(id, number, &fault, now);
+        let result = match self.route(id, number, message, &mut queues) {
+            Ok(Some(publisher)) if publisher.tx => self.hold(publisher, message, &queues),
+            Ok(Some(publisher)) => {
+                self.routed(publisher, message, &mut queues);
+                Ok(())
             }
+            Ok(None) => Ok(()),
+            Err(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = result {
+            self.fail(id, number, &refusal.fault((60, 40)), now);
         }
         draft.reset();
         queues.clear();
@@ -62,6 +68,7 @@ impl Shard {
             number,
             channel: channel.id,
             confirms: channel.confirms.is_some(),
+            tx: channel.tx.is_some() && !mutant::active(Mutant::TxPublishesAtOnce),
             mandatory: channel.mandatory,
         };
         let known = channel.route.get(version, message.names());
@@ -122,8 +129,9 @@ impl Shard {
         Ok(!looked_at.get())
     }
 
+    /// Sends a message to its queues.
     #[inline]
-    fn routed(
+    pub(super) fn routed(
         &mut self,
         publisher: Publisher,
         message: Message<'_>,
