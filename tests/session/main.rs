@@ -8,3 +8,4 @@ mod methods;
 mod noise;
 mod parking;
 mod rig;
+mod transactions;

@@ -55,6 +55,13 @@ pub struct Confirms {
     open: BTreeMap<u64, usize>,
 }
 
+/// What a channel in tx mode did and did not commit.
+#[derive(Debug, Default)]
+pub struct Tx {
+    messages: Vec<usize>,
+    settles: Vec<(u64, Unacked, Settle)>,
+}
+
 /// A channel number and what is open on it.
 #[derive(Debug, Default)]
 pub struct Channel {
@@ -80,6 +87,8 @@ pub struct Channel {
     pub nameless: VecDeque<usize>,
     /// In confirm mode.
     pub confirms: Option<Confirms>,
+    /// In tx mode.
+    pub tx: Option<Tx>,
     /// Of the consumers to come.
     pub prefetch: u16,
     /// A basic.recover is under way.
@@ -115,6 +124,26 @@ impl Channel {
             confirms.next += 1;
             confirms.open.insert(confirms.next, message);
         }
+        if let Some(tx) = &mut self.tx {
+            tx.messages.push(message);
+        }
+    }
+
+    /// A commit was sent.
+    pub fn committing(&mut self, op: usize, h: &mut History) {
+        let tx = self.tx.as_mut().map(std::mem::take).unwrap_or_default();
+        for message in tx.messages {
+            h.messages[message].effect = Some(op);
+        }
+        for (_, unacked, how) in tx.settles {
+            h.deliveries[unacked.delivery].settled = Some((how, op));
+        }
+    }
+
+    /// A rollback was sent.
+    pub fn rolling_back(&mut self) {
+        let tx = self.tx.as_mut().map(std::mem::take).unwrap_or_default();
+        self.unacked.extend(tx.settles.into_iter().map(|(tag, unacked, _)| (tag, unacked)));
     }
 
     /// A consume was sent.
@@ -309,6 +338,7 @@ impl Channel {
                 self.begun(consumer_tag, consumer, h);
             }
             (Method::BasicCancelOk { consumer_tag }, _) => self.end_consumer(consumer_tag, h),
+            (Method::TxCommitOk {}, _) => hot.extend(h.committed(op)),
             (Method::BasicRecoverOk {}, _) => self.recovered(op, h),
             (Method::QueueBindOk {}, What::Bind(key)) => hot.push(key.queue),
             _ => {}
@@ -486,7 +516,10 @@ impl Channel {
         if prefetch == 0 || h.consumers[consumer].no_ack || self.recovering {
             return;
         }
-        let held = self.unacked.values().filter(|u| u.consumer == Some(consumer)).count();
+        // What is settled and not committed is held all the same.
+        let settled = self.tx.iter().flat_map(|tx| tx.settles.iter().map(|(_, held, _)| held));
+        let all = self.unacked.values().chain(settled);
+        let held = all.filter(|unacked| unacked.consumer == Some(consumer)).count();
         if held > prefetch {
             h.fail(|| format!("consumer {consumer} holds {held}, its prefetch is {prefetch}"));
         }
@@ -495,7 +528,8 @@ impl Channel {
     fn returned(&mut self, message: usize, h: &mut History) {
         let log = &h.messages[message];
         let own = Some(h.ops[log.op].span.chan) == self.log;
-        if !log.mandatory || !own || log.returned.is_some() || log.confirmed {
+        let early = log.effect.is_none();
+        if !log.mandatory || !own || early || log.returned.is_some() || log.confirmed {
             let log = log.clone();
             return h.fail(|| format!("message {message} was returned: {log:?}"));
         }
@@ -507,7 +541,10 @@ impl Channel {
         let first = if multiple { 0 } else { tag };
         let tags: Vec<u64> = self.unacked.range(first..=tag).map(|(tag, _)| *tag).collect();
         for tag in tags {
-            if let Some(unacked) = self.unacked.remove(&tag) {
+            let Some(unacked) = self.unacked.remove(&tag) else { continue };
+            if let Some(tx) = &mut self.tx {
+                tx.settles.push((tag, unacked, how));
+            } else {
                 h.deliveries[unacked.delivery].settled = Some((how, op));
             }
         }
@@ -534,6 +571,9 @@ pub fn id(what: &What) -> (u16, u16) {
         What::Close => (20, 40),
         What::Qos(_) => (60, 10),
         What::ConfirmSelect => (85, 10),
+        What::TxSelect => (90, 10),
+        What::TxCommit => (90, 20),
+        What::TxRollback => (90, 30),
         What::DeclareQueue { .. } | What::DeclareServerNamed => (50, 10),
         What::DeleteQueue { .. } => (50, 40),
         What::Purge { .. } => (50, 30),
