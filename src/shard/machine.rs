@@ -219,7 +219,8 @@ impl Shard {
     }
 
     /// What is still held for clients: connections, consumers, unsettled deliveries, questions,
-    /// confirms, releases, credit, octets of transactions. 0 when all clients are gone and everything has arrived.
+    /// confirms, releases, credit, octets of transactions. 0 when all clients are gone and
+    /// everything has arrived.
     #[must_use]
     pub fn leftovers(&self) -> usize {
         let queues = self.home.queues.values().map(|kept| &kept.queue);

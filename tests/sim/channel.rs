@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use amqp::{Assembler, Method};
 
 use crate::client::message_of;
+use crate::commits::Tx;
 use crate::history::{DeliveryLog, Fate, History, NEVER, Settle, Time, What};
 use crate::names::{EXCHANGES, body};
 
@@ -53,13 +54,6 @@ pub struct Unacked {
 pub struct Confirms {
     next: u64,
     open: BTreeMap<u64, usize>,
-}
-
-/// What a channel in tx mode did and did not commit.
-#[derive(Debug, Default)]
-pub struct Tx {
-    messages: Vec<usize>,
-    settles: Vec<(u64, Unacked, Settle)>,
 }
 
 /// A channel number and what is open on it.
@@ -127,23 +121,6 @@ impl Channel {
         if let Some(tx) = &mut self.tx {
             tx.messages.push(message);
         }
-    }
-
-    /// A commit was sent.
-    pub fn committing(&mut self, op: usize, h: &mut History) {
-        let tx = self.tx.as_mut().map(std::mem::take).unwrap_or_default();
-        for message in tx.messages {
-            h.messages[message].effect = Some(op);
-        }
-        for (_, unacked, how) in tx.settles {
-            h.deliveries[unacked.delivery].settled = Some((how, op));
-        }
-    }
-
-    /// A rollback was sent.
-    pub fn rolling_back(&mut self) {
-        let tx = self.tx.as_mut().map(std::mem::take).unwrap_or_default();
-        self.unacked.extend(tx.settles.into_iter().map(|(tag, unacked, _)| (tag, unacked)));
     }
 
     /// A consume was sent.

@@ -2,7 +2,7 @@
 
 use crate::client::{Manner, Stage};
 use crate::deeds::Actor;
-use crate::history::{BindingKey, Fate, Settle};
+use crate::history::{BindingKey, Fate};
 use crate::names::{NO_QUEUE, QUEUES, kind};
 use crate::plan::Deed;
 use crate::world::{Marks, World};
@@ -324,78 +324,17 @@ impl World {
         self.until(one, two, |world, message| world.h.messages[message].confirmed);
         self.quiet();
         self.on(one, |actor| {
-            actor.get_from(queues[0], false);
+            for queue in queues {
+                actor.get_from(queue, false);
+            }
         });
         self.quiet();
         self.on(one, |actor| actor.close_channel());
         self.until(one, two, |world, _| world.links[one].client.channels[0].free());
     }
 
-    /// A multiple ack takes what it names; what was rolled back can be settled again.
-    fn settle_some(&mut self) {
-        let one = self.connect(1, 0);
-        self.quiet();
-        let queue = 1;
-        self.on(one, |actor| {
-            actor.declare(queue, false, false);
-            (0..4).for_each(|_| actor.publish_to(0, queue, 16));
-            (0..4).for_each(|_| {
-                actor.get_from(queue, false);
-            });
-        });
-        self.quiet();
-        self.on(one, |actor| actor.settle_up_to(1, Settle::Ack));
-        self.quiet();
-        self.on(one, |actor| {
-            actor.tx_select();
-            actor.settle_up_to(0, Settle::Ack);
-            actor.tx_rollback();
-        });
-        self.quiet();
-        self.on(one, |actor| {
-            actor.settle_up_to(0, Settle::Drop);
-            actor.tx_commit();
-        });
-        self.quiet();
-        self.on(one, |actor| actor.close_channel());
-        self.quiet();
-    }
-
-    /// What a commit published and gave back is found at once from anywhere.
-    fn look_at_commit(&mut self) {
-        let (one, two) = (self.connect(1, 0), self.connect(1, 0));
-        self.quiet();
-        let queues = [0, 1, 2];
-        self.on(one, |actor| {
-            for queue in queues {
-                actor.declare(queue, false, false);
-                let key = BindingKey { exchange: FANOUT, queue, key: 0, matches: 0 };
-                actor.bind_to(key, false);
-            }
-            actor.tx_select();
-            actor.publish_to(FANOUT, 0, 16);
-        });
-        self.quiet();
-        self.on(one, |actor| actor.tx_commit());
-        self.until(one, two, |world, message| world.h.messages[message].confirmed);
-        self.quiet();
-        self.on(one, |actor| {
-            for queue in queues {
-                actor.get_from(queue, false);
-            }
-        });
-        self.quiet();
-        self.on(one, |actor| {
-            actor.requeue_all();
-            actor.publish_to(0, NO_QUEUE, 16);
-            actor.tx_commit();
-        });
-        self.until(one, two, |world, message| world.h.messages[message].confirmed);
-        self.quiet();
-    }
-
     /// Goes on until `done`, then `two` asks every queue at once.
-    fn until(&mut self, one: usize, two: usize, done: impl Fn(&Self, usize) -> bool) {
+    pub fn until(&mut self, one: usize, two: usize, done: impl Fn(&Self, usize) -> bool) {
         let message = self.h.messages.len() - 1;
         self.stall(20);
         for _ in 0..200 {
@@ -529,7 +468,7 @@ impl World {
     }
 
     /// The first channel of a client does something.
-    fn on(&mut self, at: usize, what: impl FnOnce(&mut Actor<'_>)) {
+    pub fn on(&mut self, at: usize, what: impl FnOnce(&mut Actor<'_>)) {
         let client = &mut self.links[at].client;
         if client.stage != Stage::Open {
             return;
@@ -636,7 +575,7 @@ impl World {
 /// The queue that everybody may delete.
 const MORTAL: usize = 3;
 /// The exchange amq.fanout.
-const FANOUT: usize = 2;
+pub const FANOUT: usize = 2;
 /// The most an outbox may hold.
 const OUTBOX_MAX: usize = 6_000_000;
 /// The most an outbound batch may hold.

@@ -1,4 +1,4 @@
-//! One client's side of the protocol: handshake, channels, confirms, transactions, what declares may say.
+//! One client's side of the protocol: handshake, channels, confirms, transactions, what declares say.
 
 pub mod arguments;
 pub mod channel;
