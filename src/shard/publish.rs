@@ -32,17 +32,14 @@ impl Shard {
         let mut draft = std::mem::take(&mut self.scratch);
         let mut queues = std::mem::take(&mut self.routes);
         let message = draft.message();
-        let result = match self.route(id, number, message, &mut queues) {
-            Ok(Some(publisher)) if publisher.tx => self.hold(publisher, message, &queues),
-            Ok(Some(publisher)) => {
-                self.routed(publisher, message, &mut queues);
-                Ok(())
+        match self.route(id, number, message, &mut queues) {
+            Ok(Some(publisher)) if publisher.tx => self.hold(publisher, message, &queues, now),
+            Ok(Some(publisher)) => self.routed(publisher, message, &mut queues),
+            Ok(None) => {}
+            Err(refusal) => {
+                let fault = refusal.fault((60, 40));
+                self.fail(id, number, &fault, now);
             }
-            Ok(None) => Ok(()),
-            Err(refusal) => Err(refusal),
-        };
-        if let Err(refusal) = result {
-            self.fail(id, number, &refusal.fault((60, 40)), now);
         }
         draft.reset();
         queues.clear();

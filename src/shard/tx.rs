@@ -17,7 +17,7 @@ use model::mutant::{self, Mutant};
 use model::queue::Settle;
 use model::session::tx::{Commit, HeldSettle, Stage};
 use model::session::{Channel, Transaction};
-use model::{ChannelId, ConnId, Message, QueueId, Refusal, ShardId};
+use model::{ChannelId, ConnId, Message, Now, QueueId, Refusal, ShardId};
 
 use super::clients::Then;
 use super::conn::OUTPUT_MARK;
@@ -79,8 +79,21 @@ impl Shard {
         Ok(())
     }
 
-    /// Holds a publish until its channel commits.
+    /// Holds a publish until its channel commits, or refuses it.
+    #[cold]
     pub(super) fn hold(
+        &mut self,
+        publisher: Publisher,
+        message: Message<'_>,
+        queues: &[(QueueId, ShardId)],
+        now: Now,
+    ) {
+        if let Err(refusal) = self.hold_publish(publisher, message, queues) {
+            self.fail(publisher.id, publisher.number, &refusal.fault((60, 40)), now);
+        }
+    }
+
+    fn hold_publish(
         &mut self,
         publisher: Publisher,
         message: Message<'_>,

@@ -39,7 +39,7 @@ impl World {
     pub fn settle_some(&mut self) {
         let one = self.connect(1, 0);
         self.quiet();
-        let queue = 1;
+        let queue = 2;
         self.on(one, |actor| {
             actor.declare(queue, false, false);
             (0..4).for_each(|_| actor.publish_to(0, queue, 16));

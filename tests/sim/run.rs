@@ -324,7 +324,7 @@ impl World {
         self.until(one, two, |world, message| world.h.messages[message].confirmed);
         self.quiet();
         self.on(one, |actor| {
-            for queue in queues {
+            for queue in [queues[0], queues[2]] {
                 actor.get_from(queue, false);
             }
         });
@@ -336,7 +336,7 @@ impl World {
     /// Goes on until `done`, then `two` asks every queue at once.
     pub fn until(&mut self, one: usize, two: usize, done: impl Fn(&Self, usize) -> bool) {
         let message = self.h.messages.len() - 1;
-        self.stall(20);
+        (0..4).for_each(|_| self.stall(20));
         for _ in 0..200 {
             self.jostle(one);
             self.client_reads(one, true);
