@@ -216,7 +216,9 @@ mod tests {
         let mut tx = Transaction::default();
         assert!(!tx.answered());
         let mut commit = Commit::new(Ticket(1));
-        [(1, false), (2, false), (1, true)].map(|(home, any)| commit.involve(ShardId(home), any));
+        for (home, persistent) in [(1, false), (2, false), (1, true)] {
+            commit.involve(ShardId(home), persistent);
+        }
         assert_eq!(commit.homes, [(ShardId(1), true), (ShardId(2), false)]);
         commit.waits = 2;
         tx.commit = Some(commit);
