@@ -4,8 +4,7 @@ import pika
 import pytest
 from pika import spec
 
-from support import (
-    Inbox, closes_channel, closes_connection, count, drain, eventually, publish, settle)
+from support import Inbox, closes_channel, count, drain, eventually, publish, settle
 from wire import message
 
 NOT_TRANSACTIONAL = "PRECONDITION_FAILED - channel is not transactional"

@@ -1,4 +1,4 @@
-//! One client's side of the protocol: handshake, channels, confirms, transactions, what declares say.
+//! One client's side of the protocol: handshake, channels, confirms, transactions, declares.
 
 pub mod arguments;
 pub mod channel;
