@@ -4,7 +4,7 @@ import pika
 import pytest
 from pika import frame, spec
 
-from support import Inbox, closes_channel, closes_connection, count, drain, expect
+from support import Inbox, closes_channel, closes_connection, count, drain
 from wire import header, message
 
 
