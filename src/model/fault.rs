@@ -184,7 +184,11 @@ impl Refusal {
             | Refusal::UnknownDeliveryTag(_)
             | Refusal::UserId { .. }
             | Refusal::InvalidProperty(_)
-            | Refusal::MessageTooLarge { .. } => Code::PreconditionFailed,
+            | Refusal::MessageTooLarge { .. }
+            | Refusal::NotTransactional
+            | Refusal::ConfirmToTx
+            | Refusal::TxToConfirm
+            | Refusal::TransactionTooLarge { .. } => Code::PreconditionFailed,
             Refusal::NotImplemented(_) => Code::NotImplemented,
             Refusal::ServersMethod => Code::CommandInvalid,
             Refusal::ConsumerTagInUse(_) => Code::NotAllowed,
@@ -232,6 +236,12 @@ impl Refusal {
             }
             Refusal::InvalidProperty(what) => what.clone(),
             Refusal::Excess(excess) => excess.to_string(),
+            Refusal::NotTransactional => "channel is not transactional".into(),
+            Refusal::ConfirmToTx => "cannot switch from confirm to tx mode".into(),
+            Refusal::TxToConfirm => "cannot switch from tx to confirm mode".into(),
+            Refusal::TransactionTooLarge { max } => {
+                format!("transaction holds more than {max} octets")
+            }
             Refusal::ExclusiveUse(what) => format!("{what} in exclusive use"),
         }
     }

@@ -71,6 +71,20 @@ mutants! {
     9 ConfirmByFirst
     /// Mandatory messages are confirmed before they are returned.
     9 AckBeforeReturn
+    /// commit-ok does not wait until homes have the publishes.
+    10 CommitOkTooEarly
+    /// What is rolled back is published.
+    10 RollbackPublishes
+    /// Settles of a transaction do not wait for its commit.
+    10 TxSettlesAtOnce
+    /// Publishes of a transaction do not wait for its commit.
+    10 TxPublishesAtOnce
+    /// Settles that are rolled back are forgotten together with their deliveries.
+    10 RollbackLosesTags
+    /// Settles of a transaction are never carried out.
+    10 CommitDropsSettles
+    /// commit-ok does not wait until homes have the settles.
+    10 CommitOkBeforeSettles
     /// Publishers are read however much is under way.
     12 WindowIgnored
     /// A connection that is not read is dropped for its silence.

@@ -109,6 +109,17 @@ pub enum Refusal {
     InvalidProperty(String),
     /// A limit that somebody set is reached.
     Excess(Excess),
+    /// tx.commit or tx.rollback on a channel that is not in tx mode.
+    NotTransactional,
+    /// tx.select on a channel in confirm mode.
+    ConfirmToTx,
+    /// confirm.select on a channel in tx mode.
+    TxToConfirm,
+    /// A transaction would hold more octets of memory than it may.
+    TransactionTooLarge {
+        /// What it may hold.
+        max: usize,
+    },
     /// The queue has an exclusive consumer, or has consumers and one wants to be exclusive.
     ExclusiveUse(Resource),
 }

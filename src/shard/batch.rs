@@ -85,6 +85,8 @@ pub enum Record<'a> {
     },
     /// How far a home is with what the receiver sent it to enqueue.
     Watermark(Watermark),
+    /// Counted like an enqueue: the answer says that everything in front of it is applied.
+    Fence,
     /// A control.
     Control(Control),
 }
@@ -119,6 +121,7 @@ const SETTLE: u8 = 4;
 const CREDIT: u8 = 5;
 const WATERMARK: u8 = 6;
 const CONTROL: u8 = 7;
+const FENCE: u8 = 8;
 
 impl Batch {
     /// Whether there is nothing in it.
@@ -214,6 +217,11 @@ impl Batch {
         writer.longlong(mark.durable);
     }
 
+    /// Adds a fence.
+    pub fn fence(&mut self) {
+        self.records.push(FENCE);
+    }
+
     /// Adds a control.
     pub fn control(&mut self, control: Control) {
         self.records.push(CONTROL);
@@ -269,6 +277,7 @@ fn read<'a>(
             octets: reader.longlong()?,
             durable: reader.longlong()?,
         }),
+        FENCE => Record::Fence,
         _ => return Ok(controls.pop_front().map(Record::Control)),
     }))
 }

@@ -96,6 +96,8 @@ pub(super) struct Conn {
     pub publisher: bool,
     /// Was told connection.blocked.
     pub blocked: bool,
+    /// Channels whose commits wait until more output has left.
+    pub commits: Vec<ChannelId>,
     /// Declared exclusive queues, which go with it.
     pub owns: bool,
     /// What must be let go before close-ok.
@@ -151,6 +153,7 @@ impl Conn {
             paused: 0,
             publisher: false,
             blocked: false,
+            commits: Vec::new(),
             owns: false,
             releasing: 0,
             links: Vec::new(),

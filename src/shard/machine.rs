@@ -33,6 +33,8 @@ pub struct ShardConfig {
     pub resident_max: usize,
     /// Octets of large messages being received at once; beyond it only the oldest goes on.
     pub receiving_max: usize,
+    /// Octets of memory that one transaction may hold; a single publish may always be held.
+    pub transaction_max: usize,
 }
 
 impl ShardConfig {
@@ -46,6 +48,7 @@ impl ShardConfig {
             limits: Limits::default(),
             resident_max: usize::MAX,
             receiving_max: 256 * 1024 * 1024,
+            transaction_max: 256 * 1024 * 1024,
         }
     }
 }
@@ -94,6 +97,9 @@ pub struct Shard {
     pub(super) receiving_max: usize,
     pub(super) receiving_next: u64,
     pub(super) receiving_turn: Option<Turn>,
+    /// Octets of memory that open transactions hold.
+    pub(super) held: usize,
+    pub(super) transaction_max: usize,
 }
 
 impl Shard {
@@ -131,6 +137,8 @@ impl Shard {
             receiving_max: config.receiving_max,
             receiving_next: 1,
             receiving_turn: None,
+            held: 0,
+            transaction_max: config.transaction_max,
         }
     }
 
@@ -220,7 +228,8 @@ impl Shard {
     }
 
     /// What is still held for clients: connections, consumers, unsettled deliveries, questions,
-    /// confirms, releases, credit. 0 when all clients are gone and everything has arrived.
+    /// confirms, releases, credit, octets of transactions. 0 when all clients are gone and
+    /// everything has arrived.
     #[must_use]
     pub fn leftovers(&self) -> usize {
         let queues = self.home.queues.values().map(|kept| &kept.queue);
@@ -231,13 +240,14 @@ impl Shard {
             + self.home.links.len()
             + self.home.channels.len()
             + self.receiving.len()
+            + self.held
             + queues.map(|queue| queue.consumers().len() + queue.unacked()).sum::<usize>()
     }
 
-    /// Octets of memory that queues and half-received messages hold.
+    /// Octets of memory that queues, half-received messages and transactions hold.
     #[must_use]
     pub fn pinned(&self) -> usize {
-        self.home.pinned + self.receiving_octets
+        self.home.pinned + self.receiving_octets + self.held
     }
 
     /// Works on a queue of this shard. `None`: there is no such queue here.

@@ -44,6 +44,7 @@ mod settle;
 
 mod timers;
 mod turn;
+mod tx;
 
 pub use batch::Batch;
 pub use conn::{ConnInfo, OUTPUT_MARK, PARKED_MARK};

@@ -14,12 +14,14 @@ use super::peers::Awaiting;
 
 /// What a publish needs to know of its channel.
 #[derive(Debug, Clone, Copy)]
-struct Publisher {
-    id: ConnId,
-    number: u16,
-    channel: model::ChannelId,
-    confirms: bool,
-    mandatory: bool,
+pub(super) struct Publisher {
+    pub id: ConnId,
+    pub number: u16,
+    pub channel: model::ChannelId,
+    pub confirms: bool,
+    /// In tx mode: what it publishes is held.
+    pub tx: bool,
+    pub mandatory: bool,
 }
 
 impl Shard {
@@ -31,6 +33,7 @@ impl Shard {
         let mut queues = std::mem::take(&mut self.routes);
         let message = draft.message();
         match self.route(id, number, message, &mut queues) {
+            Ok(Some(publisher)) if publisher.tx => self.hold(publisher, message, &queues, now),
             Ok(Some(publisher)) => self.routed(publisher, message, &mut queues),
             Ok(None) => {}
             Err(refusal) => {
@@ -62,6 +65,7 @@ impl Shard {
             number,
             channel: channel.id,
             confirms: channel.confirms.is_some(),
+            tx: channel.tx.is_some() && !mutant::active(Mutant::TxPublishesAtOnce),
             mandatory: channel.mandatory,
         };
         let known = channel.route.get(version, message.names());
@@ -122,8 +126,9 @@ impl Shard {
         Ok(!looked_at.get())
     }
 
+    /// Sends a message to its queues.
     #[inline]
-    fn routed(
+    pub(super) fn routed(
         &mut self,
         publisher: Publisher,
         message: Message<'_>,

@@ -45,7 +45,7 @@ impl Shard {
         self.with_queue(queue, |queue, door| queue.dispatch(door));
     }
 
-    fn wait(&mut self, call: Call<'_>, then: Then) -> Ticket {
+    pub(super) fn wait(&mut self, call: Call<'_>, then: Then) -> Ticket {
         let ticket: Ticket = self.ids.fresh();
         let Call { conn, number, channel, payload } = call;
         let waiting = Waiting { conn, number, channel, method: payload.to_vec(), then };
@@ -66,6 +66,7 @@ impl Shard {
         match (waiting.then.clone(), answer) {
             (Then::Login, answer) => self.login_answered(id, &answer, now),
             (Then::OpenVhost(vhost), answer) => self.vhost_answered(id, vhost, &answer, now),
+            (Then::SecretUpdated, answer) => self.secret_answered(id, &answer, now),
             (Then::Released, _) => self.released_one(id),
             (_, Answer::Refused(refusal)) => self.refuse(&waiting, &refusal, now),
             (Then::OpenChannel, _) => {

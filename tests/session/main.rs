@@ -9,3 +9,4 @@ mod noise;
 mod parking;
 mod receiving;
 mod rig;
+mod transactions;

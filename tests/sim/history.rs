@@ -71,6 +71,9 @@ pub enum What {
     Close,
     Qos(u16),
     ConfirmSelect,
+    TxSelect,
+    TxCommit,
+    TxRollback,
     /// `mismatch`: with another durability than the queue has.
     DeclareQueue {
         queue: usize,
@@ -210,11 +213,13 @@ pub struct MessageLog {
     pub persistent: bool,
     /// The publish.
     pub op: usize,
+    /// What put it into its queues: the publish, or its commit. `None`: nothing did.
+    pub effect: Option<usize>,
     /// Came back.
     pub returned: Option<Time>,
     /// It has certainly arrived in its queues: confirmed, or the network was quiet.
     pub arrived: Time,
-    /// Confirmed by the broker.
+    /// Confirmed by the broker, or committed.
     pub confirmed: bool,
 }
 
@@ -389,10 +394,23 @@ impl History {
             consumer.ended = ended(consumer.ending, consumer.ended, now);
         }
         for message in self.messages.iter_mut().filter(|m| m.arrived == NEVER) {
-            if self.ops[message.op].span.done != NEVER {
+            let done = |op: usize| self.ops[op].span.done != NEVER;
+            if message.effect.is_some_and(done) {
                 message.arrived = now;
             }
         }
+    }
+
+    /// commit-ok: the messages of the transaction are in their queues.
+    pub fn committed(&mut self, op: usize) -> Vec<usize> {
+        let now = self.time;
+        let ours = self.messages.iter_mut().filter(|message| message.effect == Some(op));
+        ours.map(|message| {
+            message.confirmed = true;
+            message.arrived = message.arrived.min(now);
+            if message.exchange == 0 { message.key } else { 0 }
+        })
+        .collect()
     }
 
     /// The first quiet moment at or after `time`.

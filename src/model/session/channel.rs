@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::ids::{ChannelId, ConsumerId, QueueId, ShardId, Ticket};
 use crate::ledger::Ledger;
 use crate::message::Draft;
-use crate::session::{Confirms, LastRoute};
+use crate::session::{Confirms, LastRoute, Transaction};
 use crate::spec::Name;
 
 /// A delivery the client has not settled: where it came from and the home's number for it.
@@ -98,6 +98,8 @@ pub struct Channel {
     pub consumers: Vec<(ConsumerId, ChannelConsumer)>,
     /// Present in confirm mode.
     pub confirms: Option<Confirms>,
+    /// Present in tx mode.
+    pub tx: Option<Box<Transaction>>,
     /// The limit for consumers to come; 0: none.
     pub prefetch: u16,
     /// The queue an empty name stands for.
@@ -126,6 +128,7 @@ impl Channel {
             last_tag: 0,
             consumers: Vec::new(),
             confirms: None,
+            tx: None,
             prefetch: 0,
             last_queue: Name::default(),
             barrier: None,

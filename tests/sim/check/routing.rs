@@ -1,5 +1,7 @@
 //! Which message went to which queue, and whether what was returned agrees.
 
+use std::collections::BTreeSet;
+
 use super::existence::{Existence, State};
 use super::{Facts, Route};
 use crate::channel::key_text;
@@ -8,15 +10,31 @@ use crate::names::takes;
 
 /// Where every message went.
 pub fn routes(h: &History, existence: &Existence) -> Vec<Vec<Route>> {
+    let begun = begun(h);
+    let route = |message, queue| route(h, (existence, &begun), message, queue);
     (0..h.messages.len())
-        .map(|message| (0..h.queues.len()).map(|q| route(h, existence, message, q)).collect())
+        .map(|message| (0..h.queues.len()).map(|queue| route(message, queue)).collect())
         .collect()
 }
 
-fn route(h: &History, existence: &Existence, message: usize, queue: usize) -> Route {
+/// Commits of which a message was seen: then all of them are published, also if the client never
+/// heard of it.
+fn begun(h: &History) -> BTreeSet<usize> {
+    h.deliveries.iter().filter_map(|delivery| h.messages[delivery.message].effect).collect()
+}
+
+fn route(
+    h: &History,
+    (existence, begun): (&Existence, &BTreeSet<usize>),
+    message: usize,
+    queue: usize,
+) -> Route {
     let log = &h.messages[message];
     let op = &h.ops[log.op];
-    if matches!(op.fate, Fate::Dropped | Fate::Refused(_)) {
+    // Rolled back, or never committed.
+    let Some(effect) = log.effect else { return Route::Not };
+    let never = |fate: Fate| matches!(fate, Fate::Dropped | Fate::Refused(_));
+    if never(op.fate) || never(h.ops[effect].fate) {
         return Route::Not;
     }
     let present = existence.queue_states(queue, &op.span);
@@ -41,7 +59,9 @@ fn route(h: &History, existence: &Existence, message: usize, queue: usize) -> Ro
         must &= all;
         may &= any;
     }
-    match (must && op.fate == Fate::Done, may) {
+    let committed = effect != log.op && begun.contains(&effect);
+    let done = op.fate == Fate::Done && (committed || h.ops[effect].fate == Fate::Done);
+    match (must && done, may) {
         (true, _) => Route::Must,
         (false, true) => Route::May,
         (false, false) => Route::Not,
