@@ -2,10 +2,9 @@
 
 use std::cell::Cell;
 
-use amqp::properties::Basic;
-use amqp::{Method, Value};
+use amqp::Method;
 use model::mutant::{self, Mutant};
-use model::{ConnId, Message, Now, QueueId, Refusal, Resource, ShardId, Targets};
+use model::{ConnId, Message, Name, Now, QueueId, Refusal, Resource, ShardId, Targets};
 
 use super::conn::pause;
 use super::home::cost;
@@ -14,10 +13,10 @@ use super::peers::Awaiting;
 
 /// What a publish needs to know of its channel.
 #[derive(Debug, Clone, Copy)]
-struct Publisher {
-    id: ConnId,
-    number: u16,
-    channel: model::ChannelId,
+pub(super) struct Publisher {
+    pub id: ConnId,
+    pub number: u16,
+    pub channel: model::ChannelId,
     confirms: bool,
     mandatory: bool,
 }
@@ -29,8 +28,9 @@ impl Shard {
         // Taken out, so that queues may write to any connection, this one too.
         let mut draft = std::mem::take(&mut self.scratch);
         let mut queues = std::mem::take(&mut self.routes);
+        let keys = draft.take_keys();
         let message = draft.message();
-        match self.route(id, number, message, &mut queues) {
+        match self.route((id, number), message, &keys, &mut queues) {
             Ok(Some(publisher)) => self.routed(publisher, message, &mut queues),
             Ok(None) => {}
             Err(refusal) => {
@@ -48,9 +48,9 @@ impl Shard {
     #[inline]
     fn route(
         &mut self,
-        id: ConnId,
-        number: u16,
+        (id, number): (ConnId, u16),
         message: Message<'_>,
+        keys: &[Name],
         queues: &mut Vec<(QueueId, ShardId)>,
     ) -> Result<Option<Publisher>, Refusal> {
         let version = self.topology.version();
@@ -65,7 +65,10 @@ impl Shard {
             mandatory: channel.mandatory,
         };
         let known = channel.route.get(version, message.names());
-        let found = known.map(|known| queues.extend_from_slice(known)).is_some();
+        let found = known
+            .filter(|_| keys.is_empty())
+            .map(|known| queues.extend_from_slice(known))
+            .is_some();
         let order = std::mem::take(&mut channel.draft_order);
         if order != 0 {
             self.received(order);
@@ -74,7 +77,7 @@ impl Shard {
             self.block(id);
         }
         if !found {
-            self.look_up(publisher, message, queues)?;
+            self.look_up(publisher, message, keys, queues)?;
         }
         Ok(Some(publisher))
     }
@@ -84,11 +87,12 @@ impl Shard {
         &mut self,
         publisher: Publisher,
         message: Message<'_>,
+        keys: &[Name],
         queues: &mut Vec<(QueueId, ShardId)>,
     ) -> Result<(), Refusal> {
         let mut targets = std::mem::take(&mut self.targets);
         targets.clear();
-        let by_names = self.find(publisher.id, message, &mut targets);
+        let by_names = self.find(publisher.id, message, keys, &mut targets);
         queues.extend_from_slice(targets.queues());
         self.targets = targets;
         let version = self.topology.version();
@@ -99,11 +103,13 @@ impl Shard {
         Ok(())
     }
 
-    /// Asks the exchange; says whether only the names mattered, not the headers.
+    /// Asks the exchange; says whether only the names mattered, not the headers. `more` are the keys
+    /// beside the one of the publish.
     fn find(
         &self,
         id: ConnId,
         message: Message<'_>,
+        more: &[Name],
         targets: &mut Targets,
     ) -> Result<bool, Refusal> {
         let Some((vhost_name, vhost)) = self.vhost(id) else { return Ok(false) };
@@ -118,8 +124,20 @@ impl Shard {
             looked_at.set(true);
             message.properties().basic().headers
         };
-        vhost.route(exchange, message.routing_key(), headers, targets);
-        Ok(!looked_at.get())
+        let (one, several): (_, Vec<&str>);
+        let keys = if more.is_empty() {
+            one = [message.routing_key()];
+            &one[..]
+        } else {
+            let more = more.iter().map(AsRef::as_ref);
+            several = std::iter::once(message.routing_key()).chain(more).collect();
+            &several
+        };
+        vhost.route(exchange, keys, headers, targets);
+        if exchange.spec.name.is_empty() {
+            self.reply_targets(vhost_name, keys, targets);
+        }
+        Ok(more.is_empty() && !looked_at.get())
     }
 
     #[inline]
@@ -135,6 +153,9 @@ impl Shard {
                     self.give_back(publisher, message);
                 }
                 0
+            }
+            [reply] if publisher.mandatory && self.is_reply_queue(reply.0) => {
+                self.mandatory_reply(publisher, *reply, message)
             }
             [(queue, home)] => self.enqueue(publisher, *home, std::iter::once(*queue), message),
             many => {
@@ -165,26 +186,37 @@ impl Shard {
 
     /// Puts a message into queues of one home; 1 if its confirm waits for that.
     #[inline]
-    fn enqueue(
+    pub(super) fn enqueue(
         &mut self,
         publisher: Publisher,
         home: ShardId,
         queues: impl ExactSizeIterator<Item = QueueId>,
         message: Message<'_>,
     ) -> u16 {
-        let here = home == self.me;
-        let early = mutant::active(Mutant::ConfirmTooEarly) && !here;
-        let confirms = publisher.confirms && !early;
-        if here {
+        if home == self.me {
             for queue in queues {
                 self.push(queue, message);
             }
-            if !message.persistent() || !confirms {
+            if !message.persistent() || !publisher.confirms {
                 return 0;
             }
         } else {
             self.peers.get(home).out.enqueue(queues, message);
         }
+        self.sent(publisher, home, message)
+    }
+
+    /// Counts what was sent to a home; 1 if the confirm waits for that.
+    #[inline]
+    pub(super) fn sent(
+        &mut self,
+        publisher: Publisher,
+        home: ShardId,
+        message: Message<'_>,
+    ) -> u16 {
+        let here = home == self.me;
+        let early = mutant::active(Mutant::ConfirmTooEarly) && !here;
+        let confirms = publisher.confirms && !early;
         let peer = self.peers.get(home);
         let enqueue = peer.send(cost(message));
         if confirms {
@@ -202,6 +234,9 @@ impl Shard {
     /// A message enters a queue of this shard; one that is gone drops it.
     #[inline]
     pub(super) fn push(&mut self, queue: QueueId, message: Message<'_>) {
+        if self.is_reply_queue(queue) {
+            return self.push_reply(queue, message);
+        }
         self.with_queue(queue, |queue, door| queue.push(message, door));
     }
 
@@ -217,7 +252,7 @@ impl Shard {
         }
     }
 
-    fn give_back(&mut self, publisher: Publisher, message: Message<'_>) {
+    pub(super) fn give_back(&mut self, publisher: Publisher, message: Message<'_>) {
         if publisher.confirms && mutant::active(Mutant::AckBeforeReturn) {
             let number = self.clients.next_publish(publisher.id, publisher.number);
             let ack = Method::BasicAck { delivery_tag: number, multiple: false };
@@ -226,16 +261,7 @@ impl Shard {
         let Some(conn) = self.clients.get(publisher.id) else {
             return;
         };
-        let method = Method::BasicReturn {
-            reply_code: 312,
-            reply_text: "NO_ROUTE",
-            exchange: message.exchange(),
-            routing_key: message.routing_key(),
-        };
-        let frame_max = conn.frame_max();
-        conn.outbox.method(publisher.number, &method);
-        conn.outbox.content(publisher.number, message, frame_max);
-        conn.pause_over_mark();
+        conn.give_back(publisher.number, message);
         self.clients.touch(publisher.id);
     }
 
@@ -251,37 +277,5 @@ impl Shard {
         if !due && confirms.due() {
             self.clients.telling.push((id, number));
         }
-    }
-}
-
-/// Refuses properties that mean something that is not built, and a user-id that is not the user's.
-#[inline]
-pub(super) fn check_properties(basic: &Basic<'_>, user: &str) -> Result<(), Refusal> {
-    if let Some(claimed) = basic.user_id
-        && claimed != user
-    {
-        return Err(Refusal::UserId { claimed: claimed.into(), user: user.into() });
-    }
-    if let Some(expiration) = basic.expiration {
-        let text = format!("invalid expiration '{expiration}': message TTL is not supported yet");
-        return Err(Refusal::InvalidProperty(text));
-    }
-    if basic.reply_to == Some("amq.rabbitmq.reply-to") {
-        return Err(Refusal::InvalidProperty("fast reply consumer does not exist".into()));
-    }
-    match basic.headers {
-        Some(headers) => check_headers(headers.iter()),
-        None => Ok(()),
-    }
-}
-
-fn check_headers<'a>(
-    mut headers: impl Iterator<Item = (&'a str, Value<'a>)>,
-) -> Result<(), Refusal> {
-    match headers.find(|(key, _)| matches!(*key, "CC" | "BCC")) {
-        Some((key, _)) => {
-            Err(Refusal::InvalidProperty(format!("invalid header '{key}': not supported yet")))
-        }
-        None => Ok(()),
     }
 }

@@ -31,6 +31,17 @@ pub struct ChannelConsumer {
     pub home: ShardId,
 }
 
+/// A channel's consumer of direct replies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplyConsumer {
+    /// The consumer.
+    pub consumer: ConsumerId,
+    /// The queue that stands for it.
+    pub queue: QueueId,
+    /// The routing key that leads there.
+    pub name: Name,
+}
+
 /// How far a channel is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -96,6 +107,8 @@ pub struct Channel {
     pub last_tag: u64,
     /// In the order of their ids.
     pub consumers: Vec<(ConsumerId, ChannelConsumer)>,
+    /// Who takes what is sent to the channel's `amq.rabbitmq.reply-to`.
+    pub replies: Option<ReplyConsumer>,
     /// Present in confirm mode.
     pub confirms: Option<Confirms>,
     /// The limit for consumers to come; 0: none.
@@ -125,6 +138,7 @@ impl Channel {
             unacked: Ledger::default(),
             last_tag: 0,
             consumers: Vec::new(),
+            replies: None,
             confirms: None,
             prefetch: 0,
             last_queue: Name::default(),
