@@ -63,7 +63,7 @@ proptest! {
 
     #[test]
     fn only_what_is_there_is_replaced(seed: u64, by: u64) {
-        let (theirs, by) = (encode(&drawn(&mut Draw::new(seed))), encode(&drawn(&mut Draw::new(by))));
+        let [theirs, by] = [seed, by].map(|seed| encode(&drawn(&mut Draw::new(seed))));
         let (properties, mut expected) = Properties::parse(&theirs).unwrap();
         let (_, by) = Properties::parse(&by).unwrap();
         let by = Basic { headers: by.headers, reply_to: by.reply_to, ..Basic::default() };

@@ -103,8 +103,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Asks the exchange; says whether only the names mattered, not the headers. `more` are the keys
-    /// beside the one of the publish.
+    /// Asks the exchange; says whether only the names mattered, not the headers. `more` are the
+    /// keys beside the one of the publish.
     fn find(
         &self,
         id: ConnId,

@@ -1,10 +1,10 @@
-//! Direct reply-to: a client consumes from `amq.rabbitmq.reply-to`, names the same in the reply-to of
-//! its requests, and is answered without a queue of its own in the topology.
+//! Direct reply-to: a client consumes from `amq.rabbitmq.reply-to`, names the same in the reply-to
+//! of its requests, and is answered without a queue of its own in the topology.
 //!
-//! A reply consumer has a queue that only its own shard knows, there as long as it is. What leads to
-//! it is its name, which replaces the client's `amq.rabbitmq.reply-to`: the queue's id and a keyed
-//! hash of id and vhost. All shards share the key, so each of them finds the home of a queue it has
-//! never heard of, and nobody can make a name up.
+//! A reply consumer has a queue that only its own shard knows, there as long as the consumer is.
+//! What leads to it is its name, which replaces the client's `amq.rabbitmq.reply-to`: the queue's
+//! id and a keyed hash of id and vhost. All shards share the key, so each finds the home of a queue
+//! it has never heard of, and nobody can make a name up.
 
 use amqp::Method;
 use base64::Engine;
@@ -147,8 +147,8 @@ impl Shard {
         }
     }
 
-    /// queue.declare of `amq.rabbitmq.reply-to`, or of what it was replaced by: passive in any case.
-    /// `None`: it is another name.
+    /// queue.declare of `amq.rabbitmq.reply-to`, or of what it was replaced by: passive in any
+    /// case. `None`: it is another name.
     pub(super) fn declare_replies(
         &mut self,
         call: Call<'_>,
