@@ -7,4 +7,5 @@ mod closing;
 mod methods;
 mod noise;
 mod parking;
+mod replies;
 mod rig;
