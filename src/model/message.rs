@@ -15,7 +15,6 @@
 use std::sync::Arc;
 
 use crate::mutant::{self, Mutant};
-use crate::spec::Name;
 use amqp::Properties;
 use bytes::Bytes;
 
@@ -193,8 +192,6 @@ pub struct Draft {
     tail: Vec<u8>,
     body: Option<Body>,
     large: bool,
-    /// Routing keys beside the one of the publish.
-    keys: Vec<Name>,
 }
 
 impl Draft {
@@ -203,7 +200,6 @@ impl Draft {
     pub fn begin(&mut self, exchange: &str, routing_key: &str) {
         self.reset();
         self.large = false;
-        self.keys.clear();
         self.record.clear();
         let mut head = [0; HEAD];
         head[1] = FORMAT_AMQP_0_9_1;
@@ -228,18 +224,6 @@ impl Draft {
         self.record[8..12].copy_from_slice(&(encoded.len() as u32).to_le_bytes());
         self.record[12..16].copy_from_slice(&body_size.to_le_bytes());
         self.record.extend_from_slice(encoded);
-    }
-
-    /// Routing keys that the message's headers add to the one of the publish.
-    pub fn set_keys(&mut self, keys: Vec<Name>) {
-        self.keys = keys;
-    }
-
-    /// Takes those keys.
-    #[must_use]
-    #[inline]
-    pub fn take_keys(&mut self) -> Vec<Name> {
-        std::mem::take(&mut self.keys)
     }
 
     /// Adds a piece of the body that arrived in `chunk`.
@@ -301,15 +285,13 @@ impl Draft {
     #[must_use]
     pub fn pinned(&self) -> usize {
         let pieces = self.pieces.capacity() * size_of::<Bytes>();
-        let keys: usize = self.keys.iter().map(|key| key.len() + size_of::<Name>()).sum();
-        self.record.capacity() + pieces + self.piece_octets + self.tail.capacity() + keys
+        self.record.capacity() + pieces + self.piece_octets + self.tail.capacity()
     }
 
     /// Gives up what is held beyond a small record.
     pub fn shrink(&mut self) {
         self.pieces = Vec::new();
         self.tail = Vec::new();
-        self.keys = Vec::new();
         self.reset();
         self.record.clear();
         self.record.shrink_to(4096);

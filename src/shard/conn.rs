@@ -484,7 +484,7 @@ fn special_header(
     let (mode, priority) = (basic.delivery_mode.unwrap_or(0), basic.priority.unwrap_or(0));
     let rewritten = meaning.rewritten.as_deref().map(Properties::checked_before);
     channel.draft.header(rewritten.unwrap_or(properties), mode, priority, body_size);
-    channel.draft.set_keys(meaning.keys);
+    channel.keys = meaning.keys;
     Ok(())
 }
 

@@ -28,9 +28,8 @@ impl Shard {
         // Taken out, so that queues may write to any connection, this one too.
         let mut draft = std::mem::take(&mut self.scratch);
         let mut queues = std::mem::take(&mut self.routes);
-        let keys = draft.take_keys();
         let message = draft.message();
-        match self.route((id, number), message, &keys, &mut queues) {
+        match self.route(id, number, message, &mut queues) {
             Ok(Some(publisher)) => self.routed(publisher, message, &mut queues),
             Ok(None) => {}
             Err(refusal) => {
@@ -48,9 +47,9 @@ impl Shard {
     #[inline]
     fn route(
         &mut self,
-        (id, number): (ConnId, u16),
+        id: ConnId,
+        number: u16,
         message: Message<'_>,
-        keys: &[Name],
         queues: &mut Vec<(QueueId, ShardId)>,
     ) -> Result<Option<Publisher>, Refusal> {
         let version = self.topology.version();
@@ -64,11 +63,9 @@ impl Shard {
             confirms: channel.confirms.is_some(),
             mandatory: channel.mandatory,
         };
-        let known = channel.route.get(version, message.names());
-        let found = known
-            .filter(|_| keys.is_empty())
-            .map(|known| queues.extend_from_slice(known))
-            .is_some();
+        let several = !channel.keys.is_empty();
+        let known = if several { None } else { channel.route.get(version, message.names()) };
+        let found = known.map(|known| queues.extend_from_slice(known)).is_some();
         let order = std::mem::take(&mut channel.draft_order);
         if order != 0 {
             self.received(order);
@@ -77,7 +74,7 @@ impl Shard {
             self.block(id);
         }
         if !found {
-            self.look_up(publisher, message, keys, queues)?;
+            self.look_up(publisher, message, queues)?;
         }
         Ok(Some(publisher))
     }
@@ -87,12 +84,13 @@ impl Shard {
         &mut self,
         publisher: Publisher,
         message: Message<'_>,
-        keys: &[Name],
         queues: &mut Vec<(QueueId, ShardId)>,
     ) -> Result<(), Refusal> {
         let mut targets = std::mem::take(&mut self.targets);
         targets.clear();
-        let by_names = self.find(publisher.id, message, keys, &mut targets);
+        let channel = self.clients.get(publisher.id).and_then(|c| c.channel(publisher.number));
+        let keys = channel.map(|channel| std::mem::take(&mut channel.keys)).unwrap_or_default();
+        let by_names = self.find(publisher.id, message, &keys, &mut targets);
         queues.extend_from_slice(targets.queues());
         self.targets = targets;
         let version = self.topology.version();
@@ -154,10 +152,17 @@ impl Shard {
                 }
                 0
             }
-            [reply] if publisher.mandatory && self.is_reply_queue(reply.0) => {
-                self.mandatory_reply(publisher, *reply, message)
+            [(queue, home)] => {
+                let reply = publisher.mandatory && self.is_reply_queue(*queue);
+                if let Some(waits) = reply
+                    .then(|| self.mandatory_reply(publisher, (*queue, *home), message))
+                    .flatten()
+                {
+                    waits
+                } else {
+                    self.enqueue(publisher, *home, std::iter::once(*queue), message)
+                }
             }
-            [(queue, home)] => self.enqueue(publisher, *home, std::iter::once(*queue), message),
             many => {
                 many.sort_unstable_by_key(|(queue, home)| (*home, *queue));
                 self.enqueue_many(publisher, many, message)
@@ -186,7 +191,7 @@ impl Shard {
 
     /// Puts a message into queues of one home; 1 if its confirm waits for that.
     #[inline]
-    pub(super) fn enqueue(
+    fn enqueue(
         &mut self,
         publisher: Publisher,
         home: ShardId,
@@ -207,7 +212,7 @@ impl Shard {
     }
 
     /// Counts what was sent to a home; 1 if the confirm waits for that.
-    #[inline]
+    #[inline(always)]
     pub(super) fn sent(
         &mut self,
         publisher: Publisher,
@@ -234,7 +239,8 @@ impl Shard {
     /// A message enters a queue of this shard; one that is gone drops it.
     #[inline]
     pub(super) fn push(&mut self, queue: QueueId, message: Message<'_>) {
-        if self.is_reply_queue(queue) {
+        // Other shards' reply queues are not here.
+        if queue.origin() == self.me {
             return self.push_reply(queue, message);
         }
         self.with_queue(queue, |queue, door| queue.push(message, door));

@@ -207,22 +207,24 @@ impl Shard {
     }
 
     /// Sends a mandatory reply, which comes back if its consumer is gone; 1 if its confirm waits.
+    /// `None`: the consumer is here, and the reply not sent.
+    #[cold]
     pub(super) fn mandatory_reply(
         &mut self,
         publisher: Publisher,
         (queue, home): (QueueId, ShardId),
         message: Message<'_>,
-    ) -> u16 {
+    ) -> Option<u16> {
         if home != self.me {
             let (conn, channel) = (publisher.id, publisher.channel);
             self.peers.get(home).out.mandatory(queue, (conn, channel), message);
-            self.sent(publisher, home, message)
-        } else if self.home.queues.contains_key(&queue) {
-            self.enqueue(publisher, home, std::iter::once(queue), message)
-        } else {
-            self.give_back(publisher, message);
-            0
+            return Some(self.sent(publisher, home, message));
         }
+        if self.home.queues.contains_key(&queue) {
+            return None;
+        }
+        self.give_back(publisher, message);
+        Some(0)
     }
 
     /// A mandatory message from another shard for a reply consumer of this one.

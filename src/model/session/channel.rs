@@ -99,6 +99,8 @@ pub struct Channel {
     pub draft_order: u64,
     /// The mandatory flag of the publish being received.
     pub mandatory: bool,
+    /// Routing keys that the headers of the message being received add to the one of the publish.
+    pub keys: Vec<Name>,
     /// Where its last publish went.
     pub route: LastRoute,
     /// Deliveries by tag.
@@ -134,6 +136,7 @@ impl Channel {
             draft: Draft::default(),
             draft_order: 0,
             mandatory: false,
+            keys: Vec::new(),
             route: LastRoute::default(),
             unacked: Ledger::default(),
             last_tag: 0,
@@ -189,6 +192,7 @@ impl Channel {
     /// Octets of memory held for what the client is sending.
     #[must_use]
     pub fn pinned(&self) -> usize {
-        self.draft.pinned() + self.parked.len()
+        let keys: usize = self.keys.iter().map(|key| key.len() + size_of::<Name>()).sum();
+        self.draft.pinned() + self.parked.len() + keys
     }
 }
