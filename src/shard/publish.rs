@@ -154,14 +154,14 @@ impl Shard {
             }
             [(queue, home)] => {
                 let reply = publisher.mandatory && self.is_reply_queue(*queue);
-                if let Some(waits) = reply
-                    .then(|| self.mandatory_reply(publisher, (*queue, *home), message))
-                    .flatten()
-                {
-                    waits
+                let sent = if reply {
+                    self.mandatory_reply(publisher, (*queue, *home), message)
                 } else {
+                    None
+                };
+                sent.unwrap_or_else(|| {
                     self.enqueue(publisher, *home, std::iter::once(*queue), message)
-                }
+                })
             }
             many => {
                 many.sort_unstable_by_key(|(queue, home)| (*home, *queue));
