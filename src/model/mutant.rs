@@ -25,6 +25,8 @@ macro_rules! mutants {
 mutants! {
     /// An enqueue for a queue that is gone is not confirmed.
     1 DeadEnqueueUnanswered
+    /// What an exchange cannot route is dropped, its alternate exchange ignored.
+    2 AlternateIgnored
     /// Changes are called settled when the first shard has applied them.
     2 SettledTooEarly
     /// The use of a frozen queue is answered with 404 at once, declares too.

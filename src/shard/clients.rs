@@ -35,6 +35,7 @@ pub(super) enum Then {
     /// Send a reply that has no content but its name.
     Reply(Reply),
     Declared(Name),
+    RepliesDeclared(Name),
     Deleted {
         nowait: bool,
     },
@@ -162,6 +163,16 @@ impl Clients {
         {
             conn.got(home, remaining, to, message);
             self.touch(waiting.conn);
+        }
+    }
+
+    /// Returns a message that another shard could give to nobody.
+    pub fn returned(&mut self, id: ConnId, channel: ChannelId, message: Message<'_>) {
+        let Some(conn) = self.get(id) else { return };
+        let Some((number, channel)) = conn.channel_by_id(channel) else { return };
+        if channel.state == State::Open {
+            conn.give_back(number, message);
+            self.touch(id);
         }
     }
 

@@ -180,6 +180,7 @@ impl Shard {
         let barrier = channel.barrier.take();
         let parked = std::mem::take(&mut channel.parked).len();
         channel.draft.shrink();
+        channel.keys = Vec::new();
         channel.unacked = model::ledger::Ledger::default();
         let tx = channel.tx.take();
         let order = std::mem::take(&mut channel.draft_order);

@@ -15,6 +15,7 @@ use super::conn::{Conn, ConnInfo, Phase};
 use super::home::{Door, Home};
 use super::peers::Peers;
 use super::receiving::Turn;
+use super::replies::ReplyKey;
 use super::timers::Due;
 use crate::store::Store;
 
@@ -27,6 +28,8 @@ pub struct ShardConfig {
     pub shards: u16,
     /// Randomness: names the server makes, seeds of hash maps.
     pub seed: u64,
+    /// What the names of reply consumers are proved with, the same on every shard.
+    pub reply_key: ReplyKey,
     /// What clients are offered.
     pub limits: Limits,
     /// Octets of records a queue keeps in memory before the store gets them.
@@ -45,6 +48,7 @@ impl ShardConfig {
             id,
             shards,
             seed,
+            reply_key: ReplyKey::from_seed(seed),
             limits: Limits::default(),
             resident_max: usize::MAX,
             receiving_max: 256 * 1024 * 1024,
@@ -80,6 +84,7 @@ pub struct Shard {
     pub(super) conn_ids: IdSource,
     pub(super) ids: IdSource,
     pub(super) rng: fastrand::Rng,
+    pub(super) reply_key: ReplyKey,
     /// The message being published.
     pub(super) scratch: Draft,
     pub(super) targets: Targets,
@@ -125,6 +130,7 @@ impl Shard {
                 // Shards may share a seed, but never a name that they make.
                 fastrand::Rng::with_seed(config.seed.rotate_left(16) ^ u64::from(config.id.0))
             },
+            reply_key: config.reply_key,
             scratch: Draft::default(),
             targets: Targets::new(),
             routes: Vec::new(),

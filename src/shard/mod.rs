@@ -40,6 +40,7 @@ mod peers;
 mod publish;
 mod questions;
 mod receiving;
+mod replies;
 mod settle;
 
 mod timers;
@@ -53,3 +54,4 @@ pub use home::CREDIT_OCTETS;
 pub use machine::{Gate, Shard, ShardConfig};
 pub use model::Outbox;
 pub use model::session::Limits;
+pub use replies::ReplyKey;

@@ -33,6 +33,12 @@ impl Shard {
                     self.peers.get(from).applied(cost(message));
                 }
             }
+            Record::Mandatory { queue, publisher, carried } => {
+                self.mandatory_arrived(from, queue, publisher, carried.message());
+            }
+            Record::Returned { publisher: (conn, channel), carried } => {
+                self.clients.returned(conn, channel, carried.message());
+            }
             Record::Deliver { to, carried } => {
                 let message = carried.message();
                 if !self.clients.deliver(from, to, message) {

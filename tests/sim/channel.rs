@@ -537,8 +537,12 @@ impl Incoming {
 
 /// The routing key a message was published with.
 pub fn key_text(h: &History, message: usize) -> &str {
-    let log = &h.messages[message];
-    if log.exchange == 0 { &h.queues[log.key] } else { crate::names::KEYS[log.key] }
+    key_at(h, message, h.messages[message].key)
+}
+
+/// A key of a message, by its place in the list that the message's keys are from.
+pub fn key_at(h: &History, message: usize, key: usize) -> &str {
+    if h.messages[message].exchange == 0 { &h.queues[key] } else { crate::names::KEYS[key] }
 }
 
 /// Class and method of an operation.

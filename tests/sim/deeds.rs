@@ -1,13 +1,13 @@
 //! The deeds of a client: each puts one method, or a publish, into a channel's lane.
 
-use amqp::{Method, Table};
+use amqp::{Method, Table, TableWriter, Value};
 use fastrand::Rng;
 
 use crate::client::{Client, properties};
 use crate::history::{BindingKey, ConsumerLog, Fate, History, MessageLog, NEVER, Settle, What};
 use crate::names::{
-    EXCHANGES, FIRST_DECLARED, KEYS, MATCHES, NO_QUEUE, NOWHERE, PLAIN_KEYS, QUEUES, SIZES, body,
-    headers, kind,
+    EXCHANGES, FIRST_DECLARED, KEYS, MATCHES, NO_QUEUE, NOWHERE, PLAIN_KEYS, QUEUES, SIZES,
+    alternate, body, headers, kind,
 };
 use crate::plan::{Deed, Plan, one_of};
 
@@ -246,6 +246,10 @@ impl Actor<'_> {
     fn declare_exchange(&mut self) {
         let exchange = self.exchange();
         let passive = exchange < FIRST_DECLARED;
+        let table = alternate(exchange).map_or(TableWriter::new(), |other| {
+            let name = Value::LongString(EXCHANGES[other].0.as_bytes());
+            TableWriter::new().with("alternate-exchange", name)
+        });
         let method = Method::ExchangeDeclare {
             ticket: 0,
             exchange: EXCHANGES[exchange].0,
@@ -255,7 +259,7 @@ impl Actor<'_> {
             auto_delete: false,
             internal: false,
             nowait: false,
-            arguments: Table::EMPTY,
+            arguments: table.table(),
         };
         self.ask(What::DeclareExchange { exchange, passive }, &method, false);
     }
@@ -278,11 +282,24 @@ impl Actor<'_> {
             (self.known_exchange(), self.rng.usize(..PLAIN_KEYS))
         };
         let size = SIZES[self.rng.usize(..self.plan.sizes)];
-        self.publish_to(exchange, key, size);
+        let also = (self.rng.u8(..6) == 0).then(|| {
+            let other = if exchange == 0 { self.queue() } else { self.rng.usize(..PLAIN_KEYS) };
+            (other, self.rng.bool())
+        });
+        self.publish_with(exchange, (key, also), size);
     }
 
     /// Publishes a message.
     pub fn publish_to(&mut self, exchange: usize, key: usize, size: usize) {
+        self.publish_with(exchange, (key, None), size);
+    }
+
+    fn publish_with(
+        &mut self,
+        exchange: usize,
+        (key, also): (usize, Option<(usize, bool)>),
+        size: usize,
+    ) {
         let (mandatory, persistent) = (self.rng.u8(..4) == 0, self.rng.bool());
         let headers = if EXCHANGES[exchange].1 == "headers" { self.rng.u8(..4) } else { 0 };
         let message = self.h.messages.len();
@@ -298,6 +315,7 @@ impl Actor<'_> {
         self.h.messages.push(MessageLog {
             exchange,
             key,
+            also,
             headers,
             size,
             mandatory,
@@ -309,7 +327,7 @@ impl Actor<'_> {
             confirmed: false,
         });
         self.client.channels[self.at].published(message);
-        let properties = properties(self.h, message);
+        let properties = properties(self.h, message, true);
         self.client.content(self.at, &properties, body(message, size));
     }
 

@@ -203,6 +203,8 @@ pub struct MessageLog {
     pub exchange: usize,
     /// Place in [`crate::names::KEYS`], or for the default exchange the queue.
     pub key: usize,
+    /// Another key, like that one, in CC or, where nobody is to see it, in BCC.
+    pub also: Option<(usize, bool)>,
     /// Which headers it had.
     pub headers: u8,
     /// Octets of body.

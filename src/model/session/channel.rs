@@ -31,6 +31,17 @@ pub struct ChannelConsumer {
     pub home: ShardId,
 }
 
+/// A channel's consumer of direct replies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplyConsumer {
+    /// The consumer.
+    pub consumer: ConsumerId,
+    /// The queue that stands for it.
+    pub queue: QueueId,
+    /// The routing key that leads there.
+    pub name: Name,
+}
+
 /// How far a channel is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -88,6 +99,8 @@ pub struct Channel {
     pub draft_order: u64,
     /// The mandatory flag of the publish being received.
     pub mandatory: bool,
+    /// Routing keys that the headers of the message being received add to the one of the publish.
+    pub keys: Vec<Name>,
     /// Where its last publish went.
     pub route: LastRoute,
     /// Deliveries by tag.
@@ -96,6 +109,8 @@ pub struct Channel {
     pub last_tag: u64,
     /// In the order of their ids.
     pub consumers: Vec<(ConsumerId, ChannelConsumer)>,
+    /// Who takes what is sent to the channel's `amq.rabbitmq.reply-to`.
+    pub replies: Option<ReplyConsumer>,
     /// Present in confirm mode.
     pub confirms: Option<Confirms>,
     /// Present in tx mode.
@@ -123,10 +138,12 @@ impl Channel {
             draft: Draft::default(),
             draft_order: 0,
             mandatory: false,
+            keys: Vec::new(),
             route: LastRoute::default(),
             unacked: Ledger::default(),
             last_tag: 0,
             consumers: Vec::new(),
+            replies: None,
             confirms: None,
             tx: None,
             prefetch: 0,
@@ -178,6 +195,7 @@ impl Channel {
     /// Octets of memory held for what the client is sending.
     #[must_use]
     pub fn pinned(&self) -> usize {
-        self.draft.pinned() + self.parked.len()
+        let keys: usize = self.keys.iter().map(|key| key.len() + size_of::<Name>()).sum();
+        self.draft.pinned() + self.parked.len() + keys
     }
 }
