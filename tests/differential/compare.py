@@ -10,6 +10,9 @@ import rules
 
 # Scripts that end because RabbitMQ may give a dying connection's messages to that connection.
 DIVIDED = "scripts cut where a dying connection could give messages to another of its channels"
+# Scripts that end because the next consumer in turn is another one. RabbitMQ leaves a consumer at
+# its limit in its turn until a message finds it there; Ringtail takes it out at once.
+ROUND = "scripts cut where another consumer of the same rank had its turn"
 COUNTS = re.compile(r"^(queue\.declare-ok) consumer_count=\d+ message_count=\d+")
 
 
@@ -67,7 +70,19 @@ def differences(reference, other, step, fired):
             for rule in matched:
                 fired[rule.name] += 1
                 over |= rule.ends
+    if found and alternated(found):
+        fired[ROUND] += 1
+        return [], True
     return found, over
+
+
+def alternated(found):
+    """Whether the same messages came from the same queues to consumers of the same priority, only
+    to others of them. That each has room for what it gets is looked at where it arrives."""
+    if not all(key[2].startswith("deliver ") for key, *_ in found):
+        return False
+    mine = sorted(line for _, lines, _ in found for line in lines)
+    return mine == sorted(line for _, _, lines in found for line in lines)
 
 
 def last(view, step):

@@ -423,6 +423,8 @@ def races(name, given):
     if name.startswith("basic.recover"):
         return {"settles by recovering"}
     marks = {"closes"} if name == "channel.close" else {"other"}
+    if name in ("queue.delete", "queue.declare"):
+        marks.add(f"{name} {given['queue']}")
     if name in ("basic.consume", "basic.cancel"):
         marks.add(f"consumer {given['consumer_tag']}")
     return marks
@@ -441,7 +443,9 @@ def clashes(mark, seen):
         return True
     if mark == "other" and any(each.startswith("settles") for each in seen):
         return True
-    return mark.startswith("consumer ") and mark in seen
+    # A channel takes a queue that is deleted and declared again for one that came back.
+    again = mark.replace("queue.declare ", "queue.delete ")
+    return mark.startswith(("consumer ", "queue.declare ")) and again in seen
 
 
 PROPERTIES = [

@@ -5,6 +5,7 @@ import struct
 import sys
 import pathlib
 import time
+from dataclasses import dataclass
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "blackbox"))
 
@@ -22,6 +23,16 @@ class Stuck(Exception):
     """A target does not answer what it must."""
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What a consumer was made with."""
+
+    queue: str = ""
+    no_ack: bool = False
+    prefetch: int = 0
+    priority: int = 0
+
+
 class Channel:
     """What the client knows of a channel."""
 
@@ -30,8 +41,9 @@ class Channel:
         self.last_tag = 0
         # Of methods under way, in order: what their answers do not say.
         self.consuming, self.getting, self.declaring = [], [], []
-        # Consumer tag to whether it acknowledges automatically.
-        self.consumers = {}
+        # Consumers by tag, those that have ended too; and the limit of the next one.
+        self.consumers, self.past = {}, {}
+        self.prefetch = 0
         self.counts = {}
         # What was delivered and not settled: (consumer, how manieth) to delivery tag.
         self.unacked = {}
@@ -40,6 +52,15 @@ class Channel:
         self.confirming, self.published = False, 0
         self.unconfirmed = set()
         self.content = None
+
+    def end_consumer(self, tag):
+        """The consumer gets nothing any more."""
+        if tag in self.consumers:
+            self.past[tag] = self.consumers.pop(tag)
+
+    def wish(self, tag):
+        """What a consumer was made with, the latest of this tag."""
+        return self.consumers.get(tag) or self.past.get(tag) or Wish()
 
 
 class Peer:
@@ -254,16 +275,16 @@ class Peer:
 
     def on_consume_ok(self, number, channel, fields):
         tag = fields["consumer_tag"]
-        channel.consumers[tag] = channel.consuming.pop(0) if channel.consuming else False
+        channel.consumers[tag] = channel.consuming.pop(0)
         self.record(number, f"consumer {tag}", "basic.consume-ok")
 
     def on_cancel_ok(self, number, channel, fields):
         tag = fields["consumer_tag"]
-        channel.consumers.pop(tag, None)
+        channel.end_consumer(tag)
         self.record(number, f"consumer {tag}", "basic.cancel-ok")
 
     def on_cancel(self, number, channel, fields):
-        channel.consumers.pop(fields["consumer_tag"], None)
+        channel.end_consumer(fields["consumer_tag"])
         self.record(number, "cancelled", octets.line("basic.cancel", fields))
 
     def on_declare_ok(self, number, channel, fields):
@@ -326,14 +347,20 @@ class Peer:
         consumer = fields["consumer_tag"]
         if consumer not in channel.consumers:
             text = f"!not consuming: {text}"
-        self.delivered(channel, consumer, tag, channel.consumers.get(consumer, False))
+        wish = channel.wish(consumer)
+        held = self.delivered(channel, consumer, tag, wish.no_ack)
+        if wish.prefetch and held > wish.prefetch:
+            text = f"!{held} of {wish.prefetch}: {text}"
+        text = f"from {wish.queue}, priority {wish.priority}: {text}"
         self.record(number, f"deliver {consumer}", text)
 
     def delivered(self, channel, consumer, tag, no_ack):
+        """Counts a delivery; how many its consumer holds now."""
         consumer = self.plain(consumer)
         count = channel.counts[consumer] = channel.counts.get(consumer, 0) + 1
         if not no_ack:
             channel.unacked[consumer, count] = tag
+        return sum(name == consumer for name, _ in channel.unacked)
 
 
 def passive(queue):

@@ -173,10 +173,14 @@ class Session:
         """Keeps what the answers of an operation will not say."""
         nowait = arguments.get("nowait", False)
         if name == "basic.consume":
+            wish = peer.Wish(arguments["queue"], arguments.get("no_ack", False), channel.prefetch,
+                             arguments.get("arguments", {}).get("x-priority", 0))
             if nowait:
-                channel.consumers[arguments["consumer_tag"]] = arguments.get("no_ack", False)
+                channel.consumers[arguments["consumer_tag"]] = wish
             else:
-                channel.consuming.append(arguments.get("no_ack", False))
+                channel.consuming.append(wish)
+        elif name == "basic.qos" and not arguments.get("global_qos"):
+            channel.prefetch = arguments.get("prefetch_count", 0)
         elif name == "basic.get":
             channel.getting.append(arguments.get("no_ack", False))
         elif name == "queue.declare":
@@ -223,9 +227,9 @@ class Session:
         elif flags.get("multiple") and self.covered(channel, keys[-1]) == set(keys):
             tags = [channel.unacked[keys[-1]]]
         else:
+            # Consumers of the channel alternate otherwise here: the same deliveries, one by one.
             tags = [channel.unacked[key] for key in keys]
-            if len(keys) > 1:
-                flags = {**flags, "multiple": False}
+            flags = {key: value for key, value in flags.items() if key != "multiple"}
         for tag in tags:
             self.sent_tags.add(tag)
             self.add(step, how, {"delivery_tag": tag, **flags})
