@@ -67,8 +67,8 @@ impl Shard {
             tx: channel.tx.is_some() && !mutant::active(Mutant::TxPublishesAtOnce),
             mandatory: channel.mandatory,
         };
-        let several = !channel.keys.is_empty();
-        let known = if several { None } else { channel.route.get(version, message.names()) };
+        let special = !channel.keys.is_empty() || channel.refused.is_some();
+        let known = if special { None } else { channel.route.get(version, message.names()) };
         let found = known.map(|known| queues.extend_from_slice(known)).is_some();
         let order = std::mem::take(&mut channel.draft_order);
         if order != 0 {
@@ -93,8 +93,13 @@ impl Shard {
         let mut targets = std::mem::take(&mut self.targets);
         targets.clear();
         let channel = self.clients.get(publisher.id).and_then(|c| c.channel(publisher.number));
-        let keys = channel.map(|channel| std::mem::take(&mut channel.keys)).unwrap_or_default();
+        let header = channel.map(|c| (std::mem::take(&mut c.keys), c.refused.take()));
+        let (keys, refused) = header.unwrap_or_default();
         let by_names = self.find(publisher.id, message, &keys, &mut targets);
+        if let (Ok(_), Some(refused)) = (&by_names, refused) {
+            self.targets = targets;
+            return Err(*refused);
+        }
         queues.extend_from_slice(targets.queues());
         self.targets = targets;
         let version = self.topology.version();

@@ -203,3 +203,11 @@ def test_prefetch_size_is_not_implemented(connection):
     closes_connection(
         connection, lambda: channel.basic_qos(prefetch_size=10), 540,
         "NOT_IMPLEMENTED - prefetch_size!=0 (10)")
+
+
+def test_the_exchange_is_looked_for_before_the_properties_are_judged(channel, name):
+    properties = pika.BasicProperties(user_id="other", headers={"CC": "no list"})
+    exchange = name()
+    closes_channel(
+        channel, lambda: channel.basic_publish(exchange, "", b"1", properties),
+        404, f"NOT_FOUND - no exchange '{exchange}' in vhost '/'")

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crate::ids::{ChannelId, ConsumerId, QueueId, ShardId, Ticket};
 use crate::ledger::Ledger;
 use crate::message::Draft;
+use crate::refusal::Refusal;
 use crate::session::{Confirms, LastRoute, Transaction};
 use crate::spec::Name;
 
@@ -101,6 +102,9 @@ pub struct Channel {
     pub mandatory: bool,
     /// Routing keys that the headers of the message being received add to the one of the publish.
     pub keys: Vec<Name>,
+    /// What is wrong with the properties of the message being received. Told when all of it is
+    /// here, and only if there is nothing wrong with its exchange.
+    pub refused: Option<Box<Refusal>>,
     /// Where its last publish went.
     pub route: LastRoute,
     /// Deliveries by tag.
@@ -139,6 +143,7 @@ impl Channel {
             draft_order: 0,
             mandatory: false,
             keys: Vec::new(),
+            refused: None,
             route: LastRoute::default(),
             unacked: Ledger::default(),
             last_tag: 0,
