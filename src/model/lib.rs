@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod message;
 pub mod mutant;
 pub mod outbox;
+mod outlet;
 pub mod queue;
 pub mod refusal;
 pub mod session;
@@ -24,7 +25,7 @@ pub mod vhost;
 #[cfg(test)]
 mod vhost_test;
 
-pub use consumer::ConsumerSpec;
+pub use consumer::{Ask, ConsumerSpec};
 pub use exchange::{Exchange, Targets};
 pub use fault::Fault;
 pub use hash::{Map, Seed};

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use amqp::{Reader, WireError, Writer};
 use model::queue::{Addressed, Settle};
-use model::{Body, ChannelId, ConnId, ConsumerId, Message, QueueId, Ticket};
+use model::{Ask, Body, ChannelId, ConnId, ConsumerId, Message, QueueId, Ticket};
 
 use super::message::Control;
 
@@ -83,6 +83,19 @@ pub enum Record<'a> {
         /// How many octets of them.
         octets: u64,
     },
+    /// A home asks a channel for permits; answered by [`Record::Permit`].
+    Ask(QueueId, Ask),
+    /// A channel's answer: so many, or none until more are told.
+    Permit(QueueId, Ask),
+    /// A home has no use for permits of a channel.
+    Unused {
+        /// The connection.
+        conn: ConnId,
+        /// The channel.
+        channel: ChannelId,
+        /// How many.
+        count: u32,
+    },
     /// How far a home is with what the receiver sent it to enqueue.
     Watermark(Watermark),
     /// A control.
@@ -119,6 +132,9 @@ const SETTLE: u8 = 4;
 const CREDIT: u8 = 5;
 const WATERMARK: u8 = 6;
 const CONTROL: u8 = 7;
+const ASK: u8 = 8;
+const PERMIT: u8 = 9;
+const UNUSED: u8 = 10;
 
 impl Batch {
     /// Whether there is nothing in it.
@@ -205,6 +221,27 @@ impl Batch {
         writer.longlong(octets);
     }
 
+    /// Adds a home's question for permits.
+    pub fn ask(&mut self, queue: QueueId, ask: Ask) {
+        self.records.push(ASK);
+        write_ask(&mut Writer::new(&mut self.records), queue, ask);
+    }
+
+    /// Adds a channel's answer to [`Record::Ask`]; `permit.count` permits.
+    pub fn permit(&mut self, queue: QueueId, permit: Ask) {
+        self.records.push(PERMIT);
+        write_ask(&mut Writer::new(&mut self.records), queue, permit);
+    }
+
+    /// Adds permits that a home has no use for.
+    pub fn unused(&mut self, conn: ConnId, channel: ChannelId, count: u32) {
+        let mut writer = Writer::new(&mut self.records);
+        writer.octet(UNUSED);
+        writer.longlong(conn.0);
+        writer.longlong(channel.0);
+        writer.long(count);
+    }
+
     /// Adds a home's progress.
     pub fn watermark(&mut self, mark: Watermark) {
         let mut writer = Writer::new(&mut self.records);
@@ -269,6 +306,19 @@ fn read<'a>(
             octets: reader.longlong()?,
             durable: reader.longlong()?,
         }),
+        ASK => {
+            let (queue, ask) = read_ask(reader)?;
+            Record::Ask(queue, ask)
+        }
+        PERMIT => {
+            let (queue, permit) = read_ask(reader)?;
+            Record::Permit(queue, permit)
+        }
+        UNUSED => Record::Unused {
+            conn: ConnId(reader.longlong()?),
+            channel: ChannelId(reader.longlong()?),
+            count: reader.long()?,
+        },
         _ => return Ok(controls.pop_front().map(Record::Control)),
     }))
 }
@@ -294,6 +344,27 @@ fn read_message<'a>(
     let large = reader.octet()? == 1;
     let record = reader.longstr()?;
     Ok(Carried { record, body: if large { bodies.pop_front() } else { None } })
+}
+
+fn write_ask(writer: &mut Writer<'_>, queue: QueueId, ask: Ask) {
+    writer.longlong(queue.0);
+    writer.longlong(ask.conn.0);
+    writer.longlong(ask.channel.0);
+    writer.longlong(ask.consumer.0);
+    writer.longlong(ask.slot as u64);
+    writer.long(ask.count);
+}
+
+fn read_ask(reader: &mut Reader<'_>) -> Result<(QueueId, Ask), WireError> {
+    let queue = QueueId(reader.longlong()?);
+    let ask = Ask {
+        conn: ConnId(reader.longlong()?),
+        channel: ChannelId(reader.longlong()?),
+        consumer: ConsumerId(reader.longlong()?),
+        slot: reader.longlong()? as usize,
+        count: reader.long()?,
+    };
+    Ok((queue, ask))
 }
 
 fn write_address(writer: &mut Writer<'_>, to: Addressed) {

@@ -180,6 +180,7 @@ impl Shard {
         let parked = std::mem::take(&mut channel.parked).len();
         channel.draft.shrink();
         channel.unacked = model::ledger::Ledger::default();
+        (channel.limit, channel.limiting) = (None, None);
         let order = std::mem::take(&mut channel.draft_order);
         conn.parked -= parked;
         // A basic.get that waits at its home is dropped there without an answer.

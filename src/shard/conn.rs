@@ -293,6 +293,7 @@ impl Conn {
         else {
             return false;
         };
+        channel.arrived(to.number);
         if channel.consumer(to.consumer).is_none() {
             return false;
         }
@@ -320,6 +321,7 @@ impl Conn {
         else {
             return;
         };
+        channel.got(to.number);
         let method = Method::BasicGetOk {
             delivery_tag: channel.deliver(to.queue, home, to.number),
             redelivered: to.redelivered,

@@ -45,7 +45,7 @@ impl Shard {
         self.with_queue(queue, |queue, door| queue.dispatch(door));
     }
 
-    fn wait(&mut self, call: Call<'_>, then: Then) -> Ticket {
+    pub(super) fn wait(&mut self, call: Call<'_>, then: Then) -> Ticket {
         let ticket: Ticket = self.ids.fresh();
         let Call { conn, number, channel, payload } = call;
         let waiting = Waiting { conn, number, channel, method: payload.to_vec(), then };

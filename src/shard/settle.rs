@@ -1,6 +1,7 @@
 //! ack, nack and reject: from tags of a channel to numbers of its queues' homes.
 
 use amqp::Method;
+use model::mutant::{self, Mutant};
 use model::queue::Settle;
 use model::session::{Channel, Outstanding};
 use model::{ChannelId, Refusal, ShardId};
@@ -21,13 +22,17 @@ impl Shard {
         let Some(channel) = channel else {
             return Ok(());
         };
-        if !multiple {
+        let limited = channel.limit.is_some();
+        if multiple {
+            for last in take_up_to(channel, tag)? {
+                self.settle_at_home(last, call.channel, true, how);
+            }
+        } else {
             let one = channel.unacked.remove(tag).ok_or(Refusal::UnknownDeliveryTag(tag))?;
             self.settle_at_home(one, call.channel, false, how);
-            return Ok(());
         }
-        for last in take_up_to(channel, tag)? {
-            self.settle_at_home(last, call.channel, true, how);
+        if limited && !mutant::active(Mutant::LimitNotReturned) {
+            self.permit(call.conn, call.number);
         }
         Ok(())
     }
