@@ -26,7 +26,8 @@ impl Shard {
         if let Some(channel) = channel {
             channel.prefetch = prefetch_count;
         }
-        self.clients.send(call.conn, call.number, &Method::BasicQosOk {});
+        // RabbitMQ's: a limit for each consumer takes the place of one that they share.
+        self.limit(call, 0);
         Ok(())
     }
 
