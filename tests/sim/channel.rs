@@ -45,7 +45,8 @@ pub struct Live {
 pub struct Unacked {
     /// Its place in the history.
     pub delivery: usize,
-    consumer: Option<usize>,
+    /// Who it was delivered to; `None` for a basic.get.
+    pub consumer: Option<usize>,
 }
 
 /// Publisher confirms of a channel.
@@ -82,6 +83,10 @@ pub struct Channel {
     pub confirms: Option<Confirms>,
     /// Of the consumers to come.
     pub prefetch: u16,
+    /// Of all consumers together; 0: none.
+    pub limit: u16,
+    /// Changes of the limit that were not answered.
+    pub limiting: usize,
     /// A basic.recover is under way.
     pub recovering: bool,
     ended_tags: BTreeSet<String>,
@@ -310,6 +315,7 @@ impl Channel {
             }
             (Method::BasicCancelOk { consumer_tag }, _) => self.end_consumer(consumer_tag, h),
             (Method::BasicRecoverOk {}, _) => self.recovered(op, h),
+            (Method::BasicQosOk {}, _) => self.limiting -= 1,
             (Method::QueueBindOk {}, What::Bind(key)) => hot.push(key.queue),
             _ => {}
         }
@@ -429,6 +435,7 @@ impl Channel {
                 let d = self.delivery(message, queue, asked, redelivered, no_ack, h);
                 self.arrived(d, tag, Some(consumer), h);
                 self.check_prefetch(consumer, h);
+                self.check_limit(consumer, h);
             }
             Kind::Got { op, tag, redelivered, left } => {
                 let What::Get { queue, no_ack } = h.ops[op].what else { return };
@@ -532,7 +539,7 @@ pub fn id(what: &What) -> (u16, u16) {
     match what {
         What::Open => (20, 10),
         What::Close => (20, 40),
-        What::Qos(_) => (60, 10),
+        What::Qos(_) | What::Limit(_) => (60, 10),
         What::ConfirmSelect => (85, 10),
         What::DeclareQueue { .. } | What::DeclareServerNamed => (50, 10),
         What::DeleteQueue { .. } => (50, 40),

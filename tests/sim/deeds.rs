@@ -1,6 +1,6 @@
 //! The deeds of a client: each puts one method, or a publish, into a channel's lane.
 
-use amqp::{Method, Table};
+use amqp::{Method, Table, TableWriter, Value};
 use fastrand::Rng;
 
 use crate::client::{Client, properties};
@@ -54,6 +54,7 @@ impl Actor<'_> {
             Deed::DeleteExchange => self.delete_exchange(),
             Deed::Confirm => self.confirm(),
             Deed::Qos => self.qos(),
+            Deed::Limit => self.limit(),
             Deed::Recover => self.recover(),
             Deed::CloseChannel => self.close_channel(),
             Deed::Offend => self.offend(),
@@ -314,19 +315,28 @@ impl Actor<'_> {
     fn consume(&mut self) {
         let queue = self.usable_queue();
         let no_ack = self.rng.u8(..3) == 0;
+        let priority = *one_of(self.rng, &[0, 0, 0, -3, 2, 5]);
         if self.client.channels[self.at].consumers.len() < 3 {
-            self.consume_from(queue, no_ack);
+            self.consume_with(queue, no_ack, priority);
         }
     }
 
-    /// Starts a consumer.
+    /// Starts a consumer of no special priority.
     pub fn consume_from(&mut self, queue: usize, no_ack: bool) -> usize {
+        self.consume_with(queue, no_ack, 0)
+    }
+
+    /// Starts a consumer.
+    pub fn consume_with(&mut self, queue: usize, no_ack: bool, priority: i8) -> usize {
         let consumer = self.h.consumers.len();
         let nowait = self.rng.u8(..6) == 0;
         let named = nowait || self.rng.u8(..4) != 0;
         let tag = if named { format!("c-{consumer}") } else { String::new() };
         let prefetch = self.client.channels[self.at].prefetch;
         let name = self.h.queues[queue].clone();
+        let table = TableWriter::new();
+        let ranked = priority != 0 || self.rng.u8(..4) == 0;
+        let table = if ranked { table.with("x-priority", Value::Byte(priority)) } else { table };
         let method = Method::BasicConsume {
             ticket: 0,
             queue: &name,
@@ -335,7 +345,7 @@ impl Actor<'_> {
             no_ack,
             exclusive: false,
             nowait,
-            arguments: Table::EMPTY,
+            arguments: table.table(),
         };
         let op = self.ask(What::Consume { consumer }, &method, nowait);
         let chan = self.client.channels[self.at].log.unwrap_or_default();
@@ -346,6 +356,7 @@ impl Actor<'_> {
             op,
             no_ack,
             prefetch,
+            priority,
             ending,
             ended,
             cancelled,
@@ -450,9 +461,24 @@ impl Actor<'_> {
 
     /// Limits the consumers to come.
     pub fn qos_of(&mut self, prefetch_count: u16) {
-        self.client.channels[self.at].prefetch = prefetch_count;
+        let channel = &mut self.client.channels[self.at];
+        channel.prefetch = prefetch_count;
+        (channel.limit, channel.limiting) = (0, channel.limiting + 1);
         let method = Method::BasicQos { prefetch_size: 0, prefetch_count, global: false };
         self.ask(What::Qos(prefetch_count), &method, false);
+    }
+
+    fn limit(&mut self) {
+        let limit = *one_of(self.rng, &[0, 1, 1, 2, 5]);
+        self.limit_to(limit);
+    }
+
+    /// Limits all consumers of the channel together.
+    pub fn limit_to(&mut self, prefetch_count: u16) {
+        let channel = &mut self.client.channels[self.at];
+        (channel.limit, channel.limiting) = (prefetch_count, channel.limiting + 1);
+        let method = Method::BasicQos { prefetch_size: 0, prefetch_count, global: true };
+        self.ask(What::Limit(prefetch_count), &method, false);
     }
 
     /// Acknowledges every delivery of the channel that was read.
@@ -462,6 +488,15 @@ impl Actor<'_> {
         let what = What::Settle { tag, multiple: true, how: Settle::Ack };
         let op = self.client.tell(self.at, what, &method, self.h);
         self.client.channels[self.at].settle(tag, true, Settle::Ack, op, self.h);
+    }
+
+    /// Acknowledges the first delivery of the channel.
+    pub fn ack_first(&mut self) {
+        let Some(&tag) = self.client.channels[self.at].unacked.keys().next() else { return };
+        let method = Method::BasicAck { delivery_tag: tag, multiple: false };
+        let what = What::Settle { tag, multiple: false, how: Settle::Ack };
+        let op = self.client.tell(self.at, what, &method, self.h);
+        self.client.channels[self.at].settle(tag, false, Settle::Ack, op, self.h);
     }
 
     /// Closes the channel.

@@ -69,7 +69,10 @@ pub enum Settle {
 pub enum What {
     Open,
     Close,
+    /// For each consumer to come; lifts the limit that they share.
     Qos(u16),
+    /// A limit that all consumers of the channel share; 0: none.
+    Limit(u16),
     ConfirmSelect,
     /// `mismatch`: with another durability than the queue has.
     DeclareQueue {
@@ -185,6 +188,8 @@ pub struct ConsumerLog {
     pub no_ack: bool,
     /// At most so many unacknowledged; 0: no limit.
     pub prefetch: u16,
+    /// Those of a higher one are served first.
+    pub priority: i8,
     /// The earliest moment at which it may have gone, its channel's end aside.
     pub ending: Time,
     /// It had certainly gone.

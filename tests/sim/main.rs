@@ -17,9 +17,11 @@ mod check;
 mod client;
 mod deeds;
 mod history;
+mod limit;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod names;
+mod phases;
 mod plan;
 mod run;
 mod seeds;

@@ -48,7 +48,7 @@ pub fn run(seed: u64, trace: bool) -> Result<Outcome, Broken> {
 }
 
 impl World {
-    fn broken(&self) -> bool {
+    pub(crate) fn broken(&self) -> bool {
         self.h.failure.is_some()
     }
 
@@ -79,6 +79,10 @@ impl World {
         }
         if self.plan.fairness && !self.broken() {
             self.fairness();
+        }
+        if self.plan.limits && !self.broken() {
+            self.limits();
+            self.ranks();
         }
         if self.plan.idle && !self.broken() {
             self.idle();
@@ -349,7 +353,7 @@ impl World {
     }
 
     /// Everybody moves a little.
-    fn jostle(&mut self, at: usize) {
+    pub(crate) fn jostle(&mut self, at: usize) {
         self.links[at].client.pump(&mut self.rng, true);
         for shard in 0..self.shards() {
             if self.rng.bool() {
@@ -464,7 +468,7 @@ impl World {
     }
 
     /// The first channel of a client does something.
-    fn on(&mut self, at: usize, what: impl FnOnce(&mut Actor<'_>)) {
+    pub(crate) fn on(&mut self, at: usize, what: impl FnOnce(&mut Actor<'_>)) {
         let client = &mut self.links[at].client;
         if client.stage != Stage::Open {
             return;
