@@ -16,6 +16,8 @@ pub mod mutant;
 pub mod outbox;
 mod outlet;
 pub mod queue;
+#[cfg(test)]
+mod queue_test;
 pub mod refusal;
 pub mod session;
 pub mod spec;

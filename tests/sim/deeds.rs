@@ -483,20 +483,17 @@ impl Actor<'_> {
 
     /// Acknowledges every delivery of the channel that was read.
     pub fn ack_all(&mut self) {
-        let Some(&tag) = self.client.channels[self.at].unacked.keys().last() else { return };
+        self.ack_first(usize::MAX);
+    }
+
+    /// Acknowledges the first of the deliveries that were read, at most so many.
+    pub fn ack_first(&mut self, count: usize) {
+        let tags = self.client.channels[self.at].unacked.keys();
+        let Some(&tag) = tags.take(count).last() else { return };
         let method = Method::BasicAck { delivery_tag: tag, multiple: true };
         let what = What::Settle { tag, multiple: true, how: Settle::Ack };
         let op = self.client.tell(self.at, what, &method, self.h);
         self.client.channels[self.at].settle(tag, true, Settle::Ack, op, self.h);
-    }
-
-    /// Acknowledges the first delivery of the channel.
-    pub fn ack_first(&mut self) {
-        let Some(&tag) = self.client.channels[self.at].unacked.keys().next() else { return };
-        let method = Method::BasicAck { delivery_tag: tag, multiple: false };
-        let what = What::Settle { tag, multiple: false, how: Settle::Ack };
-        let op = self.client.tell(self.at, what, &method, self.h);
-        self.client.channels[self.at].settle(tag, false, Settle::Ack, op, self.h);
     }
 
     /// Closes the channel.

@@ -1,8 +1,29 @@
-//! What is rare by chance and done on purpose: limits that consumers share, and priorities.
+//! What is rare by chance and done on purpose: some of what a channel holds is settled, limits that
+//! consumers share, priorities.
 
 use crate::world::World;
 
 impl World {
+    /// Of what a channel holds of a queue some is settled, the rest comes back when it ends.
+    pub fn settle_some(&mut self) {
+        let (one, two) = (self.connect(1, 0), self.connect(1, 0));
+        self.quiet();
+        let queue = 0;
+        self.on(one, |actor| {
+            actor.declare(queue, false, false);
+            (0..5).for_each(|_| actor.publish_to(0, queue, 16));
+        });
+        self.quiet();
+        self.on(two, |actor| {
+            actor.consume_from(queue, false);
+        });
+        self.quiet();
+        self.on(two, |actor| actor.ack_first(3));
+        self.quiet();
+        self.on(two, |actor| actor.close_channel());
+        self.quiet();
+    }
+
     /// Permits that come to queues where nothing is left are not lost, and what basic.get took
     /// counts.
     pub fn limits(&mut self) {
@@ -62,7 +83,7 @@ impl World {
             });
         });
         self.quiet();
-        self.on(one, |actor| actor.ack_first());
+        self.on(one, |actor| actor.ack_first(1));
         self.quiet();
         self.on(one, |actor| actor.limit_to(0));
         self.quiet();

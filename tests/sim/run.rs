@@ -71,6 +71,7 @@ impl World {
             self.cancel_all();
             self.refill();
             (0..2).for_each(|_| self.look_at_once());
+            self.settle_some();
             self.quiet();
         }
         if self.plan.flood && !self.broken() {
@@ -326,6 +327,7 @@ impl World {
         self.until(one, two, |world, message| world.h.messages[message].confirmed);
         self.quiet();
         self.on(one, |actor| {
+            actor.publish_to(0, queues[0], 16);
             actor.get_from(queues[0], false);
         });
         self.quiet();
