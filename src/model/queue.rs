@@ -251,15 +251,15 @@ impl Queue {
         }
     }
 
-    /// Whether what is ready is kept for consumers whose channels were asked for permits: all of it,
-    /// or from one of a lower priority.
+    /// Whether what is ready is kept for consumers whose channels were asked for permits: all of
+    /// it, or from one of a lower priority.
     #[cold]
     fn kept_back(&self, slot: Slot) -> bool {
         self.consumers.reserved() >= self.ready() || self.consumers.outranked(slot)
     }
 
-    /// Takes a permit for the consumer in front, which its channel limits; or asks for some, and the
-    /// consumer steps aside. The message stays where it is meanwhile.
+    /// Takes a permit for the consumer in front, which its channel limits; or asks for some, and
+    /// the consumer steps aside. The message stays where it is meanwhile.
     fn permit(&mut self, slot: Slot, outlet: &mut impl Outlet) -> bool {
         if self.consumers.spend(slot) {
             return true;
@@ -272,8 +272,8 @@ impl Queue {
         false
     }
 
-    /// A channel's answer: so many permits for a consumer, 0 if it is to wait. Says how many were of
-    /// no use.
+    /// A channel's answer: so many permits for a consumer, 0 if it is to wait. Says how many were
+    /// of no use.
     pub fn permitted(
         &mut self,
         slot: Slot,

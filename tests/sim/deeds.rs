@@ -489,7 +489,7 @@ impl Actor<'_> {
     /// Acknowledges the first of the deliveries that were read, at most so many.
     pub fn ack_first(&mut self, count: usize) {
         let tags = self.client.channels[self.at].unacked.keys();
-        let Some(&tag) = tags.take(count).last() else { return };
+        let Some(&tag) = tags.take(count).next_back() else { return };
         let method = Method::BasicAck { delivery_tag: tag, multiple: true };
         let what = What::Settle { tag, multiple: true, how: Settle::Ack };
         let op = self.client.tell(self.at, what, &method, self.h);

@@ -36,7 +36,7 @@ pub struct Candidate {
     pub count: u32,
 }
 
-/// A channel's limit. 0 means that nothing may be sent: a channel without a limit has none of these.
+/// A channel's limit. 0 means that nothing may be sent: a channel without a limit has none.
 #[derive(Debug, Default)]
 pub struct Limit {
     /// At most so many unsettled deliveries.

@@ -152,12 +152,12 @@ fn starving(h: &History, facts: &Facts, quiet: Time) -> Result<(), String> {
 /// The limit that the consumers of a channel share at a quiet moment; 0: none.
 pub(super) fn limit_at(h: &History, chan: usize, quiet: Time) -> u16 {
     let limits = h.ops.iter().filter(|op| op.span.chan == chan && op.span.sent < quiet);
-    let limits = limits.filter_map(|op| match op.what {
+    let mut limits = limits.filter_map(|op| match op.what {
         What::Limit(limit) => Some(limit),
         What::Qos(_) => Some(0),
         _ => None,
     });
-    limits.last().unwrap_or(0)
+    limits.next_back().unwrap_or(0)
 }
 
 /// Deliveries of a channel that are not settled at a quiet moment.
