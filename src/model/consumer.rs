@@ -301,6 +301,11 @@ impl Consumers {
         if !self.ranked || mutant::active(Mutant::PriorityIgnored) {
             return self.round.push_back(slot);
         }
+        self.enter_ranked(slot);
+    }
+
+    #[cold]
+    fn enter_ranked(&mut self, slot: Slot) {
         let priority = self.priority(slot);
         let at = self.round.partition_point(|other| self.priority(*other) >= priority);
         self.round.insert(at, slot);

@@ -260,6 +260,7 @@ impl Queue {
 
     /// Takes a permit for the consumer in front, which its channel limits; or asks for some, and
     /// the consumer steps aside. The message stays where it is meanwhile.
+    #[cold]
     fn permit(&mut self, slot: Slot, outlet: &mut impl Outlet) -> bool {
         if self.consumers.spend(slot) {
             return true;

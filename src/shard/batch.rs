@@ -306,19 +306,7 @@ fn read<'a>(
             octets: reader.longlong()?,
             durable: reader.longlong()?,
         }),
-        ASK => {
-            let (queue, ask) = read_ask(reader)?;
-            Record::Ask(queue, ask)
-        }
-        PERMIT => {
-            let (queue, permit) = read_ask(reader)?;
-            Record::Permit(queue, permit)
-        }
-        UNUSED => Record::Unused {
-            conn: ConnId(reader.longlong()?),
-            channel: ChannelId(reader.longlong()?),
-            count: reader.long()?,
-        },
+        kind @ (ASK | PERMIT | UNUSED) => read_permits(kind, reader)?,
         _ => return Ok(controls.pop_front().map(Record::Control)),
     }))
 }
@@ -344,6 +332,26 @@ fn read_message<'a>(
     let large = reader.octet()? == 1;
     let record = reader.longstr()?;
     Ok(Carried { record, body: if large { bodies.pop_front() } else { None } })
+}
+
+/// Apart from the records of plain messages, which are not to pay for these.
+#[cold]
+fn read_permits<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Record<'a>, WireError> {
+    Ok(match kind {
+        ASK => {
+            let (queue, ask) = read_ask(reader)?;
+            Record::Ask(queue, ask)
+        }
+        PERMIT => {
+            let (queue, permit) = read_ask(reader)?;
+            Record::Permit(queue, permit)
+        }
+        _ => Record::Unused {
+            conn: ConnId(reader.longlong()?),
+            channel: ChannelId(reader.longlong()?),
+            count: reader.long()?,
+        },
+    })
 }
 
 fn write_ask(writer: &mut Writer<'_>, queue: QueueId, ask: Ask) {

@@ -8,7 +8,7 @@ use amqp::Method;
 use model::mutant::{self, Mutant};
 use model::session::Candidate;
 use model::session::channel::Limiting;
-use model::{Ask, ChannelId, ConnId, QueueId};
+use model::{Ask, ChannelId, ConnId, QueueId, ShardId};
 
 use super::clients::Then;
 use super::machine::Shard;
@@ -107,6 +107,22 @@ impl Shard {
         let (number, channel) = self.clients.get(id)?.channel_by_id(channel)?;
         channel.limit.as_mut()?.returned(count);
         Some(number)
+    }
+
+    /// A home asks for permits; it is answered in any case.
+    #[cold]
+    pub(super) fn asked(&mut self, home: ShardId, queue: QueueId, ask: Ask) {
+        let count = self.clients.permits(home, queue, ask);
+        self.peers.get(home).out.permit(queue, Ask { count, ..ask });
+    }
+
+    /// Home: a channel's answer.
+    #[cold]
+    pub(super) fn permitted(&mut self, from: ShardId, queue: QueueId, permit: Ask) {
+        let unused = self.permitted_here(queue, permit);
+        if unused > 0 {
+            self.peers.get(from).out.unused(permit.conn, permit.channel, unused);
+        }
     }
 
     /// Home: permits came for a consumer of a queue here; how many are of no use.

@@ -1,7 +1,7 @@
 //! What arrives from peers, and the end of a turn.
 
 use model::mutant::{self, Mutant};
-use model::{Ask, ConnId, Now, ShardId};
+use model::{ConnId, Now, ShardId};
 
 use super::batch::{Batch, Record, Watermark};
 use super::conn::{OUTPUT_MARK, pause};
@@ -37,6 +37,7 @@ impl Shard {
                 let message = carried.message();
                 if !self.clients.deliver(from, to, message) {
                     self.peers.get(from).out.credit(to.conn, cost(message));
+                    self.permits_back(to.conn, to.channel, 0);
                 }
             }
             Record::Got { ticket, remaining, to, carried } => {
@@ -46,16 +47,8 @@ impl Shard {
                 self.settle_here(Settlement { queue, channel, number, up_to, how });
             }
             Record::Credit { conn, octets } => self.credit(conn, octets),
-            Record::Ask(queue, ask) => {
-                let count = self.clients.permits(from, queue, ask);
-                self.peers.get(from).out.permit(queue, Ask { count, ..ask });
-            }
-            Record::Permit(queue, permit) => {
-                let unused = self.permitted_here(queue, permit);
-                if unused > 0 {
-                    self.peers.get(from).out.unused(permit.conn, permit.channel, unused);
-                }
-            }
+            Record::Ask(queue, ask) => self.asked(from, queue, ask),
+            Record::Permit(queue, permit) => self.permitted(from, queue, permit),
             Record::Unused { conn, channel, count } => self.permits_back(conn, channel, count),
             Record::Watermark(mark) => self.watermark(from, mark),
             Record::Control(control) => self.control(from, control, now),

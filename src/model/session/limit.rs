@@ -59,9 +59,11 @@ impl Limit {
         self.most
     }
 
-    /// A consumer asks for permits, while the channel holds so many deliveries. 0: it waits.
+    /// A consumer asks for permits, while the channel holds so many deliveries. 0: it waits, behind
+    /// those who asked before.
     pub fn ask(&mut self, held: usize, candidate: Candidate) -> u32 {
-        let count = candidate.count.min(self.free(held));
+        let free = if self.waiting.is_empty() { self.free(held) } else { 0 };
+        let count = candidate.count.min(free);
         if count == 0 {
             self.waiting.push_back(candidate);
         }
@@ -156,6 +158,17 @@ mod tests {
         assert_eq!(served(&mut limit, 0), [(1, 2), (2, 2), (3, 3)]);
         limit.set(8);
         assert_eq!(served(&mut limit, 0), []);
+    }
+
+    #[test]
+    fn who_asks_again_does_not_overtake_those_who_wait() {
+        let mut limit = limit(0);
+        limit.ask(0, candidate(1, 1));
+        limit.ask(0, candidate(2, 9));
+        limit.set(4);
+        assert_eq!(limit.next(0).map(|next| (next.consumer.0, next.count)), Some((1, 1)));
+        assert_eq!(limit.ask(0, candidate(1, 1)), 0);
+        assert_eq!(served(&mut limit, 0), [(2, 1), (1, 1)]);
     }
 
     #[test]
