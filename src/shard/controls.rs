@@ -56,7 +56,9 @@ impl Shard {
             | Control::Created(_)
             | Control::Frozen(..)
             | Control::Unused(_)
-            | Control::Memory(_) => {}
+            | Control::Memory(_)
+            | Control::ConnectionLeft(_)
+            | Control::ChannelLeft(_) => {}
         }
     }
 
