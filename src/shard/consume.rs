@@ -22,15 +22,15 @@ impl Shard {
             return Err(Refusal::NotImplemented(text));
         }
         if global {
-            return Err(Refusal::NotImplemented(
-                "basic.qos global=true is not supported yet".into(),
-            ));
+            self.limit(call, prefetch_count);
+            return Ok(());
         }
         let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
         if let Some(channel) = channel {
             channel.prefetch = prefetch_count;
         }
-        self.clients.send(call.conn, call.number, &Method::BasicQosOk {});
+        // RabbitMQ's: a limit for each consumer takes the place of one that they share.
+        self.limit(call, 0);
         Ok(())
     }
 
@@ -51,17 +51,18 @@ impl Shard {
             return self.consume_replies(call, consume);
         }
         let name = self.queue_name(call, queue)?;
+        self.check_room(call, consumer_tag)?;
+        let (spec, _) = self.usable_queue(call.conn, &name)?;
+        let (queue, home) = (spec.id, spec.home);
         let Some((vhost, _)) = self.vhost(call.conn) else {
             return Ok(());
         };
-        arguments::check_consumer(&Resource::queue(vhost, &name), arguments)?;
-        let (spec, _) = self.usable_queue(call.conn, &name)?;
-        let (queue, home) = (spec.id, spec.home);
+        let priority = arguments::check_consumer(&Resource::queue(vhost, &name), arguments)?;
         let tag = match consumer_tag {
             "" => self.fresh_name("amq.ctag-"),
             tag => tag.into(),
         };
-        let (id, consumer_max) = (self.ids.fresh::<ConsumerId>(), self.limits.consumer_max);
+        let id: ConsumerId = self.ids.fresh();
         let Some(conn) = self.clients.get(call.conn) else {
             return Ok(());
         };
@@ -71,12 +72,6 @@ impl Shard {
         let Some(channel) = conn.channel(call.number) else {
             return Ok(());
         };
-        if channel.consumer_by_tag(&tag).is_some() {
-            return Err(Refusal::ConsumerTagInUse(tag));
-        }
-        if channel.consumers.len() >= consumer_max {
-            return Err(Refusal::Excess(Excess::Consumers(consumer_max)));
-        }
         channel.involve(home);
         channel.consumers.push((id, ChannelConsumer { tag: tag.clone(), queue, home }));
         let consumer = ConsumerSpec {
@@ -86,10 +81,28 @@ impl Shard {
             no_ack,
             prefetch: channel.prefetch,
             exclusive,
+            priority,
+            limited: channel.limit.is_some() && !no_ack,
         };
         let then = Then::Consuming { consumer: id, tag, nowait };
         self.ask_queue(call, (queue, home), QueueRequest::Consume(consumer), then, now);
         Ok(())
+    }
+
+    /// Whether the channel may have one more consumer, of this tag: asked before its queue is looked
+    /// for, as in RabbitMQ.
+    fn check_room(&mut self, call: Call<'_>, tag: &str) -> Result<(), Refusal> {
+        let most = self.limits.consumer_max;
+        let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
+        match channel {
+            Some(channel) if channel.consumers.len() >= most => {
+                Err(Refusal::Excess(Excess::Consumers(most)))
+            }
+            Some(channel) if channel.consumer_by_tag(tag).is_some() => {
+                Err(Refusal::ConsumerTagInUse(tag.into()))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn cancel(&mut self, call: Call<'_>, tag: &str, nowait: bool, now: Now) {
