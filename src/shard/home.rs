@@ -166,11 +166,12 @@ impl Home {
         }
         let (no_unused, no_empty) =
             (mutant::active(Mutant::IfUnusedIgnored), mutant::active(Mutant::IfEmptyIgnored));
-        if if_unused && !no_unused && !kept.queue.consumers().is_empty() {
-            return Err(Refusal::InUse(kept.resource()));
-        }
+        // Both may be true of one queue; RabbitMQ tells this one.
         if if_empty && !no_empty && ready > 0 {
             return Err(Refusal::NotEmpty(kept.resource()));
+        }
+        if if_unused && !no_unused && !kept.queue.consumers().is_empty() {
+            return Err(Refusal::InUse(kept.resource()));
         }
         kept.queue.freeze();
         Ok(ready)

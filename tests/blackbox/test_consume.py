@@ -247,6 +247,7 @@ def test_a_consumer_that_does_not_read_stops_nobody(raw, connect, channel, name,
 
 def test_a_tag_in_use_is_refused_before_the_queue_is_looked_for(connection, channel, queue, name):
     channel.basic_consume(queue, print, consumer_tag="t")
+    raw_consume = spec.Basic.Consume(queue=name(), consumer_tag="t")
     closes_connection(
-        connection, lambda: channel.basic_consume(name(), print, consumer_tag="t"), 530,
-        "NOT_ALLOWED - attempt to reuse consumer tag 't'")
+        connection, lambda: channel._impl._send_method(raw_consume),
+        530, "NOT_ALLOWED - attempt to reuse consumer tag 't'")

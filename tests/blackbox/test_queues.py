@@ -253,3 +253,12 @@ def test_a_passive_declaration_knows_no_last_queue(channel, queue):
     closes_channel(
         channel, lambda: channel.queue_declare("", passive=True),
         404, "NOT_FOUND - no queue '' in vhost '/'")
+
+
+def test_a_queue_that_is_neither_empty_nor_unused_is_told_to_be_not_empty(channel, shared):
+    channel.basic_qos(prefetch_count=1)
+    publish(channel, shared, b"1", b"2")
+    Inbox(channel, shared).wait(1)
+    closes_channel(
+        channel, lambda: channel.queue_delete(shared, if_unused=True, if_empty=True), 406,
+        f"PRECONDITION_FAILED - queue '{shared}' in vhost '/' not empty")

@@ -13,6 +13,9 @@ DIVIDED = "scripts cut where a dying connection could give messages to another o
 # Scripts that end because the next consumer in turn is another one. RabbitMQ leaves a consumer at
 # its limit in its turn until a message finds it there; Ringtail takes it out at once.
 ROUND = "scripts cut where another consumer of the same rank had its turn"
+# Scripts that end because consumers share a limit. RabbitMQ's limiter is a process beside queue and
+# channel; Ringtail's queues ask for permits. Which message a permit meets is undefined in both.
+LIMITED = "scripts cut where a message met a shared limit at another time"
 COUNTS = re.compile(r"^(queue\.declare-ok) consumer_count=\d+ message_count=\d+")
 
 
@@ -48,7 +51,7 @@ def drop(view, connection, channel):
             del view[key]
 
 
-def differences(reference, other, step, fired):
+def differences(reference, other, step, fired, limited=False):
     """Lists (key, lines of the reference, lines of the other) that no rule covers.
 
     `fired` counts the rules that were needed. The second value tells whether one of them ends the
@@ -73,7 +76,24 @@ def differences(reference, other, step, fired):
     if found and alternated(found):
         fired[ROUND] += 1
         return [], True
+    if found and limited and permitted(found):
+        fired[LIMITED] += 1
+        return [], True
     return found, over
+
+
+def permitted(found):
+    """Whether a queue's messages were delivered, got or kept otherwise, and each within limits."""
+    return all(
+        key[2] == "queues" and not any("gone" in line for line in mine + theirs)
+        or key[2].startswith("deliver ") and "!" not in "".join(theirs)
+        or key[2] == "reply" and untold(mine) == untold(theirs)
+        for key, mine, theirs in found)
+
+
+def untold(lines):
+    """Answers without what a basic.get brought."""
+    return ["got" if line.startswith("basic.get-") else line for line in lines]
 
 
 def alternated(found):
@@ -94,17 +114,19 @@ def last(view, step):
 
 def covered(mine, theirs):
     """The rules that explain every difference of two lists of lines, or None."""
-    if len(mine) != len(theirs):
-        return None
-    matched = []
-    for one, other in zip(mine, theirs):
-        if one == other:
+    matched, left = [], list(theirs)
+    for line in mine:
+        if left and left[0] == line:
+            left.pop(0)
             continue
-        rule = next((rule for rule in rules.LINES if rule.covers(one, other)), None)
+        rule = next((rule for rule in rules.LINES if left and rule.covers(line, left[0])), None)
+        if rule:
+            left.pop(0)
+        rule = rule or next((rule for rule in rules.EXTRAS if rule.covers(line, "")), None)
         if rule is None:
             return None
         matched.append(rule)
-    return matched
+    return None if left else matched
 
 
 def may_heal(found):

@@ -276,7 +276,9 @@ class Writer:
         key = self.some_queue(0.1) if exchange == "" else self.key_for(exchange)
         if exchange == "" and self.queues and self.chance(0.85):
             key = self.dice.choice(list(self.queues))
-        if exchange == "" and self.invented["^"] and self.chance(0.3):
+        # Before 4.2 no transaction holds a direct reply.
+        replies = self.invented["^"] and self.modes.get(self.at) != "tx"
+        if exchange == "" and replies and self.chance(0.3):
             key = f"^{self.dice.randrange(self.invented['^'])}"
         self.bodies += 1
         given = {
@@ -422,7 +424,7 @@ def races(name, given):
         return {f"settles {given['how']} {given.get('requeue')}"}
     if name.startswith("basic.recover"):
         return {"settles by recovering"}
-    marks = {"closes"} if name == "channel.close" else {"other"}
+    marks = {"closes"} if name in ("channel.close", "tx.commit") else {"other"}
     if name in ("queue.delete", "queue.declare"):
         marks.add(f"{name} {given['queue']}")
     if name in ("basic.consume", "basic.cancel"):
@@ -432,7 +434,8 @@ def races(name, given):
 
 def clashes(mark, seen):
     """Whether operations of these marks may overtake each other within RabbitMQ."""
-    # What follows a close is obeyed or not, as channel and connection come to know of the close.
+    # What follows a close is obeyed or not, as channel and connection come to know of the close;
+    # what follows a commit closes the connection if the channel is not done with it.
     # A queue takes settles before anything else that waits (rabbit_amqqueue_process,
     # prioritise_cast), and a channel counts what it has been delivered when it gets a shared limit.
     # A channel knows a consumer when its queue has answered; until then a cancel
@@ -443,9 +446,12 @@ def clashes(mark, seen):
         return True
     if mark == "other" and any(each.startswith("settles") for each in seen):
         return True
-    # A channel takes a queue that is deleted and declared again for one that came back.
-    again = mark.replace("queue.declare ", "queue.delete ")
-    return mark.startswith(("consumer ", "queue.declare ")) and again in seen
+    # A channel takes a queue that is deleted and declared again for one that came back, and hears
+    # of the end of a deleted queue's consumers at any time.
+    deletes = any(each.startswith("queue.delete") for each in seen)
+    if mark.startswith("queue.declare "):
+        return deletes
+    return mark.startswith("consumer ") and (deletes or mark in seen)
 
 
 PROPERTIES = [

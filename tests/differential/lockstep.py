@@ -171,7 +171,7 @@ class Run:
             fired, found, over = collections.Counter(), {}, False
             for name in self.others:
                 found[name], ends = compare.differences(
-                    views[REFERENCE], views[name], step, fired)
+                    views[REFERENCE], views[name], step, fired, self.reference.limited)
                 over |= ends
             differing = [lines for lines in found.values() if lines]
             heals = all(compare.may_heal(lines) for lines in differing)

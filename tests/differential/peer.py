@@ -17,6 +17,7 @@ FENCE = 90
 # The answer of this method comes from the channel itself, behind all it answered before.
 PING = "access.request"
 WAIT_SECONDS = 20
+REPLY_TO = "amq.rabbitmq.reply-to."
 
 
 class Stuck(Exception):
@@ -38,12 +39,12 @@ class Channel:
 
     def __init__(self):
         self.open = True
-        self.last_tag = 0
-        # Of methods under way, in order: what their answers do not say.
-        self.consuming, self.getting, self.declaring = [], [], []
+        self.last_tag, self.replies = 0, 0
+        # Of methods under way: what their answers do not say.
+        self.consuming, self.getting, self.declaring = {}, [], []
         # Consumers by tag, those that have ended too; and the limit of the next one.
         self.consumers, self.past = {}, {}
-        self.prefetch = 0
+        self.prefetch, self.limit = 0, 0
         self.counts = {}
         # What was delivered and not settled: (consumer, how manieth) to delivery tag.
         self.unacked = {}
@@ -57,6 +58,10 @@ class Channel:
         """The consumer gets nothing any more."""
         if tag in self.consumers:
             self.past[tag] = self.consumers.pop(tag)
+
+    def held(self):
+        """How much the consumers hold together, what was got apart."""
+        return sum(name != "get" for name, _ in self.unacked)
 
     def wish(self, tag):
         """What a consumer was made with, the latest of this tag."""
@@ -73,7 +78,7 @@ class Peer:
         self.asked, self.states = [], {}
         self.pings = {}
         # Channels (0: the connection) the client closes; those it opens again in the same breath.
-        self.closing, self.reopening = set(), set()
+        self.closing, self.reopening, self.committing = set(), set(), set()
         self.ended = None
         self.eof = False
         self.frame_max = frame_max
@@ -138,6 +143,7 @@ class Peer:
         self.pings.clear()
         self.asked.clear()
         self.closing.clear()
+        self.committing.clear()
         for channel in self.channels.values():
             channel.open = False
             channel.unconfirmed.clear()
@@ -146,9 +152,8 @@ class Peer:
 
     def idle(self):
         """Whether everything asked for has come."""
-        if self.eof or not (self.ended or self.pings or self.asked or self.closing):
-            return True
-        return False
+        waits = self.pings or self.asked or self.closing or self.committing
+        return self.eof or not (self.ended or waits)
 
     def confirmed(self):
         """Whether every publish is confirmed."""
@@ -272,10 +277,11 @@ class Peer:
         channel.unacked.clear()
         channel.consumers.clear()
         self.closing.discard(number)
+        self.committing.discard(number)
 
     def on_consume_ok(self, number, channel, fields):
         tag = fields["consumer_tag"]
-        channel.consumers[tag] = channel.consuming.pop(0)
+        channel.consumers[tag] = channel.consuming.pop(tag if tag in channel.consuming else "")
         self.record(number, f"consumer {tag}", "basic.consume-ok")
 
     def on_cancel_ok(self, number, channel, fields):
@@ -296,6 +302,10 @@ class Peer:
         channel.getting[:1] = []
         self.record(number, "reply", octets.line("basic.get-empty", fields))
 
+    def on_commit_ok(self, number, channel, fields):
+        self.committing.discard(number)
+        self.record(number, "reply", "tx.commit-ok")
+
     def on_recover_ok(self, number, channel, fields):
         self.record(number, "reply", "basic.recover-ok")
 
@@ -304,7 +314,7 @@ class Peer:
         told = {each for each in channel.unconfirmed if each == tag or multiple and each <= tag}
         channel.unconfirmed -= told
         if not told:
-            self.record(number, "reply", f"!{name} of {tag}, which is not due")
+            self.record(number, "confirmed", f"!{name} of {tag}, which is not due")
         for each in sorted(told):
             self.record(number, "confirmed", f"{name} {each}")
 
@@ -336,9 +346,13 @@ class Peer:
             self.record(number, "reply", f"{octets.line(name, fields)} {content}")
             return
         tag = fields["delivery_tag"]
-        if tag != channel.last_tag + 1:
+        # Direct replies count as deliveries since 4.2; before, the next delivery has their tag.
+        if not channel.last_tag < tag <= channel.last_tag + channel.replies + 1:
             self.record(number, "reply", f"!delivery tag {tag} after {channel.last_tag}")
-        channel.last_tag = tag
+        if fields.get("routing_key", "").startswith(REPLY_TO):
+            channel.replies += 1
+        else:
+            channel.last_tag, channel.replies = tag, 0
         text = f"{octets.line(name, fields, ('delivery_tag', 'consumer_tag'))} {content}"
         if name == "basic.get-ok":
             self.delivered(channel, "get", tag, channel.getting.pop(0))
@@ -351,6 +365,8 @@ class Peer:
         held = self.delivered(channel, consumer, tag, wish.no_ack)
         if wish.prefetch and held > wish.prefetch:
             text = f"!{held} of {wish.prefetch}: {text}"
+        if channel.limit and not wish.no_ack and channel.limit < channel.held():
+            text = f"!{channel.held()} of {channel.limit} for all: {text}"
         text = f"from {wish.queue}, priority {wish.priority}: {text}"
         self.record(number, f"deliver {consumer}", text)
 
@@ -387,6 +403,7 @@ HANDLERS = {
     "basic.cancel-ok": Peer.on_cancel_ok,
     "basic.cancel": Peer.on_cancel,
     "basic.get-empty": Peer.on_get_empty,
+    "tx.commit-ok": Peer.on_commit_ok,
     "basic.recover-ok": Peer.on_recover_ok,
     "basic.ack": Peer.on_ack,
     "basic.nack": Peer.on_nack,

@@ -8,7 +8,7 @@ rule was needed.
 import re
 from dataclasses import dataclass
 
-LINE, CLOSE = "line", "close"
+LINE, CLOSE, EXTRA = "line", "close", "extra"
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Rule:
     """Two lines of a transcript that may stand for each other.
 
     Those of `CLOSE` are how a step ended its channel or connection; nothing else of that step is
-    compared then. `ends`: both are not in the same state afterwards, so the script ends there.
+    compared then. Those of `EXTRA` are lines only RabbitMQ has. `ends`: both are not in the same state afterwards, so the script ends there.
     """
 
     method: str
@@ -49,6 +49,10 @@ ALL = [
          r"negotiated channel_max \(2047\) \(0, 0\)",
          "RabbitMQ counts channels; Ringtail holds their numbers to channel_max, as AMQP does",
          ends=True),
+    Rule("basic.publish", "mandatory", EXTRA,
+         r"basic\.return exchange= reply_code=312 reply_text=NO_ROUTE routing_key=\^\d+ .*",
+         r"",
+         "a direct reply has no queue before 4.2, so a mandatory one comes back although it arrived"),
     Rule("connection.tune-ok", "frame_max, channel_max", LINE,
          r"eof",
          r"connection\.close class_id=10 method_id=31 reply_code=530 reply_text=NOT_ALLOWED - "
@@ -81,5 +85,6 @@ ALL = [
          "RabbitMQ makes a channel process only to find it was not opened; Ringtail ignores it",
          ends=True),
 ]
+EXTRAS = [rule for rule in ALL if rule.scope == EXTRA]
 CLOSES = [rule for rule in ALL if rule.scope == CLOSE]
 LINES = [rule for rule in ALL if rule.scope == LINE]

@@ -32,6 +32,8 @@ class Session:
         self.pongs = {}
         self.group, self.sent_tags = [], set()
         self.lives = 0
+        # Whether consumers of a channel ever shared a limit.
+        self.limited = False
 
     # Names -------------------------------------------------------------------------------------
 
@@ -178,9 +180,17 @@ class Session:
             if nowait:
                 channel.consumers[arguments["consumer_tag"]] = wish
             else:
-                channel.consuming.append(wish)
-        elif name == "basic.qos" and not arguments.get("global_qos"):
+                channel.consuming[arguments["consumer_tag"]] = wish
+        elif name == "basic.qos" and arguments.get("global_qos"):
+            # What is held beyond a lower limit is not taken back.
+            channel.limit = max(arguments.get("prefetch_count", 0), channel.held())
+            self.limited = True
+            if not arguments.get("prefetch_count"):
+                channel.limit = 0
+        elif name == "basic.qos":
             channel.prefetch = arguments.get("prefetch_count", 0)
+            # A limit for each consumer lifts the shared one.
+            channel.limit = 0
         elif name == "basic.get":
             channel.getting.append(arguments.get("no_ack", False))
         elif name == "queue.declare":
@@ -206,6 +216,8 @@ class Session:
         elif name in ("basic.recover", "basic.recover-async"):
             channel.unacked.clear()
         elif name in ("tx.rollback", "tx.commit"):
+            if name == "tx.commit":
+                each.committing.add(step["ch"])
             if name == "tx.rollback":
                 channel.unacked.update(channel.in_tx)
             channel.in_tx.clear()
@@ -284,7 +296,9 @@ class Session:
         """Writes the group, and behind it a ping for its channel if that is open then."""
         each, number = self.peers[step["c"]], step.get("ch", 0)
         pings = each.ping(peer.FENCE)
-        ends_open = number not in each.closing or number in each.reopening
+        # RabbitMQ closes the connection for a method that comes while a channel commits.
+        busy = {*each.closing, *each.committing} - each.reopening
+        ends_open = number not in busy
         if each.is_open(number) and ends_open:
             pings += each.ping(number)
         each.write(b"".join(self.group) + pings)
