@@ -7,6 +7,9 @@ use amqp::{Code, WireError};
 
 use crate::refusal::{Kind, Refusal, Resource};
 
+/// A reply text is a short string.
+const TEXT_MAX: usize = 255;
+
 /// An error that closes a channel or the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -19,10 +22,16 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault with the code's name in front of the explanation.
+    /// A fault with the code's name in front of the explanation; a text of more than 255 octets
+    /// ends in three dots.
     #[must_use]
     pub fn new(code: Code, explanation: &str, method: (u16, u16)) -> Self {
-        Self { code, text: format!("{} - {explanation}", code.name()), method }
+        let mut text = format!("{} - {explanation}", code.name());
+        if text.len() > TEXT_MAX {
+            text.truncate(text.floor_char_boundary(TEXT_MAX - 3));
+            text.push_str("...");
+        }
+        Self { code, text, method }
     }
 
     /// Whether the connection ends, not only the channel.
