@@ -32,18 +32,54 @@ const EXCHANGE_NOT_BUILT: [&str; 1] = ["alternate-exchange"];
 /// [`Refusal::InvalidArgument`] for the first that is wrong or not built.
 pub fn check_queue(queue: &Resource, table: Table<'_>) -> Result<(), Refusal> {
     refuse_any(queue, table, &QUEUE_NOT_BUILT)?;
-    match table.get("x-queue-type") {
-        None => {}
-        Some(value) if value.as_str() == Some("classic") => {}
-        Some(value) => {
-            let why = format!("queue type {} is not supported yet", shown(value));
-            return Err(invalid(queue, "x-queue-type", why));
+    check(queue, table, "x-queue-type", queue_type)?;
+    check(queue, table, "x-queue-mode", queue_mode)?;
+    check(queue, table, "x-queue-version", queue_version)
+}
+
+/// Holds an argument, if it is there, against its rule, which says what is wrong with the value.
+fn check(
+    queue: &Resource,
+    table: Table<'_>,
+    key: &str,
+    rule: impl Fn(Value<'_>) -> Option<String>,
+) -> Result<(), Refusal> {
+    match table.get(key).and_then(rule) {
+        None => Ok(()),
+        Some(why) => Err(invalid(queue, key, why)),
+    }
+}
+
+fn queue_type(value: Value<'_>) -> Option<String> {
+    match value.as_str() {
+        Some("classic") => None,
+        Some(known @ ("quorum" | "stream")) => {
+            Some(format!("queue type '{known}' is not supported yet"))
         }
+        Some(other) => Some(format!("\"unsupported queue type '{other}'\"")),
+        None => Some(unacceptable(value)),
     }
-    match table.get("x-queue-mode").map(|value| value.as_str()) {
-        None | Some(Some("default" | "lazy")) => Ok(()),
-        Some(_) => Err(invalid(queue, "x-queue-mode", "expected default or lazy".into())),
+}
+
+fn queue_mode(value: Value<'_>) -> Option<String> {
+    match value.as_str() {
+        Some("default" | "lazy") => None,
+        Some(other) => Some(format!("\"unsupported queue mode '{other}'\"")),
+        None => Some(unacceptable(value)),
     }
+}
+
+fn queue_version(value: Value<'_>) -> Option<String> {
+    match value.as_integer() {
+        Some(1 | 2) => None,
+        Some(negative) if negative < 0 => Some(format!("{{value_negative,{negative}}}")),
+        Some(other) => Some(format!("\"unsupported queue version '{other}'\"")),
+        None => Some(format!("\"expected integer, got {}\"", value.type_name())),
+    }
+}
+
+fn unacceptable(value: Value<'_>) -> String {
+    format!("{{unacceptable_type,{}}}", value.type_name())
 }
 
 /// Checks the arguments of basic.consume.
@@ -144,6 +180,11 @@ fn same_argument(
     if received == current || integers.is_some_and(|(one, other)| one == other) {
         return Ok(());
     }
+    let typed = received.is_none() || current.is_none();
+    let told = |value: Option<Value<'_>>| match value {
+        Some(value) if !typed => shown(value),
+        _ => told(value),
+    };
     Err(Refusal::Inequivalent {
         resource: what.clone(),
         property: Name::from(key),
@@ -152,7 +193,7 @@ fn same_argument(
     })
 }
 
-/// A value as RabbitMQ's 406 prints it.
+/// A value as RabbitMQ's 406 prints it beside one that is absent.
 fn told(value: Option<Value<'_>>) -> String {
     match value {
         None => "none".into(),
