@@ -28,6 +28,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     # SIGTERM ends the run through the fixtures, so the brokers are stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config.addinivalue_line("markers", "row(section, title): the test shows this behaviour")
 
 
 @pytest.hookimpl(wrapper=True)

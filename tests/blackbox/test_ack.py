@@ -178,6 +178,48 @@ def test_recover_redelivers_to_the_same_consumer(channel, queue):
     assert [each.tag for each in again] == [3, 4]
 
 
+@pytest.mark.row("Requeue", "recover(true), other consumers")
+def test_recover_may_redeliver_to_another(connect, channel, shared):
+    publish(channel, shared, b"1")
+    first = Inbox(channel, shared)
+    first.exactly(1)
+    other = Inbox(connect().channel(), shared)
+    channel.basic_cancel(first.tag)
+    channel.basic_recover(requeue=True)
+    assert other.exactly(1)[0].method.redelivered
+    assert len(first.deliveries) == 1
+
+
+@pytest.mark.row("Requeue", "redelivered flag")
+def test_redelivered_although_nobody_has_seen_it(raw, channel, shared):
+    publish(channel, shared, b"1")
+    client = raw().opened()
+    client.send(1, spec.Basic.Consume(queue=shared))
+    eventually(lambda: count(channel, shared) == 0)
+    # The delivery is still unread in the socket.
+    client.socket.close()
+    eventually(lambda: count(channel, shared) == 1)
+    assert channel.basic_get(shared)[0].redelivered
+
+
+@pytest.mark.row("Requeue", "Before close-ok")
+@pytest.mark.parametrize("number", [0, 1], ids=["connection", "channel"])
+def test_close_ok_comes_after_the_messages_are_back(raw, channel, shared, number):
+    publish(channel, shared, *FIVE)
+    for _ in range(20):
+        client = raw().opened()
+        client.call(1, spec.Basic.Consume(queue=shared), spec.Basic.ConsumeOk)
+        for _ in FIVE:
+            client.expect(spec.Basic.Deliver, 1)
+            client.content()
+        if number:
+            client.call(1, spec.Channel.Close(200, "", 0, 0), spec.Channel.CloseOk)
+        else:
+            client.call(0, spec.Connection.Close(200, "", 0, 0), spec.Connection.CloseOk)
+        assert count(channel, shared) == 5
+    assert drain(channel, shared) == FIVE
+
+
 def test_recover_without_requeue_is_not_implemented(raw):
     client = raw().opened()
     client.send(1, spec.Basic.Recover(requeue=False))

@@ -22,6 +22,59 @@ def test_get_and_get_empty(channel, queue):
     assert channel.basic_get(queue) == (None, None, None)
 
 
+@pytest.mark.row("Consume, get, ack", "basic.get of an empty queue")
+def test_get_empty_names_no_cluster(raw, shared):
+    client = raw().opened()
+    assert client.call(1, spec.Basic.Get(queue=shared), spec.Basic.GetEmpty).cluster_id == ""
+
+
+@pytest.mark.row("Consume, get, ack", "no-local")
+def test_no_local_is_ignored(raw, shared):
+    client = raw().opened()
+    consume = spec.Basic.Consume(queue=shared, no_local=True, no_ack=True)
+    client.call(1, consume, spec.Basic.ConsumeOk)
+    client.write(message(1, "", shared, b"my own"))
+    client.expect(spec.Basic.Deliver, 1)
+    assert client.content()[1] == b"my own"
+
+
+@pytest.mark.row("Consume, get, ack", "Dispatch")
+def test_consumers_take_turns(connect, channel, shared):
+    receivers = [connect().channel() for _ in range(3)]
+    for receiver in receivers:
+        receiver.basic_qos(prefetch_count=10)
+    inboxes = [Inbox(receiver, shared) for receiver in receivers]
+    publish(channel, shared, *(b"%d" % i for i in range(12)))
+    for inbox in inboxes:
+        inbox.exactly(4)
+    turns = sorted([int(body) for body in inbox.bodies] for inbox in inboxes)
+    assert turns == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
+
+
+@pytest.mark.row("Consume, get, ack", "Dispatch")
+def test_a_consumer_that_is_full_is_passed_over(channel, queue):
+    channel.basic_qos(prefetch_count=1)
+    full = Inbox(channel, queue)
+    channel.basic_qos(prefetch_count=0)
+    other = Inbox(channel, queue)
+    publish(channel, queue, *[b"x"] * 10)
+    full.exactly(1)
+    other.exactly(9)
+
+
+@pytest.mark.row("Qos", "Changed later")
+def test_qos_is_for_the_consumers_that_come(channel, queue):
+    channel.basic_qos(prefetch_count=2)
+    inbox = Inbox(channel, queue)
+    channel.basic_qos(prefetch_count=0)
+    publish(channel, queue, *[b"x"] * 5)
+    inbox.exactly(2)
+    channel.basic_qos(prefetch_count=1)
+    Inbox(channel, queue).exactly(1)
+    assert len(inbox.deliveries) == 2
+    assert count(channel, queue) == 2
+
+
 def test_get_on_a_missing_queue(channel, name):
     missing = name()
     closes_channel(

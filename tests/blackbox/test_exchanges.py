@@ -2,6 +2,7 @@
 
 import pika
 import pytest
+from pika import spec
 
 from support import (
     Inbox, closes_channel, closes_connection, count, drain, expect, publish, settle)
@@ -27,6 +28,14 @@ def exchange_exists(connection, exchange):
 def test_standard_exchanges_are_there_and_durable(channel, exchange, kind):
     channel.exchange_declare(exchange, kind, durable=True)
     channel.exchange_declare(exchange, passive=True)
+
+
+@pytest.mark.row("Exchanges", "Default set")
+def test_the_exchange_of_the_tracer(channel):
+    channel.exchange_declare("amq.rabbitmq.trace", "topic", durable=True, internal=True)
+    closes_channel(
+        channel, lambda: channel.basic_publish("amq.rabbitmq.trace", "key", b"no"), 403,
+        "ACCESS_REFUSED - cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'")
 
 
 def test_default_exchange_routes_by_queue_name(channel, name):
@@ -74,6 +83,16 @@ def test_reserved_names(channel, name):
     closes_channel(
         channel, lambda: channel.exchange_declare(reserved, "direct"), 403,
         f"ACCESS_REFUSED - exchange name '{reserved}' contains reserved prefix 'amq.*'")
+
+
+@pytest.mark.row("Exchanges", "Line ends in names")
+def test_line_ends_in_names_are_dropped(raw, channel, name):
+    client, exchange = raw().opened(), name()
+    declare = spec.Exchange.Declare(exchange=f"a\r\n{exchange}\n")
+    client.call(1, declare, spec.Exchange.DeclareOk)
+    channel.exchange_declare(f"a{exchange}", passive=True)
+    channel.exchange_delete(f"\na{exchange}\r")
+    assert not exchange_exists(channel.connection, f"a{exchange}")
 
 
 def test_unknown_type(broker, channel, name):
@@ -156,6 +175,25 @@ def test_bind_to_what_is_missing(channel, exchange, queue, name):
     closes_channel(
         opened, lambda: opened.queue_bind(missing, direct, "key"),
         404, f"NOT_FOUND - no queue '{missing}' in vhost '/'")
+
+
+@pytest.mark.row("Exchanges", "Unbind what is missing")
+def test_unbind_of_what_is_missing(broker, connection, exchange, queue, name):
+    logs = exchange("fanout")
+    for arguments in ((queue, logs, "never bound"), (queue, name(), "key"), (name(), logs, "key")):
+        channel = connection.channel()
+        channel.queue_unbind(*arguments)
+        channel.close()
+
+
+@pytest.mark.row("Exchanges", "Auto-delete")
+def test_auto_delete_exchange_without_bindings_stays(channel, exchange, queue):
+    logs, target = exchange("fanout", auto_delete=True), exchange("fanout", auto_delete=True)
+    channel.exchange_bind(target, logs)
+    channel.exchange_unbind(target, logs)
+    # Its last source binding has gone; the other was only ever a destination.
+    assert not exchange_exists(channel.connection, logs)
+    assert exchange_exists(channel.connection, target)
 
 
 def test_a_queue_bound_twice_gets_a_message_once(channel, exchange, queue):

@@ -41,7 +41,8 @@ def test_tune(raw):
 
 
 @pytest.mark.parametrize("header", [
-    b"AMQP\x00\x00\x09\x02", b"AMQP\x01\x01\x00\x0a", b"AMQP\x00\x00\x0a\x00", b"HELO there",
+    b"AMQP\x00\x00\x09\x02", b"AMQP\x01\x01\x00\x0a", b"AMQP\x00\x00\x0a\x00",
+    b"AMQP\x00\x00\x08\x00", b"AMQP\x03\x01\x00\x00", b"AMQP\x00\x01\x00\x00", b"HELO there",
     b"GET / HTTP/1.1\r\n\r\n"])
 def test_a_wrong_protocol_header(raw, header):
     client = raw()
@@ -110,6 +111,44 @@ def test_an_unknown_mechanism(broker, raw):
     client.started(mechanism="MAGIC")
     refused_before_open(
         broker, client, 503, "COMMAND_INVALID - unknown authentication mechanism 'MAGIC'")
+
+
+@pytest.mark.row("Handshake", "Malformed SASL response")
+@pytest.mark.parametrize(("mechanism", "response"), [
+    ("PLAIN", "guest"), ("PLAIN", "\0guest"), ("AMQPLAIN", "\x05LOGINX\x00\x00")])
+def test_a_malformed_response(broker, raw, mechanism, response):
+    client = raw()
+    client.started(mechanism=mechanism, response=response)
+    if expect(
+            broker, why="3.10 writes the reason to its log, waits 3 s and drops the socket; "
+            "Ringtail tells the client",
+            ringtail=True, rabbitmq=False):
+        assert client.expect(spec.Connection.Close, 0).reply_code in (502, 503)
+    else:
+        assert client.until_closed() == []
+
+
+@pytest.mark.row("Handshake", "Method in the wrong connection state")
+@pytest.mark.parametrize("method", [
+    spec.Connection.StartOk({}, "PLAIN", "\0guest\0guest", "en_US"),
+    spec.Connection.TuneOk(10, 8192, 0), spec.Connection.Open("/"), spec.Basic.Qos(),
+    spec.Queue.Declare(queue="nosuch", passive=True)], ids=lambda method: method.NAME)
+def test_a_method_in_the_wrong_state(raw, method):
+    client = raw().opened()
+    client.send(0, method)
+    client.refused(504, "CHANNEL_ERROR - unexpected method in connection state running")
+
+
+@pytest.mark.row("Handshake", "Client close")
+def test_exclusive_queues_are_gone_at_close_ok(raw, channel, name):
+    for durable in (False, True) * 5:
+        client, queues = raw().opened(), [name() for _ in range(8)]
+        for queue in queues:
+            declare = spec.Queue.Declare(queue=queue, exclusive=True, durable=durable)
+            client.call(1, declare, spec.Queue.DeclareOk)
+        client.call(0, spec.Connection.Close(200, "", 0, 0), spec.Connection.CloseOk)
+        for queue in queues:
+            channel.queue_declare(queue, exclusive=True)
 
 
 def test_a_missing_vhost(raw):

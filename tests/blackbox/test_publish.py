@@ -130,6 +130,15 @@ def test_tags_count_from_select_and_per_channel(raw, shared):
     assert client.expect(spec.Basic.Ack, 1).delivery_tag == 3
 
 
+@pytest.mark.row("Publish, return, confirm", "Confirm and return of a missing exchange")
+def test_nothing_is_confirmed_of_a_publish_that_closes_the_channel(raw, name):
+    client, missing = confirming(raw), name()
+    client.write(message(1, missing, "key", b"lost", mandatory=True))
+    assert client.expect(spec.Channel.Close, 1).reply_code == 404
+    client.send(1, spec.Channel.CloseOk())
+    client.call(1, spec.Channel.Open(), spec.Channel.OpenOk)
+
+
 def test_publishing_to_a_queue_that_is_being_deleted_is_confirmed(raw, channel, name):
     client = confirming(raw)
     for _ in range(5):
@@ -160,13 +169,31 @@ def test_immediate_is_not_implemented(raw, queue):
     assert (close.class_id, close.method_id) == (60, 40)
 
 
-def test_a_bad_expiration(channel, queue):
-    properties = pika.BasicProperties(expiration="soon")
+@pytest.mark.parametrize("expiration", ["soon", "-1", "1.5", "10 ", ""])
+def test_a_bad_expiration(channel, queue, expiration):
+    properties = pika.BasicProperties(expiration=expiration)
     channel.basic_publish("", queue, b"", properties)
     with pytest.raises(pika.exceptions.ChannelClosedByBroker) as closed:
         channel.exchange_declare("amq.direct", passive=True)
     assert closed.value.reply_code == 406
-    assert closed.value.reply_text.startswith("PRECONDITION_FAILED - invalid expiration 'soon'")
+    text = f"PRECONDITION_FAILED - invalid expiration '{expiration}'"
+    assert closed.value.reply_text.startswith(text)
+
+
+@pytest.mark.row("Publish, return, confirm", "Larger than max_message_size")
+def test_a_message_that_is_too_large(raw):
+    client, size = raw().opened(channels=2), (128 << 20) + 1
+    client.send(1, spec.Basic.Publish(exchange="", routing_key="nobody"))
+    client.write(header(1, size))
+    part = frame.Body(1, bytes(131064)).marshal()
+    for _ in range(size // 131064):
+        client.write(part)
+    client.write(frame.Body(1, bytes(size % 131064)).marshal())
+    close = client.expect(spec.Channel.Close, 1)
+    assert (close.reply_code, close.reply_text) == (
+        406, "PRECONDITION_FAILED - message size 134217729 is larger than configured max size "
+        "134217728")
+    client.call(2, spec.Basic.Qos(), spec.Basic.QosOk)
 
 
 def test_a_foreign_user_id(channel, queue):

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from pika import spec
+from pika.compat import long
 
 from support import (
     Inbox, closes_channel, consumers, count, drain, eventually, exists, publish)
@@ -37,6 +38,82 @@ def test_redeclaring_another_is_refused(channel, shared, changed, explanation):
     closes_channel(
         refused, lambda: refused.queue_declare(shared, **changed),
         406, f"PRECONDITION_FAILED - inequivalent arg {explanation}")
+
+
+@pytest.mark.row("Queues", "What is compared")
+@pytest.mark.parametrize(("first", "then"), [
+    ({}, {"x-queue-type": "classic"}),
+    ({"x-queue-type": "classic"}, {}),
+    ({"nonsense": 1}, {"nonsense": "other", "more": True}),
+    ({"x-queue-version": 2}, {"x-queue-version": long(2)}),
+], ids=str)
+def test_equivalent_arguments(channel, name, first, then):
+    queue = name()
+    channel.queue_declare(queue, exclusive=True, arguments=first)
+    channel.queue_declare(queue, exclusive=True, arguments=then)
+
+
+@pytest.mark.row("Queues", "Redeclared otherwise")
+@pytest.mark.parametrize(("first", "then", "received", "current"), [
+    ({}, {"x-queue-mode": "lazy"}, "the value 'lazy' of type 'longstr'", "none"),
+    ({"x-queue-mode": "lazy"}, {}, "none", "the value 'lazy' of type 'longstr'"),
+    ({"x-queue-mode": "lazy"}, {"x-queue-mode": "default"},
+     "'default'", "'lazy'"),
+], ids=str)
+def test_arguments_that_differ(channel, name, first, then, received, current):
+    queue = name()
+    channel.queue_declare(queue, exclusive=True, arguments=first)
+    refused = channel.connection.channel()
+    closes_channel(
+        refused, lambda: refused.queue_declare(queue, exclusive=True, arguments=then), 406,
+        f"PRECONDITION_FAILED - inequivalent arg 'x-queue-mode' for queue '{queue}' in vhost '/': "
+        f"received {received} but current is {current}")
+
+
+@pytest.mark.row("Queues", "Exclusive, redeclared by its owner")
+def test_an_exclusive_queue_redeclared_as_shared(channel, queue):
+    closes_channel(channel, lambda: channel.queue_declare(queue), 405, LOCKED.format(queue))
+
+
+@pytest.mark.row("Queues", "Invalid argument value")
+@pytest.mark.parametrize(("argument", "value", "why"), [
+    ("x-queue-type", "nosuch", "\"unsupported queue type 'nosuch'\""),
+    ("x-queue-type", 1, "{unacceptable_type,signedint}"),
+    ("x-queue-mode", "nosuch", "\"unsupported queue mode 'nosuch'\""),
+    ("x-queue-mode", 1, "{unacceptable_type,signedint}"),
+    ("x-queue-version", "2", '"expected integer, got longstr"'),
+    ("x-queue-version", 3, "\"unsupported queue version '3'\""),
+    ("x-queue-version", -1, "{value_negative,-1}"),
+])
+def test_an_invalid_argument(channel, name, argument, value, why):
+    queue = name()
+    closes_channel(
+        channel, lambda: channel.queue_declare(queue, arguments={argument: value}), 406,
+        f"PRECONDITION_FAILED - invalid arg '{argument}' for queue '{queue}' in vhost '/': {why}")
+
+
+@pytest.mark.row("Queues", "Shared and transient")
+def test_a_transient_queue_that_is_not_exclusive(channel, connect, name):
+    queue = name()
+    channel.queue_declare(queue, durable=False, exclusive=False)
+    publish(connect().channel(), queue, b"1")
+    assert drain(channel, queue) == [b"1"]
+    channel.queue_delete(queue)
+
+
+@pytest.mark.row("Queues", "Reserved name, passive")
+def test_a_reserved_name_passively(channel):
+    closes_channel(
+        channel, lambda: channel.queue_declare("amq.nosuch", passive=True), 404,
+        "NOT_FOUND - no queue 'amq.nosuch' in vhost '/'")
+
+
+@pytest.mark.row("Queues", "Reserved name")
+def test_a_server_made_name_cannot_be_declared_again(channel):
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    closes_channel(
+        channel, lambda: channel.queue_declare(queue, exclusive=True), 403,
+        f"ACCESS_REFUSED - queue name '{queue}' contains reserved prefix 'amq.*'")
 
 
 def test_redeclaring_the_same_tells_the_counts(channel, shared):
@@ -149,6 +226,20 @@ def test_an_auto_delete_queue_without_consumers_stays(channel, connection, name)
     assert channel.basic_get(queue, auto_ack=True)[2] == b"1"
     assert exists(connection, queue)
     channel.queue_delete(queue)
+
+
+@pytest.mark.row("Queues", "Exclusive and durable")
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize("end", ["close", "socket"])
+def test_an_exclusive_queue_goes_with_its_connection(raw, connection, name, durable, end):
+    client, queue = raw().opened(), name()
+    declare = spec.Queue.Declare(queue=queue, exclusive=True, durable=durable)
+    client.call(1, declare, spec.Queue.DeclareOk)
+    if end == "socket":
+        client.socket.close()
+    else:
+        client.call(0, spec.Connection.Close(200, "", 0, 0), spec.Connection.CloseOk)
+    eventually(lambda: not exists(connection, queue))
 
 
 def test_purge_counts_only_ready(channel, queue):
