@@ -39,6 +39,7 @@ HARD = {
 
 
 @pytest.mark.row("Errors", "Hard code")
+@pytest.mark.row("Errors", "Class and method id")
 @pytest.mark.parametrize("code", HARD)
 def test_a_hard_error_closes_the_connection(raw, code):
     client = raw().opened(channels=2)
@@ -74,7 +75,7 @@ def test_what_follows_an_error_of_the_connection_is_ignored(raw, connection, que
     assert count(connection.channel(), queue) == 0
 
 
-@pytest.mark.row("Errors", "Connection closes of both sides cross")
+@pytest.mark.row("Errors", "Closes of both sides cross")
 def test_crossing_connection_closes(raw):
     client = raw().opened()
     client.send(1, spec.Channel.Open())

@@ -9,6 +9,7 @@ from wire import header, message, octets
 MEBIBYTE = bytes(range(256)) * 4096
 
 
+@pytest.mark.row("Framing", "frame_max")
 @pytest.mark.parametrize("frame_max", [8192, 131072])
 def test_frame_max_is_obeyed_both_ways(raw, shared, frame_max):
     client = raw().opened(frame_max=frame_max)
@@ -19,6 +20,7 @@ def test_frame_max_is_obeyed_both_ways(raw, shared, frame_max):
     assert client.largest == frame_max
 
 
+@pytest.mark.row("Framing", "frame_max")
 def test_between_connections_of_other_frame_max(raw, connect, shared):
     sender, receiver = connect(frame_max=131072).channel(), connect(frame_max=8192).channel()
     inbox = Inbox(receiver, shared, auto_ack=True)
@@ -30,6 +32,7 @@ def test_between_connections_of_other_frame_max(raw, connect, shared):
     assert inbox.exactly(1)[0].body == MEBIBYTE
 
 
+@pytest.mark.row("Framing", "Body in pieces")
 def test_a_body_in_odd_pieces(raw, channel, shared):
     client, body = raw().opened(), MEBIBYTE[:5000]
     client.send(1, spec.Basic.Publish(exchange="", routing_key=shared))
@@ -50,6 +53,7 @@ def test_frames_cut_at_every_octet(raw, channel, shared):
     assert drain(channel, shared) == [b"body"] * (len(sent) - 1)
 
 
+@pytest.mark.row("Framing", "Body in pieces")
 def test_a_heartbeat_between_the_frames_of_a_content(raw, channel, shared):
     client = raw().opened()
     beat = frame.Heartbeat().marshal()
@@ -60,6 +64,7 @@ def test_a_heartbeat_between_the_frames_of_a_content(raw, channel, shared):
     assert drain(channel, shared) == [b"body"]
 
 
+@pytest.mark.row("Framing", "Frame too large")
 def test_a_frame_that_is_too_large(raw):
     client = raw().opened(frame_max=8192)
     client.write(octets(3, 1, bytes(9000)))
@@ -67,6 +72,7 @@ def test_a_frame_that_is_too_large(raw):
         501, "FRAME_ERROR - type 3, all octets = <<>>: {frame_too_large,9000,8184}")
 
 
+@pytest.mark.row("Framing", "Frame too large")
 def test_a_frame_a_little_larger_than_frame_max(raw, shared):
     client = raw().opened(frame_max=8192)
     client.send(1, spec.Basic.Publish(exchange="", routing_key=shared))
@@ -77,6 +83,7 @@ def test_a_frame_a_little_larger_than_frame_max(raw, shared):
         501, "FRAME_ERROR - type 3, all octets = <<>>: {frame_too_large,8193,8184}")
 
 
+@pytest.mark.row("Framing", "Frame too large before tuning")
 def test_a_frame_that_is_too_large_before_tuning(broker, raw):
     client = raw()
     client.write(b"AMQP\x00\x00\x09\x01")
@@ -92,6 +99,7 @@ def test_a_frame_that_is_too_large_before_tuning(broker, raw):
         assert client.until_closed() == []
 
 
+@pytest.mark.row("Framing", "Wrong end of frame")
 def test_a_wrong_end_of_frame(raw):
     client = raw().opened()
     client.write(octets(1, 1, b"\x00\x3c\x00\x0a", end=0xCD))
@@ -99,6 +107,7 @@ def test_a_wrong_end_of_frame(raw):
         501, "FRAME_ERROR - type 1, all octets = <<0,60,0,10>>: {invalid_frame_end_marker,205}")
 
 
+@pytest.mark.row("Framing", "Unknown frame type")
 @pytest.mark.parametrize("channel", [0, 1])
 def test_an_unknown_frame_type(raw, channel):
     client = raw().opened()
@@ -106,12 +115,14 @@ def test_an_unknown_frame_type(raw, channel):
     client.refused(501, "FRAME_ERROR - type 9, all octets = <<0,1>>: unknown_frame")
 
 
+@pytest.mark.row("Framing", "Heartbeat on a channel")
 def test_a_heartbeat_on_a_channel(raw):
     client = raw().opened()
     client.write(octets(8, 1, b""))
     client.refused(505, "UNEXPECTED_FRAME - type 8, all octets = <<>>")
 
 
+@pytest.mark.row("Framing", "Content on channel 0")
 def test_a_content_on_channel_0(raw):
     client = raw().opened()
     client.write(header(0, 10))
@@ -119,12 +130,14 @@ def test_a_content_on_channel_0(raw):
         505, "UNEXPECTED_FRAME - type 2, all octets = <<0,60,0,0,0,0,0,0,0,0,0,10,0,0>>")
 
 
+@pytest.mark.row("Framing", "Malformed UTF-8 in a short string")
 def test_malformed_utf_8_in_a_short_string(raw):
     client = raw().opened()
     client.write(octets(1, 1, b"\x00\x32\x00\x0a\x00\x00\x02\xff\xfe\x00" + bytes(4)))
     client.refused(501, "FRAME_ERROR - Malformed UTF-8 in shortstr")
 
 
+@pytest.mark.row("Framing", "Announced body above 512 MiB")
 def test_an_announced_body_above_every_limit(broker, raw):
     client = raw().opened()
     client.send(1, spec.Basic.Publish(exchange="", routing_key="q"))
@@ -138,6 +151,7 @@ def test_an_announced_body_above_every_limit(broker, raw):
             "536870912")
 
 
+@pytest.mark.row("Framing", "Close while the client writes")
 def test_a_client_that_goes_on_writing_reads_the_close(raw):
     client = raw().opened()
     client.write(frame.Body(1, b"x").marshal() + message(1, "", "q", MEBIBYTE) * 8)
@@ -147,6 +161,7 @@ def test_a_client_that_goes_on_writing_reads_the_close(raw):
     assert client.until_closed() == []
 
 
+@pytest.mark.row("Framing", "Unknown class or method")
 @pytest.mark.parametrize("method", [b"\x00\x4d\x00\x0a", b"\x00\x3c\x03\xe7"])
 def test_an_unknown_class_or_method(broker, raw, method):
     client = raw().opened()
@@ -160,12 +175,14 @@ def test_an_unknown_class_or_method(broker, raw, method):
         assert client.until_closed() == []
 
 
+@pytest.mark.row("Framing", "Arguments that end too early")
 def test_arguments_that_end_too_early(raw):
     client = raw().opened()
     client.write(octets(1, 1, b"\x00\x32\x00\x0a\x00\x00\x09abc"))
     client.refused(501, "FRAME_ERROR - cannot decode <<0,0,9,97,98,99>>")
 
 
+@pytest.mark.row("Framing", "Content without a method")
 def test_a_body_first(raw):
     client = raw().opened()
     client.write(frame.Body(1, b"x").marshal())
@@ -173,6 +190,7 @@ def test_a_body_first(raw):
         505, "UNEXPECTED_FRAME - expected method frame, got non method frame instead")
 
 
+@pytest.mark.row("Framing", "No header after a publish")
 def test_a_method_where_a_header_belongs(raw):
     client = raw().opened()
     client.send(1, spec.Basic.Publish(exchange="", routing_key="q"), spec.Basic.Qos())
@@ -181,6 +199,7 @@ def test_a_method_where_a_header_belongs(raw):
         "got non content header frame instead")
 
 
+@pytest.mark.row("Framing", "Header of another class")
 def test_a_header_of_another_class(raw):
     client = raw().opened()
     client.send(1, spec.Basic.Publish(exchange="", routing_key="q"))
@@ -190,6 +209,7 @@ def test_a_header_of_another_class(raw):
         "got one for class 50 instead")
 
 
+@pytest.mark.row("Framing", "No body after a header")
 def test_a_method_where_a_body_belongs(raw):
     client = raw().opened()
     client.send(1, spec.Basic.Publish(exchange="", routing_key="q"))
@@ -199,6 +219,7 @@ def test_a_method_where_a_body_belongs(raw):
         505, "UNEXPECTED_FRAME - expected content body, got non content body frame instead")
 
 
+@pytest.mark.row("Framing", "Body longer than announced")
 def test_a_body_longer_than_announced(broker, raw, shared):
     client = raw().opened()
     client.send(1, spec.Basic.Publish(exchange="", routing_key=shared))
@@ -219,6 +240,7 @@ def test_an_announced_size_allocates_nothing(raw, channel, queue):
     assert drain(channel, queue) == [b"others go on"]
 
 
+@pytest.mark.row("Framing", "Garbage")
 @pytest.mark.parametrize("garbage", [bytes(64), b"\xff" * 64, b"\x01\x00\x01\x00\x00\x00\x00\xce"])
 def test_garbage_costs_only_the_connection(raw, channel, garbage):
     client = raw().opened()

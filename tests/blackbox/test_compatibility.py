@@ -1,0 +1,61 @@
+"""The page about compatibility says what the tests show."""
+
+import ast
+
+import pytest
+
+import compatibility
+
+
+@pytest.fixture
+def survives():
+    """No broker is asked here."""
+
+
+def test_every_row_has_a_test_and_every_mark_a_row():
+    assert compatibility.complaints(compatibility.marked_tests()) == []
+
+
+def test_the_page_is_up_to_date():
+    page = compatibility.page(compatibility.marked_tests())
+    assert compatibility.PAGE.read_text() == page, "run python3 tests/blackbox/compatibility.py"
+
+
+MODULE = """
+def helper(broker): expect(broker, why="through a helper", ringtail=1, rabbitmq=2)
+@pytest.fixture
+def made(broker): expect(broker, why="through a fixture", ringtail=1, rabbitmq=2)
+@pytest.mark.parametrize("a", [pytest.param(1, marks=pytest.mark.row("S", "second"))])
+@pytest.mark.row("S", "first")
+def test_both(broker, made):
+    helper(broker)
+    if expect(broker, why="its " "own", ringtail=True, rabbitmq=False): client.expect(Kind)
+def test_neither(): pass
+"""
+
+
+def test_rows_and_reasons_are_found():
+    module = ast.parse(MODULE)
+    functions = {node.name: node for node in module.body}
+    both = compatibility.marked("f", functions["test_both"], functions)
+    assert both.rows == [("S", "second"), ("S", "first")]
+    assert set(both.reasons) == {"its own", "through a helper", "through a fixture"}
+    assert compatibility.marked("f", functions["test_neither"], functions)[2:] == ([], [])
+    compatibility.check_complete("f", module, [both])
+    with pytest.raises(AssertionError, match="first"):
+        compatibility.check_complete("f", module, [both._replace(rows=[("S", "second")])])
+
+
+def test_a_row_without_a_test_and_a_mark_without_a_row_are_told():
+    test = compatibility.Marked("f", "test_x", [("Queues", "no such title")], [])
+    told = compatibility.complaints([test])
+    assert "no such row: ('Queues', 'no such title')" in told
+    assert "no test shows this row: ('Queues', 'Purge')" in told
+
+
+def test_a_line_of_the_page():
+    row = compatibility.rows.Row("a|b", "x", "y.erl:1")
+    test = compatibility.Marked("f.py", "test_x", [], [])
+    same = "| a\\|b | x | the same | [f.py::test_x](../tests/blackbox/f.py) | y.erl:1 |\n"
+    assert compatibility.line(row, [test]) == same
+    assert "| differs: z |" in compatibility.line(row, [test._replace(reasons=["z"])])
