@@ -12,12 +12,17 @@ def survives():
     """No broker is asked here."""
 
 
-def test_every_row_has_a_test_and_every_mark_a_row():
-    assert compatibility.complaints(compatibility.marked_tests()) == []
+@pytest.fixture(scope="module")
+def tests():
+    return compatibility.marked_tests()
 
 
-def test_the_page_is_up_to_date():
-    page = compatibility.page(compatibility.marked_tests())
+def test_every_row_has_a_test_and_every_mark_a_row(tests):
+    assert compatibility.complaints(tests) == []
+
+
+def test_the_page_is_up_to_date(tests):
+    page = compatibility.page(tests)
     assert compatibility.PAGE.read_text() == page, "run python3 tests/blackbox/compatibility.py"
 
 
