@@ -7,6 +7,7 @@ brokers differ it says so by `expect(broker, why=...)`, itself or in what it cal
 """
 
 import ast
+import contextlib
 import pathlib
 from typing import NamedTuple
 
@@ -39,19 +40,89 @@ def marked_tests():
     """Every test that is marked with a row, in the order of files and lines."""
     found = []
     for path in sorted(FOLDER.glob("test_*.py")):
-        module = ast.parse(path.read_text(), path.name)
-        functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
-        tests = [marked(path.name, node, functions) for node in functions.values()]
+        module = Module(path.name, path.read_text())
+        tests = [module.marked(function) for function in module.functions.values()]
         found += [test for test in tests if test.rows]
-        check_complete(path.name, module, tests)
+        module.check_complete(tests)
     return found
 
 
-def marked(file, function, functions):
-    """What the decorators and the calls of a test say."""
-    marks = [mark for decorator in function.decorator_list for mark in marks_in(decorator)]
-    reasons = list(dict.fromkeys(reasons_of(function, functions, set())))
-    return Marked(file, function.name, list(dict.fromkeys(marks)), reasons)
+class Module:
+    """The parts of a file of tests that say something about rows and reasons."""
+
+    def __init__(self, name, text):
+        self.name = name
+        self.tree = ast.parse(text, name)
+        self.functions, self.constants = {}, {}
+        for node in self.tree.body:
+            if isinstance(node, ast.FunctionDef):
+                self.functions[node.name] = node
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                self.constants[node.targets[0].id] = node.value
+
+    def marked(self, function):
+        """What the decorators and the calls of a test say."""
+        marks = [mark for decorator in function.decorator_list for mark in marks_in(decorator)]
+        reasons = dict.fromkeys(self.reasons_of(function, {}, ())) if marks else []
+        return Marked(self.name, function.name, list(dict.fromkeys(marks)), list(reasons))
+
+    def check_complete(self, tests):
+        """A mark that is not part of a test's decorators would be lost."""
+        lost = set(marks_in(self.tree)) - {row for test in tests for row in test.rows}
+        assert not lost, f"{self.name}: rows marked outside of a test's decorators: {lost}"
+
+    def reasons_of(self, function, arguments, callers):
+        """The reasons of every `expect` in a function and in those of its module it uses.
+
+        `arguments` are the reasons that the call at hand gives by the name of a parameter."""
+        if function.name in callers:
+            return
+        callers += (function.name,)
+        called = set()
+        for node in (node for part in function.body for node in ast.walk(part)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                called.add(node.func)
+                if node.func.id == "expect":
+                    why = next(word.value for word in node.keywords if word.arg == "why")
+                    yield from self.texts(why, arguments)
+                elif helper := self.functions.get(node.func.id):
+                    given = self.given(node, helper, arguments)
+                    yield from self.reasons_of(helper, given, callers)
+        # A fixture is used by the name of a parameter, a helper that is not called by its own.
+        names = [argument.arg for argument in function.args.args]
+        names += [node.id for part in function.body for node in ast.walk(part)
+                  if isinstance(node, ast.Name) and node not in called]
+        for name in dict.fromkeys(names):
+            if name in self.functions:
+                yield from self.reasons_of(self.functions[name], {}, callers)
+
+    def given(self, call, helper, arguments):
+        """The texts that a call gives to the parameters of a helper, or their defaults."""
+        names = [argument.arg for argument in helper.args.args]
+        nodes = dict(zip(reversed(names), reversed(helper.args.defaults)))
+        nodes |= {argument.arg: default for argument, default in
+                  zip(helper.args.kwonlyargs, helper.args.kw_defaults) if default}
+        nodes |= dict(zip(names, call.args)) | {word.arg: word.value for word in call.keywords}
+        given = {}
+        for name, node in nodes.items():
+            # What is no text known here matters only if it is the reason of an `expect`.
+            with contextlib.suppress(ValueError):
+                given[name] = list(self.texts(node, arguments))
+        return given
+
+    def texts(self, node, arguments):
+        """The texts an expression may have: literal, constant of the module, or parameter."""
+        if isinstance(node, ast.Constant):
+            yield from [node.value] if isinstance(node.value, str) else []
+        elif isinstance(node, ast.IfExp):
+            yield from self.texts(node.body, arguments)
+            yield from self.texts(node.orelse, arguments)
+        elif isinstance(node, ast.Name) and node.id in arguments:
+            yield from arguments[node.id]
+        elif isinstance(node, ast.Name) and node.id in self.constants:
+            yield from self.texts(self.constants[node.id], arguments)
+        else:
+            raise ValueError(f"{self.name}:{node.lineno}: cannot tell this reason without running")
 
 
 def marks_in(tree):
@@ -59,30 +130,6 @@ def marks_in(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.row":
             yield tuple(ast.literal_eval(argument) for argument in node.args)
-
-
-def check_complete(file, module, tests):
-    """A mark that is not part of a test's decorators would be lost."""
-    everywhere = set(marks_in(module))
-    lost = everywhere - {row for test in tests for row in test.rows}
-    assert not lost, f"{file}: rows marked outside of a test's decorators: {lost}"
-
-
-def reasons_of(function, functions, seen):
-    """The reasons of every `expect` in a function and in those of its module it uses."""
-    seen.add(function.name)
-    # A fixture is used by the name of a parameter, a helper by its own.
-    used = [argument.arg for argument in function.args.args]
-    for statement in function.body:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "expect":
-                yield next(ast.literal_eval(word.value) for word in node.keywords
-                           if word.arg == "why")
-            elif isinstance(node, ast.Name):
-                used.append(node.id)
-    for name in used:
-        if name in functions and name not in seen:
-            yield from reasons_of(functions[name], functions, seen)
 
 
 def complaints(tests):

@@ -1,7 +1,5 @@
 """The page about compatibility says what the tests show."""
 
-import ast
-
 import pytest
 
 import compatibility
@@ -27,28 +25,43 @@ def test_the_page_is_up_to_date(tests):
 
 
 MODULE = """
+KNOWN = "a constant"
 def helper(broker): expect(broker, why="through a helper", ringtail=1, rabbitmq=2)
+def told(broker, more, why=None): expect(broker, why=why, ringtail=1, rabbitmq=2)
 @pytest.fixture
 def made(broker): expect(broker, why="through a fixture", ringtail=1, rabbitmq=2)
 @pytest.mark.parametrize("a", [pytest.param(1, marks=pytest.mark.row("S", "second"))])
 @pytest.mark.row("S", "first")
 def test_both(broker, made):
     helper(broker)
+    told(broker, 1, why=KNOWN if made else "given")
     if expect(broker, why="its " "own", ringtail=True, rabbitmq=False): client.expect(Kind)
-def test_neither(): pass
+@pytest.mark.row("S", "third")
+def test_none(broker): told(broker, compute())
+def test_neither(broker, reason): expect(broker, why=reason, ringtail=1, rabbitmq=2)
 """
 
 
 def test_rows_and_reasons_are_found():
-    module = ast.parse(MODULE)
-    functions = {node.name: node for node in module.body}
-    both = compatibility.marked("f", functions["test_both"], functions)
+    module = compatibility.Module("f", MODULE)
+    both, none, neither = (
+        module.marked(module.functions[name])
+        for name in ("test_both", "test_none", "test_neither"))
     assert both.rows == [("S", "second"), ("S", "first")]
-    assert set(both.reasons) == {"its own", "through a helper", "through a fixture"}
-    assert compatibility.marked("f", functions["test_neither"], functions)[2:] == ([], [])
-    compatibility.check_complete("f", module, [both])
-    with pytest.raises(AssertionError, match="first"):
-        compatibility.check_complete("f", module, [both._replace(rows=[("S", "second")])])
+    assert set(both.reasons) == {
+        "its own", "through a helper", "through a fixture", "a constant", "given"}
+    assert none[2:] == ([("S", "third")], [])
+    assert neither[2:] == ([], [])
+    module.check_complete([both, none])
+    with pytest.raises(AssertionError, match="third"):
+        module.check_complete([both])
+
+
+def test_a_reason_that_only_a_run_could_tell_is_refused():
+    text = MODULE.replace("def test_neither", "@pytest.mark.row('S', 'x')\ndef test_neither")
+    module = compatibility.Module("f", text)
+    with pytest.raises(ValueError, match="f:16: cannot tell"):
+        module.marked(module.functions["test_neither"])
 
 
 def test_a_row_without_a_test_and_a_mark_without_a_row_are_told():
