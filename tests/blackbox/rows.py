@@ -39,6 +39,8 @@ SECTIONS = {
         ("In front of the error", "what was sent before is done", "rabbit_channel.erl:799"),
         ("Unacknowledged messages", "are requeued when an error closes their channel",
          "rabbit_channel.erl:799"),
+        ("close-ok that never comes", "exclusive queues go at once all the same",
+         "rabbit_reader.erl:755"),
     ),
     "Handshake": section(
         ("Protocol header", "`AMQP 0 0 9 1` and `AMQP 1 1 0 9`, whole or in pieces",
@@ -77,6 +79,12 @@ SECTIONS = {
          "rabbit_reader.erl:755"),
         ("Shutdown", "320 `broker forced connection closure with reason 'shutdown'`",
          "rabbit_reader.erl:622"),
+        ("Channel before connection.open", "505 `type 1, all octets = <<0,20,0,10,0>>`",
+         "rabbit_reader.erl:1090"),
+        ("Close during the handshake", "close-ok", "rabbit_reader.erl:1417"),
+        ("No limit", "channel_max and frame_max may be 0", "rabbit_reader.erl:1474"),
+        ("Limit of connections", "530 `connection refused: node connection limit (N) is reached`",
+         "rabbit_reader.erl:1430"),
     ),
     "Framing": section(
         ("frame_max", "holds both ways, for each connection its own", "rabbit_reader.erl:1138"),
@@ -113,6 +121,7 @@ SECTIONS = {
         ("Close while the client writes", "the client still reads connection.close",
          "rabbit_reader.erl:935"),
         ("Garbage", "costs its connection alone", "rabbit_reader.erl:1138"),
+        ("Table that cannot be read", "502 `unknown field type 90`", "rabbit_binary_parser.erl:37"),
     ),
     "Channels": section(
         ("Second open", "504 `second 'channel.open' seen`", "rabbit_channel.erl:1114"),
@@ -124,6 +133,9 @@ SECTIONS = {
         ("Numbers", "can be used again after close-ok", "rabbit_reader.erl:1119"),
         ("channel.flow(true)", "flow-ok(true)", "rabbit_channel.erl:1648"),
         ("channel.flow(false)", "540 `active=false`", "rabbit_channel.erl:1651"),
+        ("Method of the server", "503 `unimplemented method`", "rabbit_channel.erl:1653"),
+        ("Limit of channels", "530 `number of channels opened on node 'n' has reached the maximum "
+         "allowed limit of N`", "rabbit_reader.erl:1017"),
     ),
     "Exchanges": section(
         ("Default set", "the default exchange, amq.direct, amq.fanout, amq.topic, amq.headers, "
@@ -156,6 +168,8 @@ SECTIONS = {
          "rabbit_exchange_type_headers.erl:90"),
         ("Auto-delete", "goes with its last binding as a source, never before it had one",
          "rabbit_db_binding.erl:348"),
+        ("Limit of exchanges", "406 `cannot declare exchange 'x' in vhost '/': exchange limit of "
+         "N is reached`", "rabbit_exchange.erl:165"),
     ),
     "Queues": section(
         ("Empty name", "the server names it `amq.gen-` and 22 characters",
@@ -195,6 +209,8 @@ SECTIONS = {
         ("Auto-delete", "goes with its last consumer, never before it had one",
          "rabbit_amqqueue_process.erl:955"),
         ("no-wait", "is done in order, without an answer", "rabbit_channel.erl:828"),
+        ("Limit of queues", "406 `cannot declare queue 'q': queue limit in cluster (N) is reached`",
+         "rabbit_queue_type.erl:939"),
     ),
     "Publish, return, confirm": section(
         ("immediate", "540 `immediate=true`", "rabbit_channel.erl:1159"),
@@ -246,6 +262,8 @@ SECTIONS = {
         ("Tags", "are the channel's own, counted over its consumers and gets",
          "rabbit_channel.erl:1998"),
         ("reject, nack without requeue", "drops the message", "rabbit_channel.erl:1226"),
+        ("Limit of consumers", "530 `reached maximum (N) of consumers per channel`",
+         "rabbit_channel.erl:1305"),
     ),
     "Qos": section(
         ("prefetch_size", "540 `prefetch_size!=0 (10)`", "rabbit_channel.erl:1413"),

@@ -129,21 +129,6 @@ def test_a_second_open(raw):
     client.refused(504, "CHANNEL_ERROR - second 'channel.open' seen")
 
 
-@pytest.mark.row("Channels", "First method is not open")
-def test_a_method_before_open(raw):
-    client = raw().opened()
-    client.send(5, spec.Queue.Declare(queue="q"))
-    client.refused(504, "CHANNEL_ERROR - expected 'channel.open'")
-
-
-@pytest.mark.row("Channels", "Method on a closed channel")
-def test_a_method_on_a_closed_channel(raw):
-    client = raw().opened()
-    client.call(1, spec.Channel.Close(200, "", 0, 0), spec.Channel.CloseOk)
-    client.send(1, spec.Queue.Declare(queue="q"))
-    client.refused(504, "CHANNEL_ERROR - expected 'channel.open'")
-
-
 @pytest.mark.row("Channels", "close-ok that answers nothing")
 def test_a_close_ok_that_answers_nothing(broker, raw):
     client = raw().opened()

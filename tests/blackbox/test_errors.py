@@ -75,17 +75,6 @@ def test_what_follows_an_error_of_the_connection_is_ignored(raw, connection, que
     assert count(connection.channel(), queue) == 0
 
 
-@pytest.mark.row("Errors", "Closes of both sides cross")
-def test_crossing_connection_closes(raw):
-    client = raw().opened()
-    client.send(1, spec.Channel.Open())
-    client.send(0, spec.Connection.Close(200, "bye", 0, 0))
-    assert client.expect(spec.Connection.Close, 0).reply_code == 504
-    client.expect(spec.Connection.CloseOk, 0)
-    client.send(0, spec.Connection.CloseOk())
-    assert client.until_closed() == []
-
-
 @pytest.mark.row("Errors", "Unacknowledged messages")
 @pytest.mark.parametrize("error", [spec.Basic.Ack(99), spec.Channel.Open()], ids=["soft", "hard"])
 def test_an_error_requeues_what_was_unacknowledged(raw, channel, shared, error):

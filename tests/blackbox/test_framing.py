@@ -99,37 +99,6 @@ def test_a_frame_that_is_too_large_before_tuning(broker, raw):
         assert client.until_closed() == []
 
 
-@pytest.mark.row("Framing", "Wrong end of frame")
-def test_a_wrong_end_of_frame(raw):
-    client = raw().opened()
-    client.write(octets(1, 1, b"\x00\x3c\x00\x0a", end=0xCD))
-    client.refused(
-        501, "FRAME_ERROR - type 1, all octets = <<0,60,0,10>>: {invalid_frame_end_marker,205}")
-
-
-@pytest.mark.row("Framing", "Unknown frame type")
-@pytest.mark.parametrize("channel", [0, 1])
-def test_an_unknown_frame_type(raw, channel):
-    client = raw().opened()
-    client.write(octets(9, channel, b"\x00\x01"))
-    client.refused(501, "FRAME_ERROR - type 9, all octets = <<0,1>>: unknown_frame")
-
-
-@pytest.mark.row("Framing", "Heartbeat on a channel")
-def test_a_heartbeat_on_a_channel(raw):
-    client = raw().opened()
-    client.write(octets(8, 1, b""))
-    client.refused(505, "UNEXPECTED_FRAME - type 8, all octets = <<>>")
-
-
-@pytest.mark.row("Framing", "Content on channel 0")
-def test_a_content_on_channel_0(raw):
-    client = raw().opened()
-    client.write(header(0, 10))
-    client.refused(
-        505, "UNEXPECTED_FRAME - type 2, all octets = <<0,60,0,0,0,0,0,0,0,0,0,10,0,0>>")
-
-
 @pytest.mark.row("Framing", "Malformed UTF-8 in a short string")
 def test_malformed_utf_8_in_a_short_string(raw):
     client = raw().opened()
@@ -149,37 +118,6 @@ def test_an_announced_body_above_every_limit(broker, raw):
         client.refused(
             501, "FRAME_ERROR - content body size 1073741824 exceeds maximum allowed size "
             "536870912")
-
-
-@pytest.mark.row("Framing", "Close while the client writes")
-def test_a_client_that_goes_on_writing_reads_the_close(raw):
-    client = raw().opened()
-    client.write(frame.Body(1, b"x").marshal() + message(1, "", "q", MEBIBYTE) * 8)
-    assert client.expect(spec.Connection.Close, 0).reply_code == 505
-    client.write(message(1, "", "q", MEBIBYTE))
-    client.send(0, spec.Connection.CloseOk())
-    assert client.until_closed() == []
-
-
-@pytest.mark.row("Framing", "Unknown class or method")
-@pytest.mark.parametrize("method", [b"\x00\x4d\x00\x0a", b"\x00\x3c\x03\xe7"])
-def test_an_unknown_class_or_method(broker, raw, method):
-    client = raw().opened()
-    client.write(octets(1, 1, method))
-    if expect(
-            broker, why="the connection's process of RabbitMQ crashes and the socket just ends; "
-            "Ringtail answers",
-            ringtail=True, rabbitmq=False):
-        assert client.expect(spec.Connection.Close, 0).reply_code == 540
-    else:
-        assert client.until_closed() == []
-
-
-@pytest.mark.row("Framing", "Arguments that end too early")
-def test_arguments_that_end_too_early(raw):
-    client = raw().opened()
-    client.write(octets(1, 1, b"\x00\x32\x00\x0a\x00\x00\x09abc"))
-    client.refused(501, "FRAME_ERROR - cannot decode <<0,0,9,97,98,99>>")
 
 
 @pytest.mark.row("Framing", "Content without a method")

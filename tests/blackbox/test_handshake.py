@@ -121,40 +121,6 @@ def refused_before_open(broker, client, code, text):
         assert client.until_closed() == []
 
 
-@pytest.mark.row("Handshake", "Unknown mechanism")
-def test_an_unknown_mechanism(broker, raw):
-    client = raw()
-    client.started(mechanism="MAGIC")
-    refused_before_open(
-        broker, client, 503, "COMMAND_INVALID - unknown authentication mechanism 'MAGIC'")
-
-
-@pytest.mark.row("Handshake", "Malformed response")
-@pytest.mark.parametrize(("mechanism", "response"), [
-    ("PLAIN", "guest"), ("PLAIN", "\0guest"), ("AMQPLAIN", "\x05LOGINX\x00\x00")])
-def test_a_malformed_response(broker, raw, mechanism, response):
-    client = raw()
-    client.started(mechanism=mechanism, response=response)
-    if expect(
-            broker, why="3.10 writes the reason to its log, waits 3 s and drops the socket; "
-            "Ringtail tells the client",
-            ringtail=True, rabbitmq=False):
-        assert client.expect(spec.Connection.Close, 0).reply_code in (502, 503)
-    else:
-        assert client.until_closed() == []
-
-
-@pytest.mark.row("Handshake", "Method in the wrong state")
-@pytest.mark.parametrize("method", [
-    spec.Connection.StartOk({}, "PLAIN", "\0guest\0guest", "en_US"),
-    spec.Connection.TuneOk(10, 8192, 0), spec.Connection.Open("/"), spec.Basic.Qos(),
-    spec.Queue.Declare(queue="nosuch", passive=True)], ids=lambda method: method.NAME)
-def test_a_method_in_the_wrong_state(raw, method):
-    client = raw().opened()
-    client.send(0, method)
-    client.refused(504, "CHANNEL_ERROR - unexpected method in connection state running")
-
-
 @pytest.mark.row("Handshake", "Close by the client")
 @pytest.mark.row("Queues", "Exclusive and durable")
 def test_exclusive_queues_are_gone_at_close_ok(raw, channel, name):
