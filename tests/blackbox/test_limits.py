@@ -18,7 +18,6 @@ def only_ringtail(broker, why):
         pytest.skip(why)
 
 
-@pytest.mark.row("Handshake", "connection.tune")
 @pytest.mark.row("Handshake", "tune-ok out of bounds")
 def test_what_is_offered(own_broker):
     to = own_broker(config="channel_max = 7\nframe_max = 65536\nheartbeat = 11\n")
