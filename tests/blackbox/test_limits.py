@@ -134,6 +134,14 @@ def test_the_number_of_connections(broker, own_broker, connect):
     refused_open(to, text)
 
 
+@pytest.mark.row("Handshake", "connection.update-secret")
+def test_a_new_secret_needs_no_room_for_another_connection(own_broker):
+    with Wire(own_broker(config="connection_max = 1\n")) as client:
+        client.opened()
+        update = spec.Connection.UpdateSecret(new_secret=b"guest", reason="it expired")
+        client.call(0, update, spec.Connection.UpdateSecretOk)
+
+
 @pytest.mark.row("Channels", "Limit of channels")
 def test_the_number_of_channels_of_all_connections(broker, own_broker, connect):
     only_ringtail(broker, NEWER)
