@@ -34,10 +34,7 @@ def test_server_properties(broker, raw):
         broker, why="every server names its own product", ringtail="Ringtail", rabbitmq="RabbitMQ")
     offered = properties["capabilities"]
     assert {key for key, value in offered.items() if value is True} == set(offered)
-    missing = expect(
-        broker, why="Ringtail must not offer what it has not built yet",
-        ringtail={"consumer_priorities", "direct_reply_to", "connection.blocked"}, rabbitmq=set())
-    assert set(offered) >= CAPABILITIES - missing
+    assert set(offered) == CAPABILITIES
 
 
 @pytest.mark.row("Handshake", "connection.tune")

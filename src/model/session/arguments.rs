@@ -24,7 +24,7 @@ const QUEUE_NOT_BUILT: [&str; 12] = [
 ];
 /// Arguments of queues that count when two declares are compared, beside those.
 const QUEUE_COMPARED: [&str; 3] = ["x-queue-type", "x-queue-mode", "x-queue-version"];
-const CONSUMER_NOT_BUILT: [&str; 2] = ["x-priority", "x-consumer-timeout"];
+const CONSUMER_NOT_BUILT: [&str; 1] = ["x-consumer-timeout"];
 
 /// Checks the arguments of queue.declare.
 ///
@@ -74,20 +74,28 @@ fn queue_version(value: Value<'_>) -> Option<String> {
         Some(1 | 2) => None,
         Some(negative) if negative < 0 => Some(format!("{{value_negative,{negative}}}")),
         Some(other) => Some(format!("\"unsupported queue version '{other}'\"")),
-        None => Some(format!("\"expected integer, got {}\"", value.type_name())),
+        None => Some(no_integer(value)),
     }
+}
+
+fn no_integer(value: Value<'_>) -> String {
+    format!("\"expected integer, got {}\"", value.type_name())
 }
 
 fn unacceptable(value: Value<'_>) -> String {
     format!("{{unacceptable_type,{}}}", value.type_name())
 }
 
-/// Checks the arguments of basic.consume.
+/// Checks the arguments of basic.consume; the consumer's priority, 0 without x-priority.
 ///
 /// # Errors
-/// [`Refusal::InvalidArgument`] for the first that is not built.
-pub fn check_consumer(queue: &Resource, table: Table<'_>) -> Result<(), Refusal> {
-    refuse_any(queue, table, &CONSUMER_NOT_BUILT)
+/// [`Refusal::InvalidArgument`] for the first that is wrong or not built.
+pub fn check_consumer(queue: &Resource, table: Table<'_>) -> Result<i64, Refusal> {
+    refuse_any(queue, table, &CONSUMER_NOT_BUILT)?;
+    let Some(value) = table.get("x-priority") else {
+        return Ok(0);
+    };
+    value.as_integer().ok_or_else(|| invalid(queue, "x-priority", no_integer(value)))
 }
 
 /// Checks the arguments of an exchange.declare that creates.
