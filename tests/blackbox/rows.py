@@ -277,6 +277,9 @@ SECTIONS = {
         ("reject, nack without requeue", "drops the message", "rabbit_channel.erl:1226"),
         ("Limit of consumers", "530 `reached maximum (N) of consumers per channel`",
          "rabbit_channel.erl:1305"),
+        ("x-priority", "the highest is served first, lower ones when it has no room, equals in "
+         "turn", "rabbit_queue_consumers.erl:247"),
+        ("x-priority that is no integer", "406 naming the argument", "rabbit_amqqueue.erl:974"),
     ),
     "Qos": section(
         ("prefetch_size", "540 `prefetch_size!=0 (10)`", "rabbit_channel.erl:1413"),
@@ -284,6 +287,14 @@ SECTIONS = {
          "rabbit_channel.erl:1431"),
         ("prefetch_count 0", "no limit", "rabbit_channel.erl:1431"),
         ("no-ack consumers and basic.get", "are not limited", "rabbit_channel.erl:1431"),
+        ("global=true", "a limit that all consumers of the channel share, old and new",
+         "rabbit_channel.erl:1452"),
+        ("global=true and basic.get", "is never held back, and counts", "rabbit_channel.erl:1452"),
+        ("global=true and no-ack", "does not count", "rabbit_channel.erl:1452"),
+        ("global=true, lowered or lifted", "counts what is outstanding; 0 lifts it",
+         "rabbit_channel.erl:1452"),
+        ("Both limits", "hold together", "rabbit_channel.erl:1452"),
+        ("qos-ok", "the limit holds", "rabbit_channel.erl:1452"),
     ),
     "Requeue": section(
         ("Position", "a requeued message is back where it was", "rabbit_variable_queue.erl:642"),
