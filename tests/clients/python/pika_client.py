@@ -176,8 +176,8 @@ def headers(connection):
     table = {
         "text": "grün", "octets": b"\x00\xff", "true": True, "false": False, "small": -7,
         "large": 1 << 60, "decimal": decimal.Decimal("3.14"), "none": None,
-        "time": datetime.datetime(2020, 1, 2, 3, 4, 5), "list": [1, "two", None, [3]],
-        "table": {"inner": {"deep": 1}}}
+        "time": datetime.datetime(2020, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc),
+        "list": [1, "two", None, [3]], "table": {"inner": {"deep": 1}}}
     properties = pika.BasicProperties(
         content_type="text/plain", content_encoding="utf-8", headers=table, delivery_mode=2,
         priority=3, correlation_id="c", reply_to="r", message_id="m",
