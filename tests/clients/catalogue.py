@@ -29,14 +29,9 @@ LEFT_OUT = {
     "aio_pika": {
         "blocked": "it logs connection.blocked and offers no callback",
     },
-    "kombu": {
-        "tx": "no method for it",
-        "reply_to": "its RPC users declare queues of their own",
-    },
     "amqplib": {
         "tx": "no method for it",
     },
-    "bunny": {},
     "amqp_tools": {
         scenario: "the tools have no option for it"
         for scenario in (
@@ -44,6 +39,9 @@ LEFT_OUT = {
             "heartbeat", "blocked", "reconnect")
     },
 }
+
+# These libraries do not tell their user why a connection is blocked.
+WITHOUT_REASON = ("kombu", "php_amqplib")
 
 # Ringtail has not built these yet: when one passes, it leaves this list.
 NOT_BUILT = ("global_prefetch", "tx", "reply_to", "expiration")

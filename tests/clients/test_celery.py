@@ -1,0 +1,182 @@
+"""A Celery worker as a process of its own, and its users."""
+
+import contextlib
+import importlib
+import json
+import os
+import sys
+
+import celery
+import pytest
+
+import catalogue
+from conftest import environment
+from programs import Program
+from support import eventually
+
+PYTHON = catalogue.HERE / "python"
+SECONDS = 20
+
+# Ringtail has no TTL and no expiring queues yet: nothing may ask for x-message-ttl or x-expires.
+SETTINGS = {
+    "result_expires": None,
+    "control_queue_ttl": None, "control_queue_expires": None,
+    "event_queue_ttl": None, "event_queue_expires": None}
+WITHOUT_GOSSIP = ("--without-gossip",)
+
+
+class Shop:
+    """A worker, and an application that sends it tasks."""
+
+    def __init__(self, broker, folder, prefix, settings, options=()):
+        self.broker = broker
+        told = environment(broker, prefix) | {
+            "SHOP_SETTINGS": json.dumps(settings), "PYTHONPATH": str(PYTHON)}
+        self.module = self._client(told)
+        command = [
+            sys.executable, "-m", "celery", "-A", "shop", "worker", "--loglevel", "INFO",
+            "--concurrency", "2", "--hostname", f"{prefix}@shop", *options]
+        self.worker = Program(command, folder, told)
+
+    @staticmethod
+    def _client(told):
+        # The same module as the worker's; each one here has an application of its own.
+        before = dict(os.environ)
+        os.environ.update(told)
+        sys.path.insert(0, str(PYTHON))
+        try:
+            for each in ("shop", "place"):
+                sys.modules.pop(each, None)
+            return importlib.import_module("shop")
+        finally:
+            sys.path.remove(str(PYTHON))
+            os.environ.clear()
+            os.environ.update(before)
+
+    def opened(self):
+        self.worker.says("shop is open")
+        return self
+
+    def close(self):
+        """A warm shutdown: the worker closes its connections in order."""
+        if self.worker.process.poll() is None:
+            self.worker.process.terminate()
+            self.worker.finish()
+
+    def __getattr__(self, name):
+        return getattr(self.module, name)
+
+
+@contextlib.contextmanager
+def opened(*arguments):
+    shop = Shop(*arguments)
+    try:
+        yield shop
+        shop.close()
+    finally:
+        shop.app.close()
+        shop.worker.kill()
+
+
+@pytest.fixture(scope="module")
+def shop(broker, tmp_path_factory):
+    """A worker that several tests use."""
+    folder = tmp_path_factory.mktemp("shop")
+    with opened(broker, folder, "shop.", SETTINGS, WITHOUT_GOSSIP) as shop:
+        yield shop.opened()
+
+
+def test_results(shop):
+    results = [shop.add.delay(number, number) for number in range(20)]
+    assert [result.get(SECONDS) for result in results] == list(range(0, 40, 2))
+    with pytest.raises(KeyError, match="what"):
+        shop.broken.delay("what").get(SECONDS)
+
+
+def test_a_retried_task(shop):
+    assert shop.third_time_lucky.delay(21).get(SECONDS) == 42
+
+
+def test_a_group_and_a_chain(shop):
+    group = celery.group(shop.add.s(number, 1) for number in range(10))
+    assert group().get(SECONDS) == list(range(1, 11))
+    assert celery.chain(shop.add.s(1, 2), shop.add.s(3), shop.add.s(4))().get(SECONDS) == 10
+
+
+def test_the_rpc_backend_has_no_chords(shop):
+    with pytest.raises(NotImplementedError, match="chords"):
+        celery.chord([shop.add.s(1, 2), shop.add.s(3, 4)])(shop.add.s(5))
+
+
+def test_a_task_with_a_countdown_and_one_that_expires(shop):
+    later = shop.add.apply_async((1, 1), countdown=1)
+    late = shop.add.apply_async((2, 2), expires=-1)
+    assert later.get(SECONDS) == 2
+    with pytest.raises(celery.exceptions.TaskRevokedError):
+        late.get(SECONDS)
+
+
+def test_a_task_of_a_killed_process_is_delivered_again(shop, tmp_path):
+    marker = tmp_path / "marker"
+    assert shop.dies_once.delay(str(marker)).get(SECONDS) == "survived"
+    assert marker.exists()
+
+
+def test_remote_control(shop, tmp_path):
+    control, marker = shop.app.control, tmp_path / "marker"
+    assert [list(reply.values()) for reply in control.ping(timeout=SECONDS, limit=1)] == [
+        [{"ok": "pong"}]]
+    running = [shop.patient.delay(str(marker)) for _ in range(2)]
+    revoked = shop.add.delay(1, 1)
+    inspect = control.inspect(timeout=SECONDS, limit=1)
+    eventually(lambda: len(_only(inspect.active())) == 2)
+    control.revoke(revoked.id, reply=True, timeout=SECONDS, limit=1)
+    assert revoked.id in _only(inspect.revoked())
+    marker.touch()
+    assert [result.get(SECONDS) for result in running] == ["seen", "seen"]
+    with pytest.raises(celery.exceptions.TaskRevokedError):
+        revoked.get(SECONDS)
+    assert _only(inspect.stats())["broker"]["port"] == shop.broker.port
+
+
+def _only(replies):
+    [reply] = replies.values()
+    return reply
+
+
+def test_events(shop):
+    """What `celery events` and Flower look at."""
+    heard = []
+    with shop.app.connection() as connection:
+        receiver = shop.app.events.Receiver(connection, handlers={"*": heard.append})
+        shop.app.control.enable_events(reply=True, timeout=SECONDS, limit=1)
+        capture = receiver.itercapture(timeout=SECONDS)
+        next(capture)
+        shop.add.delay(1, 2).get(SECONDS)
+        eventually(lambda: next(capture, True) and "task-succeeded" in {
+            event["type"] for event in heard})
+
+
+def test_a_worker_comes_back_after_the_broker_closed_its_connection(own_broker, tmp_path):
+    broker = own_broker()
+    with opened(broker, tmp_path, "again.", SETTINGS, WITHOUT_GOSSIP) as shop:
+        assert shop.opened().add.delay(1, 2).get(SECONDS) == 3
+        shop.app.close()
+        broker.stop()
+        broker.start()
+        with opened_client(shop):
+            shop.worker.says("Connected to amqp", times=2)
+            assert shop.add.delay(3, 4).get(SECONDS) == 7
+
+
+@contextlib.contextmanager
+def opened_client(shop):
+    yield shop
+
+
+def test_every_default(request, pytestconfig, broker, tmp_path):
+    if pytestconfig.option.target == "ringtail":
+        why = "x-message-ttl and x-expires are not built yet"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=why))
+    with opened(broker, tmp_path, "defaults.", {}) as shop:
+        assert shop.opened().add.delay(1, 2).get(SECONDS / 2) == 3
