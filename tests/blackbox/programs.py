@@ -19,7 +19,7 @@ class Program:
         """All it wrote so far, on both streams."""
         return self.output.read_text(errors="replace")
 
-    def finish(self, seconds=20):
+    def finish(self, seconds=40):
         """Waits for the end, which must be a good one."""
         try:
             code = self.process.wait(seconds)

@@ -36,7 +36,7 @@ LEFT_OUT = {
         scenario: "the tools have no option for it"
         for scenario in (
             "confirms", "returns", "global_prefetch", "tx", "cancel_notify", "reply_to",
-            "heartbeat", "blocked", "reconnect")
+            "expiration", "heartbeat", "blocked", "reconnect")
     },
 }
 

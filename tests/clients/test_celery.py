@@ -78,6 +78,17 @@ def opened(*arguments):
         shop.worker.kill()
 
 
+@pytest.fixture
+def lacking(request, pytestconfig):
+    """Ringtail has not built yet what the test needs: the test must fail there."""
+
+    def mark(why):
+        if pytestconfig.option.target == "ringtail":
+            request.applymarker(pytest.mark.xfail(strict=True, reason=why))
+
+    return mark
+
+
 @pytest.fixture(scope="module")
 def shop(broker, tmp_path_factory):
     """A worker that several tests use."""
@@ -108,12 +119,15 @@ def test_the_rpc_backend_has_no_chords(shop):
         celery.chord([shop.add.s(1, 2), shop.add.s(3, 4)])(shop.add.s(5))
 
 
-def test_a_task_with_a_countdown_and_one_that_expires(shop):
-    later = shop.add.apply_async((1, 1), countdown=1)
-    late = shop.add.apply_async((2, 2), expires=-1)
-    assert later.get(SECONDS) == 2
-    with pytest.raises(celery.exceptions.TaskRevokedError):
-        late.get(SECONDS)
+def test_a_task_with_a_countdown(shop):
+    assert shop.add.apply_async((1, 1), countdown=1).get(SECONDS) == 2
+
+
+def test_a_task_that_expires(lacking, shop):
+    lacking("expires= of a task becomes the property expiration, and there is no TTL yet")
+    with shop.app.connection() as connection:
+        task = shop.add.apply_async((2, 2), expires=60, connection=connection)
+        assert task.get(SECONDS / 4) == 4
 
 
 def test_a_task_of_a_killed_process_is_delivered_again(shop, tmp_path):
@@ -153,8 +167,8 @@ def test_events(shop):
         capture = receiver.itercapture(timeout=SECONDS)
         next(capture)
         shop.add.delay(1, 2).get(SECONDS)
-        eventually(lambda: next(capture, True) and "task-succeeded" in {
-            event["type"] for event in heard})
+        while "task-succeeded" not in {event["type"] for event in heard}:
+            next(capture)
 
 
 def test_a_worker_comes_back_after_the_broker_closed_its_connection(own_broker, tmp_path):
@@ -164,19 +178,11 @@ def test_a_worker_comes_back_after_the_broker_closed_its_connection(own_broker, 
         shop.app.close()
         broker.stop()
         broker.start()
-        with opened_client(shop):
-            shop.worker.says("Connected to amqp", times=2)
-            assert shop.add.delay(3, 4).get(SECONDS) == 7
+        shop.worker.says("Connected to amqp", times=2)
+        assert shop.add.delay(3, 4).get(SECONDS) == 7
 
 
-@contextlib.contextmanager
-def opened_client(shop):
-    yield shop
-
-
-def test_every_default(request, pytestconfig, broker, tmp_path):
-    if pytestconfig.option.target == "ringtail":
-        why = "x-message-ttl and x-expires are not built yet"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=why))
+def test_every_default(lacking, broker, tmp_path):
+    lacking("x-message-ttl and x-expires are not built yet")
     with opened(broker, tmp_path, "defaults.", {}) as shop:
-        assert shop.opened().add.delay(1, 2).get(SECONDS / 2) == 3
+        assert shop.opened().add.delay(1, 2).get(SECONDS) == 3

@@ -17,7 +17,7 @@ use PhpAmqpLib\Message\AMQPMessage;
 use PhpAmqpLib\Wire\AMQPAbstractCollection as Type;
 use PhpAmqpLib\Wire\AMQPTable;
 
-const LIMIT_SECONDS = 10;
+const LIMIT_SECONDS = 30;
 
 set_error_handler(function (int $level, string $what, string $file, int $line): bool {
     // The library silences what its sockets say with @.
@@ -412,7 +412,7 @@ function consume(AMQPStreamConnection $connection): void
 
 function again(): AMQPStreamConnection
 {
-    for ($end = microtime(true) + 2 * LIMIT_SECONDS; true; usleep(100_000)) {
+    for ($end = microtime(true) + LIMIT_SECONDS; true; usleep(100_000)) {
         try {
             return connect();
         } catch (AMQPIOException $failed) {

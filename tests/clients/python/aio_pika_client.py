@@ -14,7 +14,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource
 import place
 from place import name
 
-LIMIT_SECONDS = 10
+LIMIT_SECONDS = 30
 LARGE = bytes(range(256)) * 6000
 
 

@@ -10,7 +10,7 @@ from kombu.mixins import ConsumerMixin
 import place
 from place import name
 
-LIMIT_SECONDS = 10
+LIMIT_SECONDS = 30
 LARGE = bytes(range(256)) * 6000
 DIRECT = "amq.rabbitmq.reply-to"
 

@@ -12,7 +12,7 @@ from pika.exceptions import (
 import place
 from place import name
 
-LIMIT_SECONDS = 10
+LIMIT_SECONDS = 30
 LARGE = bytes(range(256)) * 6000
 
 
@@ -316,7 +316,7 @@ def reconnect(connection):
 
 
 def again():
-    deadline = time.monotonic() + LIMIT_SECONDS * 2
+    deadline = time.monotonic() + LIMIT_SECONDS
     while True:
         try:
             return connect()

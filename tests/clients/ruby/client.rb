@@ -5,7 +5,7 @@
 require 'bunny'
 require 'timeout'
 
-LIMIT_SECONDS = 10
+LIMIT_SECONDS = 30
 LARGE = ('abcdefg' * 220_000).b
 
 def named(suffix) = ENV.fetch('AMQP_PREFIX') + suffix
@@ -276,7 +276,7 @@ module Scenarios
     got, = collect(queue, manual_ack: false)
     puts 'ready'
     loop do
-      body = Timeout.timeout(4 * LIMIT_SECONDS) { got.pop }[2]
+      body = Timeout.timeout(2 * LIMIT_SECONDS) { got.pop }[2]
       puts "got #{body}"
       break if body == 'after'
     end

@@ -32,7 +32,7 @@ pub fn url(user: &str, heartbeat_s: u16) -> String {
 
 /// Waits, but not for ever.
 pub async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), what).await.expect("waited too long")
+    tokio::time::timeout(Duration::from_secs(30), what).await.expect("waited too long")
 }
 
 /// The next message of a consumer.
