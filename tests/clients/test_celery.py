@@ -6,6 +6,7 @@ import json
 import os
 import sys
 
+import amqp.exceptions
 import celery
 import pytest
 
@@ -25,33 +26,38 @@ SETTINGS = {
 WITHOUT_GOSSIP = ("--without-gossip",)
 
 
+def told(broker, prefix, settings):
+    """The environment that the application reads its settings from."""
+    return environment(broker, prefix) | {
+        "SHOP_SETTINGS": json.dumps(settings), "PYTHONPATH": str(PYTHON)}
+
+
+def client(environ):
+    """The application's module, read anew: each one has an application of its own."""
+    before = dict(os.environ)
+    os.environ.update(environ)
+    sys.path.insert(0, str(PYTHON))
+    try:
+        for each in ("shop", "place"):
+            sys.modules.pop(each, None)
+        return importlib.import_module("shop")
+    finally:
+        sys.path.remove(str(PYTHON))
+        os.environ.clear()
+        os.environ.update(before)
+
+
 class Shop:
     """A worker, and an application that sends it tasks."""
 
     def __init__(self, broker, folder, prefix, settings, options=()):
         self.broker = broker
-        told = environment(broker, prefix) | {
-            "SHOP_SETTINGS": json.dumps(settings), "PYTHONPATH": str(PYTHON)}
-        self.module = self._client(told)
+        environ = told(broker, prefix, settings)
+        self.module = client(environ)
         command = [
             sys.executable, "-m", "celery", "-A", "shop", "worker", "--loglevel", "INFO",
             "--concurrency", "2", "--hostname", f"{prefix}@shop", *options]
-        self.worker = Program(command, folder, told)
-
-    @staticmethod
-    def _client(told):
-        # The same module as the worker's; each one here has an application of its own.
-        before = dict(os.environ)
-        os.environ.update(told)
-        sys.path.insert(0, str(PYTHON))
-        try:
-            for each in ("shop", "place"):
-                sys.modules.pop(each, None)
-            return importlib.import_module("shop")
-        finally:
-            sys.path.remove(str(PYTHON))
-            os.environ.clear()
-            os.environ.update(before)
+        self.worker = Program(command, folder, environ)
 
     def opened(self):
         self.worker.says("shop is open")
@@ -82,9 +88,9 @@ def opened(*arguments):
 def lacking(request, pytestconfig):
     """Ringtail has not built yet what the test needs: the test must fail there."""
 
-    def mark(why):
+    def mark(why, raises=None):
         if pytestconfig.option.target == "ringtail":
-            request.applymarker(pytest.mark.xfail(strict=True, reason=why))
+            request.applymarker(pytest.mark.xfail(strict=True, reason=why, raises=raises))
 
     return mark
 
@@ -180,6 +186,33 @@ def test_a_worker_comes_back_after_the_broker_closed_its_connection(own_broker, 
         broker.start()
         shop.worker.says("Connected to amqp", times=2)
         assert shop.add.delay(3, 4).get(SECONDS) == 7
+
+
+def _capture(shop):
+    with shop.app.connection() as connection:
+        next(shop.app.events.Receiver(connection).itercapture(timeout=1, wakeup=False), None)
+
+
+@pytest.mark.parametrize(("setting", "argument", "use"), [
+    ("result_expires", "x-expires", lambda shop: shop.add.delay(1, 2)),
+    ("control_queue_ttl", "x-message-ttl", lambda shop: shop.app.control.ping(timeout=0.1)),
+    ("control_queue_expires", "x-expires", lambda shop: shop.app.control.ping(timeout=0.1)),
+    ("event_queue_ttl", "x-message-ttl", _capture),
+    ("event_queue_expires", "x-expires", _capture),
+], ids=lambda value: "" if callable(value) else value)
+def test_a_setting_left_at_its_default(lacking, broker, setting, argument, use):
+    lacking(f"{argument} is not built yet", raises=amqp.exceptions.PreconditionFailed)
+    settings = {key: value for key, value in SETTINGS.items() if key != setting}
+    shop = client(told(broker, f"{setting}.", settings))
+    try:
+        use(shop)
+    except TimeoutError:
+        pass  # the queue is there, and no event came
+    except amqp.exceptions.PreconditionFailed as refused:
+        assert argument in str(refused)
+        raise
+    finally:
+        shop.app.close()
 
 
 def test_every_default(lacking, broker, tmp_path):
