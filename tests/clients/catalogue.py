@@ -1,6 +1,8 @@
 """The client programs, how each is started, and which scenarios each has."""
 
+import os
 import pathlib
+import shutil
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -49,7 +51,17 @@ NOT_BUILT = ("global_prefetch", "tx", "reply_to", "expiration")
 
 def command(client, scenario):
     """The command line of a scenario."""
-    return [*map(str, COMMANDS[client]), scenario]
+    line = [*map(str, COMMANDS[client]), scenario]
+    assert shutil.which(line[0]), f"no {line[0]}: tests/run clients installs and builds it"
+    return line
+
+
+def environment(broker, prefix):
+    """What a client program is told: where the broker is, and how its names begin."""
+    return os.environ | {
+        "AMQP_HOST": broker.host, "AMQP_PORT": str(broker.port), "AMQP_USER": broker.user,
+        "AMQP_PASSWORD": broker.password, "AMQP_PREFIX": prefix, "PYTHONUNBUFFERED": "1",
+        "NODE_PATH": str(BUILT / "node/node_modules")}
 
 
 def having(scenario):

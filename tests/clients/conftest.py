@@ -2,7 +2,6 @@
 
 import importlib.util
 import itertools
-import os
 import pathlib
 import sys
 
@@ -40,14 +39,6 @@ from programs import Program
 NUMBERS = itertools.count(1)
 
 
-def environment(broker, prefix):
-    """What a client program is told: where the broker is, and how its names begin."""
-    return os.environ | {
-        "AMQP_HOST": broker.host, "AMQP_PORT": str(broker.port), "AMQP_USER": broker.user,
-        "AMQP_PASSWORD": broker.password, "AMQP_PREFIX": prefix, "PYTHONUNBUFFERED": "1",
-        "NODE_PATH": str(catalogue.BUILT / "node/node_modules")}
-
-
 @pytest.fixture
 def run(tmp_path):
     """Starts a scenario of a client as a child process; what still runs at the end is killed."""
@@ -56,7 +47,7 @@ def run(tmp_path):
     def start(client, scenario, broker):
         prefix = f"{client}.{scenario}.{next(NUMBERS)}."
         command = catalogue.command(client, scenario)
-        started.append(Program(command, tmp_path, environment(broker, prefix)))
+        started.append(Program(command, tmp_path, catalogue.environment(broker, prefix)))
         started[-1].prefix = prefix
         return started[-1]
 
@@ -71,7 +62,8 @@ def heartbeats(broker, tmp_path_factory):
     folder = tmp_path_factory.mktemp("heartbeats")
     running = {
         client: Program(
-            catalogue.command(client, "heartbeat"), folder, environment(broker, f"{client}.idle."))
+            catalogue.command(client, "heartbeat"), folder,
+            catalogue.environment(broker, f"{client}.idle."))
         for client in catalogue.having("heartbeat")}
     yield running
     for program in running.values():

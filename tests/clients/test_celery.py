@@ -11,7 +11,6 @@ import celery
 import pytest
 
 import catalogue
-from conftest import environment
 from programs import Program
 from support import eventually
 
@@ -28,7 +27,7 @@ WITHOUT_GOSSIP = ("--without-gossip",)
 
 def told(broker, prefix, settings):
     """The environment that the application reads its settings from."""
-    return environment(broker, prefix) | {
+    return catalogue.environment(broker, prefix) | {
         "SHOP_SETTINGS": json.dumps(settings), "PYTHONPATH": str(PYTHON)}
 
 

@@ -6,7 +6,6 @@ import sys
 import pytest
 
 import catalogue
-from conftest import environment
 from programs import Program
 from support import eventually
 
@@ -21,7 +20,7 @@ def tutorial(broker, tmp_path):
     def start(script, *arguments):
         path = catalogue.HERE / "tutorials" / f"{script}.py"
         command = [sys.executable, "-u", path, *arguments]
-        started.append(Program(command, tmp_path, environment(broker, prefix)))
+        started.append(Program(command, tmp_path, catalogue.environment(broker, prefix)))
         return started[-1]
 
     yield start
