@@ -19,12 +19,8 @@ class Ringtail:
     """Raised by messages that fill a small memory, lifted by taking them away."""
 
     def __init__(self, make_broker):
-        self.broker = make_broker()
-        settings = self.broker.folder / "low.conf"
-        settings.write_text(f"vm_memory_high_watermark.absolute = {WATERMARK_OCTETS}\n")
-        plain = self.broker.environment
-        self.broker.environment = lambda: plain() | {"RINGTAIL_CONFIG": str(settings)}
-        self.broker.start()
+        config = f"vm_memory_high_watermark.absolute = {WATERMARK_OCTETS}\n"
+        self.broker = make_broker(config=config).start()
         self.filler = None
 
     def __enter__(self):
