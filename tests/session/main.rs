@@ -8,4 +8,6 @@ mod methods;
 mod noise;
 mod parking;
 mod receiving;
+mod replies;
 mod rig;
+mod transactions;
