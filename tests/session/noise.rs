@@ -53,7 +53,9 @@ fn methods<'a>(rng: &mut Rng) -> Method<'a> {
         17 => Method::BasicReject { delivery_tag, requeue: flag },
         18 => Method::BasicRecover { requeue: true },
         19 => Method::ConfirmSelect { nowait },
-        20 => Method::BasicQos { prefetch_size: 0, prefetch_count: rng.u16(..3), global: false },
+        20 => {
+            Method::BasicQos { prefetch_size: 0, prefetch_count: rng.u16(..3), global: rng.bool() }
+        }
         21 if delivery_tag == 0 && nowait => Method::ChannelOpen { out_of_band: "" },
         24 if nowait => {
             Method::ChannelClose { reply_code: 0, reply_text: "", class_id: 0, method_id: 0 }
