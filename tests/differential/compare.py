@@ -27,6 +27,7 @@ def normal(view, step):
         view = {key: lines for key, lines in view.items()
                 if key[0] != step["c"] or key[1] in (0, step.get("ch"))}
         drop(view, step["c"], step.get("ch"))
+        view.pop((step["c"], 0, "queues"), None)
     for connection, channel, kind in list(view):
         if kind == "closed":
             drop(view, connection, channel)

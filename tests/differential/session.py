@@ -105,7 +105,7 @@ class Session:
         view = {key: list(lines) for key, lines in self.lines.items()}
         for number, each in self.everyone():
             for queue, state in each.states.items():
-                view.setdefault((number, "queues", ""), []).append(
+                view.setdefault((number, 0, "queues"), []).append(
                     f"{self.plain(queue)}: {state}")
         return view
 
