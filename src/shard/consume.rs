@@ -89,8 +89,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Whether the channel may have one more consumer, of this tag: asked before its queue is looked
-    /// for, as in RabbitMQ.
+    /// Whether the channel may have one more consumer, of this tag: asked before its queue is
+    /// looked for, as in RabbitMQ.
     fn check_room(&mut self, call: Call<'_>, tag: &str) -> Result<(), Refusal> {
         let most = self.limits.consumer_max;
         let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));

@@ -48,7 +48,8 @@ def drop(view, connection, channel):
     """Leaves out what may or may not get ahead of the channel's end: what queues send to it."""
     for key in list(view):
         if key[:2] == (connection, channel) and (
-                key[2] in ("confirmed", "cancelled") or key[2].startswith(("deliver ", "consumer "))):
+                key[2] in ("confirmed", "cancelled")
+                or key[2].startswith(("deliver ", "consumer "))):
             del view[key]
 
 
@@ -61,13 +62,14 @@ def differences(reference, other, step, fired, limited=False):
     left, right = normal(reference, step), normal(other, step)
     found, over = [], False
     for rule in rules.CLOSES:
-        if last(left, step) != last(right, step) and rule.covers(last(left, step), last(right, step)):
+        mine, theirs = last(left, step), last(right, step)
+        if mine != theirs and rule.covers(mine, theirs):
             fired[rule.name] += 1
             return [], rule.ends
     for key in sorted(left.keys() | right.keys(), key=str):
         mine, theirs = left.get(key, []), right.get(key, [])
         if mine != theirs:
-            matched = covered(mine, theirs)
+            matched = covered(mine, theirs, step)
             if matched is None:
                 found.append((key, mine, theirs))
                 continue
@@ -93,8 +95,9 @@ def permitted(found):
 
 
 def untold(lines):
-    """Answers without what a basic.get brought."""
-    return ["got" if line.startswith("basic.get-") else line for line in lines]
+    """Answers without what was got and how much was there."""
+    counts = ("basic.get-", "queue.purge-ok", "queue.delete-ok")
+    return ["counted" if line.startswith(counts) else line for line in lines]
 
 
 def alternated(found):
@@ -113,8 +116,10 @@ def last(view, step):
     return next((line for line in lines if ".close " in line), "")
 
 
-def covered(mine, theirs):
+def covered(mine, theirs, step):
     """The rules that explain every difference of two lists of lines, or None."""
+    names = {name for name, _ in step.get("ops", [])}
+    extras = [rule for rule in rules.EXTRAS if not rule.when or rule.when in names]
     matched, left = [], list(theirs)
     for line in mine:
         if left and left[0] == line:
@@ -123,7 +128,7 @@ def covered(mine, theirs):
         rule = next((rule for rule in rules.LINES if left and rule.covers(line, left[0])), None)
         if rule:
             left.pop(0)
-        rule = rule or next((rule for rule in rules.EXTRAS if rule.covers(line, "")), None)
+        rule = rule or next((rule for rule in extras if rule.covers(line, "")), None)
         if rule is None:
             return None
         matched.append(rule)

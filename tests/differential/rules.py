@@ -16,7 +16,8 @@ class Rule:
     """Two lines of a transcript that may stand for each other.
 
     Those of `CLOSE` are how a step ended its channel or connection; nothing else of that step is
-    compared then. Those of `EXTRA` are lines only RabbitMQ has. `ends`: both are not in the same state afterwards, so the script ends there.
+    compared then. Those of `EXTRA` are lines only RabbitMQ has; with `when`, only in a step with
+    this operation. `ends`: both are not in the same state afterwards, so the script ends there.
     """
 
     method: str
@@ -26,6 +27,7 @@ class Rule:
     ringtail: str
     why: str
     ends: bool = False
+    when: str = ""
 
     @property
     def name(self):
@@ -52,7 +54,12 @@ ALL = [
     Rule("basic.publish", "mandatory", EXTRA,
          r"basic\.return exchange= reply_code=312 reply_text=NO_ROUTE routing_key=\^\d+ .*",
          r"",
-         "a direct reply has no queue before 4.2, so a mandatory one comes back although it arrived"),
+         "a direct reply has no queue before 4.2, so a mandatory one comes back though it arrived"),
+    Rule("tx.commit", "mandatory", EXTRA,
+         r"basic\.return .*reply_code=312 reply_text=NO_ROUTE .*",
+         r"",
+         "3.10 looks for the queues again at the commit: one deleted since is no route any more",
+         when="tx.commit"),
     Rule("connection.tune-ok", "frame_max, channel_max", LINE,
          r"eof",
          r"connection\.close class_id=10 method_id=31 reply_code=530 reply_text=NOT_ALLOWED - "
@@ -70,15 +77,16 @@ ALL = [
          "RabbitMQ's connection process crashes on an id it does not know (rabbit_framing)",
          ends=True),
     Rule("basic.publish", "body frame", LINE,
-         r"connection\.close 505 UNEXPECTED_FRAME - expected content body, got non content body frame "
-         r"instead (\(60, 40\))",
+         r"connection\.close 505 UNEXPECTED_FRAME - expected content body, got non content body "
+         r"frame instead (\(60, 40\))",
          r"connection\.close 501 FRAME_ERROR - content body frame exceeds remaining content size "
          r"(\(60, 40\))",
          "a body longer than announced has a text of its own since 4.0 (rabbit_command_assembler)"),
     Rule("basic.cancel-ok", "any", CLOSE,
          r"connection\.close 503 COMMAND_INVALID - unimplemented method \(60, 31\)",
          r"",
-         "4.x takes it for a cancel without an answer (rabbit_channel, cancel_consumer)", ends=True),
+         "4.x takes it for a cancel without an answer (rabbit_channel, cancel_consumer)",
+         ends=True),
     Rule("channel.close-ok", "channel number", CLOSE,
          r"connection\.close 504 CHANNEL_ERROR - expected 'channel\.open' \(20, 41\)",
          r"",
