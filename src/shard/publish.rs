@@ -142,9 +142,20 @@ impl Shard {
         Ok(more.is_empty() && !looked_at.get())
     }
 
+    /// Sends a message that a transaction has held to its queues.
+    #[cold]
+    pub(super) fn routed_late(
+        &mut self,
+        publisher: Publisher,
+        message: Message<'_>,
+        queues: &mut [(QueueId, ShardId)],
+    ) {
+        self.routed(publisher, message, queues);
+    }
+
     /// Sends a message to its queues.
-    #[inline]
-    pub(super) fn routed(
+    #[inline(always)]
+    fn routed(
         &mut self,
         publisher: Publisher,
         message: Message<'_>,
@@ -242,7 +253,7 @@ impl Shard {
     }
 
     /// A message enters a queue of this shard; one that is gone drops it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, queue: QueueId, message: Message<'_>) {
         // Other shards' reply queues are not here.
         if queue.origin() == self.me {

@@ -22,6 +22,7 @@ impl Shard {
         batch.clear();
     }
 
+    #[inline(always)]
     fn record(&mut self, from: ShardId, record: Record<'_>, now: Now) {
         match record {
             Record::Enqueue { queues, carried } => {

@@ -223,7 +223,7 @@ impl Shard {
                 all = false;
                 break;
             }
-            self.routed(publisher, message, &mut queues);
+            self.routed_late(publisher, message, &mut queues);
             if let Some(commit) = commit.as_deref_mut() {
                 queues.iter().for_each(|(_, home)| commit.involve(*home, message.persistent()));
             }
