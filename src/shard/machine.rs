@@ -82,6 +82,8 @@ pub struct Shard {
     /// The queues that a message goes to.
     pub(super) routes: Vec<(QueueId, ShardId)>,
     pub(super) timers: BinaryHeap<Due>,
+    /// Octets that publishes to several queues of this shard have copied in this turn.
+    pub(super) copied: u64,
     /// Connections that may be read again.
     pub(super) resumed: Vec<ConnId>,
     /// Memory is short: publishers are not read.
@@ -121,6 +123,7 @@ impl Shard {
             targets: Targets::new(),
             routes: Vec::new(),
             timers: BinaryHeap::new(),
+            copied: 0,
             resumed: Vec::new(),
             alarm: false,
             memory_told: 0,

@@ -8,9 +8,9 @@ use model::mutant::{self, Mutant};
 use model::{ConnId, Message, Now, QueueId, Refusal, Resource, ShardId, Targets};
 
 use super::conn::pause;
-use super::home::cost;
+use super::home::cost_of_copies;
 use super::machine::Shard;
-use super::peers::Awaiting;
+use super::peers::{Awaiting, WINDOW_OCTETS};
 
 /// What a publish needs to know of its channel.
 #[derive(Debug, Clone, Copy)]
@@ -172,12 +172,15 @@ impl Shard {
         queues: impl ExactSizeIterator<Item = QueueId>,
         message: Message<'_>,
     ) -> u16 {
-        let here = home == self.me;
+        let (here, copies) = (home == self.me, queues.len());
         let early = mutant::active(Mutant::ConfirmTooEarly) && !here;
         let confirms = publisher.confirms && !early;
         if here {
             for queue in queues {
                 self.push(queue, message);
+            }
+            if copies > 1 {
+                self.count_copies(publisher.id, cost_of_copies(message, copies));
             }
             if !message.persistent() || !confirms {
                 return 0;
@@ -186,7 +189,7 @@ impl Shard {
             self.peers.get(home).out.enqueue(queues, message);
         }
         let peer = self.peers.get(home);
-        let enqueue = peer.send(cost(message));
+        let enqueue = peer.send(cost_of_copies(message, copies));
         if confirms {
             let Publisher { id: conn, channel, .. } = publisher;
             let publish = self.clients.next_publish(conn, publisher.number);
@@ -203,6 +206,15 @@ impl Shard {
     #[inline]
     pub(super) fn push(&mut self, queue: QueueId, message: Message<'_>) {
         self.with_queue(queue, |queue, door| queue.push(message, door));
+    }
+
+    /// What goes to many queues is small to send and large to keep: beyond a window's octets the
+    /// rest waits for the next turn, so that others have theirs and an alarm can come between.
+    fn count_copies(&mut self, id: ConnId, octets: u64) {
+        self.copied += octets;
+        if self.copied > WINDOW_OCTETS {
+            self.stall(id, self.me);
+        }
     }
 
     /// The connection published more to a home than that has applied: it is not read for now.
