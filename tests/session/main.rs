@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod closing;
+mod fanout;
 mod methods;
-mod noise;
 mod parking;
 mod rig;
