@@ -30,34 +30,34 @@ def test_between_connections_of_other_frame_max(raw, connect, shared):
     assert inbox.exactly(1)[0].body == MEBIBYTE
 
 
-def test_a_body_in_odd_pieces(raw, channel, queue):
+def test_a_body_in_odd_pieces(raw, channel, shared):
     client, body = raw().opened(), MEBIBYTE[:5000]
-    client.send(1, spec.Basic.Publish(exchange="", routing_key=queue))
+    client.send(1, spec.Basic.Publish(exchange="", routing_key=shared))
     client.write(header(1, len(body)))
     for piece in (body[:1], body[1:1], body[1:4000], body[4000:4001], body[4001:]):
         client.write(frame.Body(1, piece).marshal())
-    client.reached(1, queue)
-    assert drain(channel, queue) == [body]
+    client.reached(1, shared)
+    assert drain(channel, shared) == [body]
 
 
-def test_frames_cut_at_every_octet(raw, channel, queue):
+def test_frames_cut_at_every_octet(raw, channel, shared):
     client = raw().opened()
-    sent = message(1, "", queue, b"body", content_type="text/plain", headers={"a": 1})
+    sent = message(1, "", shared, b"body", content_type="text/plain", headers={"a": 1})
     for cut in range(1, len(sent)):
         client.write(sent[:cut])
         client.write(sent[cut:])
-    client.reached(1, queue)
-    assert drain(channel, queue) == [b"body"] * (len(sent) - 1)
+    client.reached(1, shared)
+    assert drain(channel, shared) == [b"body"] * (len(sent) - 1)
 
 
-def test_a_heartbeat_between_the_frames_of_a_content(raw, channel, queue):
+def test_a_heartbeat_between_the_frames_of_a_content(raw, channel, shared):
     client = raw().opened()
     beat = frame.Heartbeat().marshal()
-    client.send(1, spec.Basic.Publish(exchange="", routing_key=queue))
+    client.send(1, spec.Basic.Publish(exchange="", routing_key=shared))
     client.write(beat + header(1, 4) + beat + frame.Body(1, b"bo").marshal() + beat)
     client.write(frame.Body(1, b"dy").marshal())
-    client.reached(1, queue)
-    assert drain(channel, queue) == [b"body"]
+    client.reached(1, shared)
+    assert drain(channel, shared) == [b"body"]
 
 
 def starts(text):
