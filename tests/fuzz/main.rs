@@ -24,6 +24,8 @@ mod bounds;
 mod ear;
 mod meter;
 mod methods;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod mutate;
 mod neighbour;
 #[path = "../session/rig.rs"]
