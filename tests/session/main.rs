@@ -7,4 +7,5 @@ mod closing;
 mod fanout;
 mod methods;
 mod parking;
+mod receiving;
 mod rig;
