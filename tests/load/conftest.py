@@ -61,7 +61,7 @@ def scaled(pytestconfig):
 
 @pytest.fixture(scope="session")
 def make_broker(pytestconfig):
-    """Makes brokers with settings of the file and a limit of open files."""
+    """Makes brokers whose process is looked at."""
     option = pytestconfig.option
     if option.target != "ringtail":
         pytest.skip("what is measured here is this broker's process")

@@ -1,4 +1,4 @@
-"""A broker whose memory is looked at, with settings and a limit of open files of its own."""
+"""A broker whose memory is looked at, with a limit of open files of its own."""
 
 import os
 import pathlib
@@ -8,17 +8,11 @@ import brokers
 
 
 class Measured(brokers.Ringtail):
-    """`conf` are keys of the configuration file; `files` is the limit of open files."""
+    """`files` is the limit of open files."""
 
-    def __init__(self, shards, place, binary, conf=None, files=None, **common):
+    def __init__(self, shards, place, binary, files=None, **common):
         super().__init__(shards, place, binary, **common)
-        self.conf = conf or {}
         self.files = files
-
-    def command(self):
-        file = self.folder / "ringtail.conf"
-        file.write_text("".join(f"{key} = {value}\n" for key, value in self.conf.items()))
-        return [*super().command(), "--config", str(file)]
 
     def start(self):
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -202,7 +202,7 @@ def test_a_consumer_that_never_reads_while_a_publisher_floods(own_broker, scaled
 
 def test_a_flood_stops_where_the_memory_ends(own_broker, scaled, measured):
     limit, size = 48 * MIB, 16 * KIB
-    broker = own_broker(conf={"vm_memory_high_watermark.absolute": limit})
+    broker = own_broker(config=f"vm_memory_high_watermark.absolute = {limit}\n")
     flooder, other = confirming(broker, seconds=2), Wire(broker).opened()
     other.call(1, spec.Queue.Declare(queue="flooded"), spec.Queue.DeclareOk)
     before, sent = broker.rss(), 0

@@ -81,7 +81,7 @@ def bomb(depth, kind):
 
 
 def test_handshakes_that_never_end(own_broker, scaled, measured):
-    broker = own_broker(conf={"handshake_timeout": 2500})
+    broker = own_broker(config="handshake_timeout = 2500\n")
     starts = [b"", b"A", HEADER[:7], HEADER, HEADER + start_ok(b"")[:20], b"\x16\x03\x01"]
     with contextlib.ExitStack() as stack:
         neighbour, before = stack.enter_context(Neighbour(broker)), broker.rss()
