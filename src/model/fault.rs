@@ -174,17 +174,27 @@ impl Refusal {
             | Refusal::DefaultExchange
             | Refusal::SystemExchange(_)
             | Refusal::InternalExchange(_)
+            | Refusal::ReplyQueueBinding
             | Refusal::ExclusiveUse(_) => Code::AccessRefused,
             Refusal::InUse(_)
             | Refusal::NotEmpty(_)
             | Refusal::Inequivalent { .. }
             | Refusal::InvalidArgument { .. }
+            | Refusal::InvalidArgumentType { .. }
             | Refusal::UnknownExchangeKind(_)
             | Refusal::InvalidXMatch(_)
             | Refusal::UnknownDeliveryTag(_)
             | Refusal::UserId { .. }
-            | Refusal::InvalidProperty(_)
-            | Refusal::MessageTooLarge { .. } => Code::PreconditionFailed,
+            | Refusal::MessageTooLarge { .. }
+            | Refusal::NotTransactional
+            | Refusal::ConfirmToTx
+            | Refusal::TxToConfirm
+            | Refusal::TransactionTooLarge { .. }
+            | Refusal::InvalidExpiration(..)
+            | Refusal::InvalidRoutingHeader(..)
+            | Refusal::NoReplyConsumer
+            | Refusal::SecondReplyConsumer
+            | Refusal::ReplyConsumerAcknowledges => Code::PreconditionFailed,
             Refusal::NotImplemented(_) => Code::NotImplemented,
             Refusal::ServersMethod => Code::CommandInvalid,
             Refusal::ConsumerTagInUse(_) => Code::NotAllowed,
@@ -210,6 +220,9 @@ impl Refusal {
             Refusal::InvalidArgument { resource, argument, why } => {
                 format!("invalid arg '{argument}' for {resource}: {why}")
             }
+            Refusal::InvalidArgumentType { resource, argument, kind } => {
+                format!("invalid type '{kind}' for arg '{argument}' in {resource}")
+            }
             Refusal::ReservedName(what) => {
                 let kind = if what.kind == Kind::Queue { "queue" } else { "exchange" };
                 format!("{kind} name '{}' contains reserved prefix 'amq.*'", what.name)
@@ -230,8 +243,25 @@ impl Refusal {
             Refusal::UserId { claimed, user } => {
                 format!("user_id property set to '{claimed}' but authenticated user was '{user}'")
             }
-            Refusal::InvalidProperty(what) => what.clone(),
             Refusal::Excess(excess) => excess.to_string(),
+            Refusal::NotTransactional => "channel is not transactional".into(),
+            Refusal::ConfirmToTx => "cannot switch from confirm to tx mode".into(),
+            Refusal::TxToConfirm => "cannot switch from tx to confirm mode".into(),
+            Refusal::TransactionTooLarge { max } => {
+                format!("transaction holds more than {max} octets")
+            }
+            Refusal::InvalidExpiration(value, why) => {
+                format!("invalid expiration '{value}': {why}")
+            }
+            Refusal::InvalidRoutingHeader(header, kind) => {
+                format!("invalid message: {{unacceptable_type_in_header,\"{header}\",{kind}}}")
+            }
+            Refusal::NoReplyConsumer => "fast reply consumer does not exist".into(),
+            Refusal::SecondReplyConsumer => "reply consumer already set".into(),
+            Refusal::ReplyConsumerAcknowledges => "reply consumer cannot acknowledge".into(),
+            Refusal::ReplyQueueBinding => {
+                "cannot bind or unbind to a volatile (direct reply-to) queue".into()
+            }
             Refusal::ExclusiveUse(what) => format!("{what} in exclusive use"),
         }
     }

@@ -45,6 +45,22 @@ pub enum Record<'a> {
         /// The message.
         carried: Carried<'a>,
     },
+    /// A mandatory message for a reply consumer of the receiving home.
+    Mandatory {
+        /// The consumer's queue.
+        queue: QueueId,
+        /// Where it goes if the consumer is gone.
+        publisher: (ConnId, ChannelId),
+        /// The message.
+        carried: Carried<'a>,
+    },
+    /// A mandatory message comes back: its consumer is gone.
+    Returned {
+        /// Whom it came from.
+        publisher: (ConnId, ChannelId),
+        /// The message.
+        carried: Carried<'a>,
+    },
     /// A message for a consumer of the receiving shard.
     Deliver {
         /// To whom, and the home's number.
@@ -85,6 +101,8 @@ pub enum Record<'a> {
     },
     /// How far a home is with what the receiver sent it to enqueue.
     Watermark(Watermark),
+    /// Counted like an enqueue: the answer says that everything in front of it is applied.
+    Fence,
     /// A control.
     Control(Control),
 }
@@ -125,6 +143,9 @@ const SETTLE: u8 = 4;
 const CREDIT: u8 = 5;
 const WATERMARK: u8 = 6;
 const CONTROL: u8 = 7;
+const MANDATORY: u8 = 8;
+const RETURNED: u8 = 9;
+const FENCE: u8 = 10;
 
 impl Batch {
     /// Whether there is nothing in it.
@@ -164,6 +185,28 @@ impl Batch {
         writer.octet(ENQUEUE);
         writer.long(queues.len() as u32);
         queues.for_each(|queue| writer.longlong(queue.0));
+        self.message(message);
+    }
+
+    /// Adds a mandatory message for a reply consumer.
+    pub fn mandatory(
+        &mut self,
+        queue: QueueId,
+        publisher: (ConnId, ChannelId),
+        message: Message<'_>,
+    ) {
+        let mut writer = Writer::new(&mut self.records);
+        writer.octet(MANDATORY);
+        writer.longlong(queue.0);
+        write_publisher(&mut writer, publisher);
+        self.message(message);
+    }
+
+    /// Adds a mandatory message that goes back.
+    pub fn returned(&mut self, publisher: (ConnId, ChannelId), message: Message<'_>) {
+        let mut writer = Writer::new(&mut self.records);
+        writer.octet(RETURNED);
+        write_publisher(&mut writer, publisher);
         self.message(message);
     }
 
@@ -218,6 +261,11 @@ impl Batch {
         writer.longlong(mark.applied);
         writer.longlong(mark.octets);
         writer.longlong(mark.durable);
+    }
+
+    /// Adds a fence.
+    pub fn fence(&mut self) {
+        self.records.push(FENCE);
     }
 
     /// Adds a control.
@@ -275,6 +323,16 @@ fn read<'a>(
             octets: reader.longlong()?,
             durable: reader.longlong()?,
         }),
+        FENCE => Record::Fence,
+        MANDATORY => {
+            let queue = QueueId(reader.longlong()?);
+            let publisher = read_publisher(reader)?;
+            Record::Mandatory { queue, publisher, carried: read_message(reader, bodies)? }
+        }
+        RETURNED => {
+            let publisher = read_publisher(reader)?;
+            Record::Returned { publisher, carried: read_message(reader, bodies)? }
+        }
         _ => return Ok(controls.pop_front().map(Record::Control)),
     }))
 }
@@ -300,6 +358,15 @@ fn read_message<'a>(
     let large = reader.octet()? == 1;
     let record = reader.longstr()?;
     Ok(Carried { record, body: if large { bodies.pop_front() } else { None } })
+}
+
+fn write_publisher(writer: &mut Writer<'_>, (conn, channel): (ConnId, ChannelId)) {
+    writer.longlong(conn.0);
+    writer.longlong(channel.0);
+}
+
+fn read_publisher(reader: &mut Reader<'_>) -> Result<(ConnId, ChannelId), WireError> {
+    Ok((ConnId(reader.longlong()?), ChannelId(reader.longlong()?)))
 }
 
 fn write_address(writer: &mut Writer<'_>, to: Addressed) {

@@ -2,6 +2,7 @@
 
 use amqp::Method;
 use model::excess::Excess;
+use model::session::content::REPLY_TO;
 use model::session::{ChannelConsumer, arguments};
 use model::{ConsumerId, ConsumerSpec, Now, Refusal, Resource};
 
@@ -9,6 +10,7 @@ use super::clients::{Then, Waiting};
 use super::machine::Shard;
 use super::message::QueueRequest;
 use super::questions::Call;
+use super::replies::ReplyConsume;
 
 impl Shard {
     pub(super) fn qos(&mut self, call: Call<'_>, method: &Method<'_>) -> Result<(), Refusal> {
@@ -44,6 +46,10 @@ impl Shard {
         else {
             return Ok(());
         };
+        if queue == REPLY_TO {
+            let consume = ReplyConsume { tag: consumer_tag, no_ack, nowait };
+            return self.consume_replies(call, consume);
+        }
         let name = self.queue_name(call, queue)?;
         let Some((vhost, _)) = self.vhost(call.conn) else {
             return Ok(());
@@ -87,6 +93,8 @@ impl Shard {
     }
 
     pub(super) fn cancel(&mut self, call: Call<'_>, tag: &str, nowait: bool, now: Now) {
+        // What was its own is gone; what is left is the answer to a cancel of nothing.
+        self.cancel_replies(call, tag);
         let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
         let found = channel.and_then(|channel| {
             let (id, consumer) = channel.consumer_by_tag(tag)?;

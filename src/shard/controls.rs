@@ -105,7 +105,7 @@ impl Shard {
         }
     }
 
-    fn add_consumer(&mut self, id: QueueId, consumer: ConsumerSpec) -> QueueAnswer {
+    pub(super) fn add_consumer(&mut self, id: QueueId, consumer: ConsumerSpec) -> QueueAnswer {
         let Some(kept) = self.home.queues.get(&id) else {
             return QueueAnswer::Frozen(id);
         };
@@ -143,10 +143,13 @@ impl Shard {
                 unused
             });
             self.tell_unused(id, unused);
+            if self.is_reply_queue(id) {
+                self.drop_queue(id);
+            }
         }
     }
 
-    fn drop_queue(&mut self, id: QueueId) {
+    pub(super) fn drop_queue(&mut self, id: QueueId) {
         self.store.forget_queue(id);
         for ConsumerSpec { id: consumer, conn, channel, .. } in self.home.drop_queue(id) {
             let there = conn.origin();

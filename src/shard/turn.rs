@@ -33,6 +33,12 @@ impl Shard {
                     self.peers.get(from).applied(cost_of_copies(message, queues.count()));
                 }
             }
+            Record::Mandatory { queue, publisher, carried } => {
+                self.mandatory_arrived(from, queue, publisher, carried.message());
+            }
+            Record::Returned { publisher: (conn, channel), carried } => {
+                self.clients.returned(conn, channel, carried.message());
+            }
             Record::Deliver { to, carried } => {
                 let message = carried.message();
                 if !self.clients.deliver(from, to, message) {
@@ -47,6 +53,7 @@ impl Shard {
             }
             Record::Credit { conn, octets } => self.credit(conn, octets),
             Record::Watermark(mark) => self.watermark(from, mark),
+            Record::Fence => self.peers.get(from).applied(0),
             Record::Control(control) => self.control(from, control, now),
         }
     }
@@ -58,7 +65,9 @@ impl Shard {
             self.clients.confirm(done.conn, done.channel, done.publish);
         }
         if self.peers.relaxed(home) {
-            for id in std::mem::take(&mut self.peers.get(home).stalled) {
+            let peer = self.peers.get(home);
+            self.clients.committing.append(&mut peer.commits);
+            for id in std::mem::take(&mut peer.stalled) {
                 self.unpause(id, pause::WINDOW);
             }
         }
@@ -87,22 +96,28 @@ impl Shard {
 
     /// Reads a connection on when its output has shrunk.
     pub(super) fn resume_output(&mut self, id: ConnId) {
-        let unsent = self.clients.get(id).map_or(0, |conn| conn.unsent());
-        if unsent <= OUTPUT_MARK / 2 {
-            self.unpause(id, pause::OUTPUT);
-        }
+        let Some(conn) = self.clients.get(id).filter(|conn| conn.unsent() <= OUTPUT_MARK / 2)
+        else {
+            return;
+        };
+        let commits = std::mem::take(&mut conn.commits);
+        self.clients.committing.extend(commits.into_iter().map(|channel| (id, channel)));
+        self.unpause(id, pause::OUTPUT);
     }
 
     /// Ends a turn: what its events led to goes to the outboxes and batches.
     pub fn end_turn(&mut self, now: Now) {
         loop {
             self.go_on(now);
-            if !self.load() {
+            if self.load() {
+                continue;
+            }
+            self.confirm_own();
+            if !self.go_on_with_commits() {
                 break;
             }
         }
         self.copied = 0;
-        self.confirm_own();
         self.tell_sources();
         self.clients.tell_confirms();
         self.mark_sent(now);

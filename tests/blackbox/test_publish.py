@@ -4,7 +4,7 @@ import pika
 import pytest
 from pika import frame, spec
 
-from support import Inbox, closes_channel, closes_connection, count, drain, expect
+from support import Inbox, closes_channel, closes_connection, count, drain
 from wire import header, message
 
 
@@ -175,30 +175,6 @@ def test_a_foreign_user_id(channel, queue):
         channel,
         lambda: channel.basic_publish("", queue, b"", pika.BasicProperties(user_id="other")), 406,
         "PRECONDITION_FAILED - user_id property set to 'other' but authenticated user was 'guest'")
-
-
-def test_transactions(broker, channel):
-    built = expect(
-        broker, why="transactions are not built in Ringtail yet and say so",
-        ringtail=False, rabbitmq=True)
-    if built:
-        channel.tx_select()
-        channel.tx_commit()
-        return
-    with pytest.raises(pika.exceptions.ConnectionClosedByBroker) as closed:
-        channel.tx_select()
-    assert closed.value.reply_code == 540
-    assert closed.value.reply_text.startswith("NOT_IMPLEMENTED - ")
-
-
-def test_a_confirming_channel_does_not_take_a_transaction(broker, channel):
-    wrong = expect(
-        broker, why="transactions are not built in Ringtail yet: 540 before any other check",
-        ringtail=540, rabbitmq=406)
-    channel.confirm_delivery()
-    with pytest.raises(pika.exceptions.AMQPError) as closed:
-        channel.tx_select()
-    assert closed.value.args[0] == wrong
 
 
 def test_a_return_is_a_whole_large_message(raw, name):

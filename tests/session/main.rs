@@ -8,4 +8,6 @@ mod fanout;
 mod methods;
 mod parking;
 mod receiving;
+mod replies;
 mod rig;
+mod transactions;

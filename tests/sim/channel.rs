@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use amqp::{Assembler, Method};
 
 use crate::client::message_of;
+use crate::commits::Tx;
 use crate::history::{DeliveryLog, Fate, History, NEVER, Settle, Time, What};
 use crate::names::{EXCHANGES, body};
 
@@ -80,6 +81,8 @@ pub struct Channel {
     pub nameless: VecDeque<usize>,
     /// In confirm mode.
     pub confirms: Option<Confirms>,
+    /// In tx mode.
+    pub tx: Option<Tx>,
     /// Of the consumers to come.
     pub prefetch: u16,
     /// A basic.recover is under way.
@@ -114,6 +117,9 @@ impl Channel {
         if let Some(confirms) = &mut self.confirms {
             confirms.next += 1;
             confirms.open.insert(confirms.next, message);
+        }
+        if let Some(tx) = &mut self.tx {
+            tx.messages.push(message);
         }
     }
 
@@ -309,6 +315,7 @@ impl Channel {
                 self.begun(consumer_tag, consumer, h);
             }
             (Method::BasicCancelOk { consumer_tag }, _) => self.end_consumer(consumer_tag, h),
+            (Method::TxCommitOk {}, _) => hot.extend(h.committed(op)),
             (Method::BasicRecoverOk {}, _) => self.recovered(op, h),
             (Method::QueueBindOk {}, What::Bind(key)) => hot.push(key.queue),
             _ => {}
@@ -486,7 +493,10 @@ impl Channel {
         if prefetch == 0 || h.consumers[consumer].no_ack || self.recovering {
             return;
         }
-        let held = self.unacked.values().filter(|u| u.consumer == Some(consumer)).count();
+        // What is settled and not committed is held all the same.
+        let settled = self.tx.iter().flat_map(|tx| tx.settles.iter().map(|(_, held, _)| held));
+        let all = self.unacked.values().chain(settled);
+        let held = all.filter(|unacked| unacked.consumer == Some(consumer)).count();
         if held > prefetch {
             h.fail(|| format!("consumer {consumer} holds {held}, its prefetch is {prefetch}"));
         }
@@ -495,7 +505,8 @@ impl Channel {
     fn returned(&mut self, message: usize, h: &mut History) {
         let log = &h.messages[message];
         let own = Some(h.ops[log.op].span.chan) == self.log;
-        if !log.mandatory || !own || log.returned.is_some() || log.confirmed {
+        let early = log.effect.is_none();
+        if !log.mandatory || !own || early || log.returned.is_some() || log.confirmed {
             let log = log.clone();
             return h.fail(|| format!("message {message} was returned: {log:?}"));
         }
@@ -507,7 +518,10 @@ impl Channel {
         let first = if multiple { 0 } else { tag };
         let tags: Vec<u64> = self.unacked.range(first..=tag).map(|(tag, _)| *tag).collect();
         for tag in tags {
-            if let Some(unacked) = self.unacked.remove(&tag) {
+            let Some(unacked) = self.unacked.remove(&tag) else { continue };
+            if let Some(tx) = &mut self.tx {
+                tx.settles.push((tag, unacked, how));
+            } else {
                 h.deliveries[unacked.delivery].settled = Some((how, op));
             }
         }
@@ -523,8 +537,12 @@ impl Incoming {
 
 /// The routing key a message was published with.
 pub fn key_text(h: &History, message: usize) -> &str {
-    let log = &h.messages[message];
-    if log.exchange == 0 { &h.queues[log.key] } else { crate::names::KEYS[log.key] }
+    key_at(h, message, h.messages[message].key)
+}
+
+/// A key of a message, by its place in the list that the message's keys are from.
+pub fn key_at(h: &History, message: usize, key: usize) -> &str {
+    if h.messages[message].exchange == 0 { &h.queues[key] } else { crate::names::KEYS[key] }
 }
 
 /// Class and method of an operation.
@@ -534,6 +552,9 @@ pub fn id(what: &What) -> (u16, u16) {
         What::Close => (20, 40),
         What::Qos(_) => (60, 10),
         What::ConfirmSelect => (85, 10),
+        What::TxSelect => (90, 10),
+        What::TxCommit => (90, 20),
+        What::TxRollback => (90, 30),
         What::DeclareQueue { .. } | What::DeclareServerNamed => (50, 10),
         What::DeleteQueue { .. } => (50, 40),
         What::Purge { .. } => (50, 30),

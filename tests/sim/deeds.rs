@@ -1,13 +1,13 @@
 //! The deeds of a client: each puts one method, or a publish, into a channel's lane.
 
-use amqp::{Method, Table};
+use amqp::{Method, Table, TableWriter, Value};
 use fastrand::Rng;
 
 use crate::client::{Client, properties};
 use crate::history::{BindingKey, ConsumerLog, Fate, History, MessageLog, NEVER, Settle, What};
 use crate::names::{
-    EXCHANGES, FIRST_DECLARED, KEYS, MATCHES, NO_QUEUE, NOWHERE, PLAIN_KEYS, QUEUES, SIZES, body,
-    headers, kind,
+    EXCHANGES, FIRST_DECLARED, KEYS, MATCHES, NO_QUEUE, NOWHERE, PLAIN_KEYS, QUEUES, SIZES,
+    alternate, body, headers, kind,
 };
 use crate::plan::{Deed, Plan, one_of};
 
@@ -53,6 +53,7 @@ impl Actor<'_> {
             Deed::DeclareExchange => self.declare_exchange(),
             Deed::DeleteExchange => self.delete_exchange(),
             Deed::Confirm => self.confirm(),
+            Deed::Transact => self.transact(),
             Deed::Qos => self.qos(),
             Deed::Recover => self.recover(),
             Deed::CloseChannel => self.close_channel(),
@@ -245,6 +246,10 @@ impl Actor<'_> {
     fn declare_exchange(&mut self) {
         let exchange = self.exchange();
         let passive = exchange < FIRST_DECLARED;
+        let table = alternate(exchange).map_or(TableWriter::new(), |other| {
+            let name = Value::LongString(EXCHANGES[other].0.as_bytes());
+            TableWriter::new().with("alternate-exchange", name)
+        });
         let method = Method::ExchangeDeclare {
             ticket: 0,
             exchange: EXCHANGES[exchange].0,
@@ -254,7 +259,7 @@ impl Actor<'_> {
             auto_delete: false,
             internal: false,
             nowait: false,
-            arguments: Table::EMPTY,
+            arguments: table.table(),
         };
         self.ask(What::DeclareExchange { exchange, passive }, &method, false);
     }
@@ -277,11 +282,24 @@ impl Actor<'_> {
             (self.known_exchange(), self.rng.usize(..PLAIN_KEYS))
         };
         let size = SIZES[self.rng.usize(..self.plan.sizes)];
-        self.publish_to(exchange, key, size);
+        let also = (self.rng.u8(..6) == 0).then(|| {
+            let other = if exchange == 0 { self.queue() } else { self.rng.usize(..PLAIN_KEYS) };
+            (other, self.rng.bool())
+        });
+        self.publish_with(exchange, (key, also), size);
     }
 
     /// Publishes a message.
     pub fn publish_to(&mut self, exchange: usize, key: usize, size: usize) {
+        self.publish_with(exchange, (key, None), size);
+    }
+
+    fn publish_with(
+        &mut self,
+        exchange: usize,
+        (key, also): (usize, Option<(usize, bool)>),
+        size: usize,
+    ) {
         let (mandatory, persistent) = (self.rng.u8(..4) == 0, self.rng.bool());
         let headers = if EXCHANGES[exchange].1 == "headers" { self.rng.u8(..4) } else { 0 };
         let message = self.h.messages.len();
@@ -297,17 +315,19 @@ impl Actor<'_> {
         self.h.messages.push(MessageLog {
             exchange,
             key,
+            also,
             headers,
             size,
             mandatory,
             persistent,
             op,
+            effect: self.client.channels[self.at].tx.is_none().then_some(op),
             returned: None,
             arrived: NEVER,
             confirmed: false,
         });
         self.client.channels[self.at].published(message);
-        let properties = properties(self.h, message);
+        let properties = properties(self.h, message, true);
         self.client.content(self.at, &properties, body(message, size));
     }
 
@@ -436,11 +456,42 @@ impl Actor<'_> {
 
     /// Turns confirms on.
     pub fn confirm(&mut self) {
-        if self.client.channels[self.at].confirms.is_none() {
+        let channel = &self.client.channels[self.at];
+        if channel.confirms.is_none() && channel.tx.is_none() {
             let nowait = self.rng.u8(..4) == 0;
             self.ask(What::ConfirmSelect, &Method::ConfirmSelect { nowait }, nowait);
             self.client.channels[self.at].confirms = Some(Default::default());
         }
+    }
+
+    /// Makes the channel transactional, or ends a transaction.
+    fn transact(&mut self) {
+        let channel = &self.client.channels[self.at];
+        if channel.tx.is_none() {
+            if channel.confirms.is_none() {
+                self.tx_select();
+            }
+        } else if !channel.recovering {
+            if self.rng.u8(..3) == 0 { self.tx_rollback() } else { self.tx_commit() }
+        }
+    }
+
+    /// Turns transactions on.
+    pub fn tx_select(&mut self) {
+        self.ask(What::TxSelect, &Method::TxSelect {}, false);
+        self.client.channels[self.at].tx = Some(Default::default());
+    }
+
+    /// Commits; what was published and settled takes effect.
+    pub fn tx_commit(&mut self) {
+        let op = self.ask(What::TxCommit, &Method::TxCommit {}, false);
+        self.client.channels[self.at].committing(op, self.h);
+    }
+
+    /// Rolls back; what was settled can be settled again.
+    pub fn tx_rollback(&mut self) {
+        self.ask(What::TxRollback, &Method::TxRollback {}, false);
+        self.client.channels[self.at].rolling_back();
     }
 
     fn qos(&mut self) {
@@ -457,11 +508,34 @@ impl Actor<'_> {
 
     /// Acknowledges every delivery of the channel that was read.
     pub fn ack_all(&mut self) {
-        let Some(&tag) = self.client.channels[self.at].unacked.keys().last() else { return };
-        let method = Method::BasicAck { delivery_tag: tag, multiple: true };
-        let what = What::Settle { tag, multiple: true, how: Settle::Ack };
-        let op = self.client.tell(self.at, what, &method, self.h);
-        self.client.channels[self.at].settle(tag, true, Settle::Ack, op, self.h);
+        self.settle_all(Settle::Ack);
+    }
+
+    /// Gives every delivery of the channel back that was read.
+    pub fn requeue_all(&mut self) {
+        self.settle_all(Settle::Requeue);
+    }
+
+    fn settle_all(&mut self, how: Settle) {
+        self.settle_up_to(usize::MAX, how);
+    }
+
+    /// Settles every delivery of the channel that was read, up to the one at this place.
+    pub fn settle_up_to(&mut self, last: usize, how: Settle) {
+        let unacked = &self.client.channels[self.at].unacked;
+        let last = last.min(unacked.len().saturating_sub(1));
+        let Some(&tag) = unacked.keys().nth(last) else { return };
+        let method = match how {
+            Settle::Ack => Method::BasicAck { delivery_tag: tag, multiple: true },
+            _ => Method::BasicNack {
+                delivery_tag: tag,
+                multiple: true,
+                requeue: how == Settle::Requeue,
+            },
+        };
+        let op =
+            self.client.tell(self.at, What::Settle { tag, multiple: true, how }, &method, self.h);
+        self.client.channels[self.at].settle(tag, true, how, op, self.h);
     }
 
     /// Closes the channel.

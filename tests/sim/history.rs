@@ -71,6 +71,9 @@ pub enum What {
     Close,
     Qos(u16),
     ConfirmSelect,
+    TxSelect,
+    TxCommit,
+    TxRollback,
     /// `mismatch`: with another durability than the queue has.
     DeclareQueue {
         queue: usize,
@@ -200,6 +203,8 @@ pub struct MessageLog {
     pub exchange: usize,
     /// Place in [`crate::names::KEYS`], or for the default exchange the queue.
     pub key: usize,
+    /// Another key, like that one, in CC or, where nobody is to see it, in BCC.
+    pub also: Option<(usize, bool)>,
     /// Which headers it had.
     pub headers: u8,
     /// Octets of body.
@@ -210,11 +215,13 @@ pub struct MessageLog {
     pub persistent: bool,
     /// The publish.
     pub op: usize,
+    /// What put it into its queues: the publish, or its commit. `None`: nothing did.
+    pub effect: Option<usize>,
     /// Came back.
     pub returned: Option<Time>,
     /// It has certainly arrived in its queues: confirmed, or the network was quiet.
     pub arrived: Time,
-    /// Confirmed by the broker.
+    /// Confirmed by the broker, or committed.
     pub confirmed: bool,
 }
 
@@ -389,10 +396,23 @@ impl History {
             consumer.ended = ended(consumer.ending, consumer.ended, now);
         }
         for message in self.messages.iter_mut().filter(|m| m.arrived == NEVER) {
-            if self.ops[message.op].span.done != NEVER {
+            let done = |op: usize| self.ops[op].span.done != NEVER;
+            if message.effect.is_some_and(done) {
                 message.arrived = now;
             }
         }
+    }
+
+    /// commit-ok: the messages of the transaction are in their queues.
+    pub fn committed(&mut self, op: usize) -> Vec<usize> {
+        let now = self.time;
+        let ours = self.messages.iter_mut().filter(|message| message.effect == Some(op));
+        ours.map(|message| {
+            message.confirmed = true;
+            message.arrived = message.arrived.min(now);
+            if message.exchange == 0 { message.key } else { 0 }
+        })
+        .collect()
     }
 
     /// The first quiet moment at or after `time`.

@@ -20,6 +20,7 @@ pub enum Deed {
     DeclareExchange,
     DeleteExchange,
     Confirm,
+    Transact,
     Qos,
     Recover,
     CloseChannel,
@@ -32,7 +33,7 @@ pub enum Deed {
 }
 
 /// Every deed, how often it is favoured in comparison, and whether a run may do without it.
-const DEEDS: [(Deed, u32, bool); 23] = [
+const DEEDS: [(Deed, u32, bool); 24] = [
     (Deed::Publish, 30, false),
     (Deed::Consume, 6, false),
     (Deed::Settle, 20, false),
@@ -47,6 +48,7 @@ const DEEDS: [(Deed, u32, bool); 23] = [
     (Deed::DeclareExchange, 3, true),
     (Deed::DeleteExchange, 1, true),
     (Deed::Confirm, 4, true),
+    (Deed::Transact, 8, true),
     (Deed::Qos, 4, true),
     (Deed::Recover, 2, true),
     (Deed::CloseChannel, 2, true),

@@ -2,6 +2,7 @@
 
 use amqp::{Table, Value};
 
+use crate::exchange::ALTERNATE_EXCHANGE;
 use crate::refusal::{Refusal, Resource};
 use crate::spec::{ExchangeSpec, Name, QueueSpec};
 
@@ -24,7 +25,6 @@ const QUEUE_NOT_BUILT: [&str; 12] = [
 /// Arguments of queues that count when two declares are compared, beside those.
 const QUEUE_COMPARED: [&str; 3] = ["x-queue-type", "x-queue-mode", "x-queue-version"];
 const CONSUMER_NOT_BUILT: [&str; 2] = ["x-priority", "x-consumer-timeout"];
-const EXCHANGE_NOT_BUILT: [&str; 1] = ["alternate-exchange"];
 
 /// Checks the arguments of queue.declare.
 ///
@@ -54,12 +54,19 @@ pub fn check_consumer(queue: &Resource, table: Table<'_>) -> Result<(), Refusal>
     refuse_any(queue, table, &CONSUMER_NOT_BUILT)
 }
 
-/// Checks the arguments of exchange.declare.
+/// Checks the arguments of an exchange.declare that creates.
 ///
 /// # Errors
-/// [`Refusal::InvalidArgument`] for the first that is not built.
+/// [`Refusal::InvalidArgumentType`] for an alternate exchange that is no long string.
 pub fn check_exchange(exchange: &Resource, table: Table<'_>) -> Result<(), Refusal> {
-    refuse_any(exchange, table, &EXCHANGE_NOT_BUILT)
+    match table.get(ALTERNATE_EXCHANGE) {
+        None | Some(Value::LongString(_)) => Ok(()),
+        Some(other) => Err(Refusal::InvalidArgumentType {
+            resource: exchange.clone(),
+            argument: ALTERNATE_EXCHANGE,
+            kind: other.type_name(),
+        }),
+    }
 }
 
 fn refuse_any(what: &Resource, table: Table<'_>, names: &[&str]) -> Result<(), Refusal> {
@@ -119,7 +126,10 @@ pub fn same_exchange(
     }
     same_flag(&resource, "durable", declared.durable, current.durable)?;
     same_flag(&resource, "auto_delete", declared.auto_delete, current.auto_delete)?;
-    same_flag(&resource, "internal", declared.internal, current.internal)
+    same_flag(&resource, "internal", declared.internal, current.internal)?;
+    let (received, current) = (declared.arguments.table(), current.arguments.table());
+    let key = ALTERNATE_EXCHANGE;
+    same_argument(&resource, key, received.get(key), current.get(key))
 }
 
 fn same_flag(what: &Resource, name: &str, received: bool, current: bool) -> Result<(), Refusal> {
@@ -147,15 +157,16 @@ fn same_argument(
     Err(Refusal::Inequivalent {
         resource: what.clone(),
         property: Name::from(key),
-        received: told(received),
-        current: told(current),
+        received: told(received, current),
+        current: told(current, received),
     })
 }
 
-/// A value as RabbitMQ's 406 prints it.
-fn told(value: Option<Value<'_>>) -> String {
+/// A value as RabbitMQ's 406 prints it: with its type where the other one is absent.
+fn told(value: Option<Value<'_>>, other: Option<Value<'_>>) -> String {
     match value {
         None => "none".into(),
+        Some(value) if other.is_some() => shown(value),
         Some(value) => format!("the value {} of type '{}'", shown(value), value.type_name()),
     }
 }

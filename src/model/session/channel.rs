@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::ids::{ChannelId, ConsumerId, QueueId, ShardId, Ticket};
 use crate::ledger::Ledger;
 use crate::message::Draft;
-use crate::session::{Confirms, LastRoute};
+use crate::session::{Confirms, LastRoute, Transaction};
 use crate::spec::Name;
 
 /// A delivery the client has not settled: where it came from and the home's number for it.
@@ -29,6 +29,17 @@ pub struct ChannelConsumer {
     pub queue: QueueId,
     /// The queue's home.
     pub home: ShardId,
+}
+
+/// A channel's consumer of direct replies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplyConsumer {
+    /// The consumer.
+    pub consumer: ConsumerId,
+    /// The queue that stands for it.
+    pub queue: QueueId,
+    /// The routing key that leads there.
+    pub name: Name,
 }
 
 /// How far a channel is.
@@ -88,6 +99,8 @@ pub struct Channel {
     pub draft_order: u64,
     /// The mandatory flag of the publish being received.
     pub mandatory: bool,
+    /// Routing keys that the headers of the message being received add to the one of the publish.
+    pub keys: Vec<Name>,
     /// Where its last publish went.
     pub route: LastRoute,
     /// Deliveries by tag.
@@ -96,8 +109,12 @@ pub struct Channel {
     pub last_tag: u64,
     /// In the order of their ids.
     pub consumers: Vec<(ConsumerId, ChannelConsumer)>,
+    /// Who takes what is sent to the channel's `amq.rabbitmq.reply-to`.
+    pub replies: Option<ReplyConsumer>,
     /// Present in confirm mode.
     pub confirms: Option<Confirms>,
+    /// Present in tx mode.
+    pub tx: Option<Box<Transaction>>,
     /// The limit for consumers to come; 0: none.
     pub prefetch: u16,
     /// The queue an empty name stands for.
@@ -121,11 +138,14 @@ impl Channel {
             draft: Draft::default(),
             draft_order: 0,
             mandatory: false,
+            keys: Vec::new(),
             route: LastRoute::default(),
             unacked: Ledger::default(),
             last_tag: 0,
             consumers: Vec::new(),
+            replies: None,
             confirms: None,
+            tx: None,
             prefetch: 0,
             last_queue: Name::default(),
             barrier: None,
@@ -175,6 +195,7 @@ impl Channel {
     /// Octets of memory held for what the client is sending.
     #[must_use]
     pub fn pinned(&self) -> usize {
-        self.draft.pinned() + self.parked.len()
+        let keys: usize = self.keys.iter().map(|key| key.len() + size_of::<Name>()).sum();
+        self.draft.pinned() + self.parked.len() + keys
     }
 }

@@ -39,15 +39,17 @@ pub fn check(h: &History, facts: &Facts) -> Result<(), String> {
 /// At most so many messages may be in the queue.
 fn most(h: &History, facts: &Facts, queue: usize, at: &Span) -> usize {
     let routed = |message: &usize| facts.routes[*message][queue] != Route::Not;
-    let sent = |message: &usize| !at.before(&h.ops[h.messages[*message].op].span);
+    let sent = |message: &usize| {
+        h.messages[*message].effect.is_some_and(|effect| !at.before(&h.ops[effect].span))
+    };
     (0..h.messages.len()).filter(routed).filter(sent).count()
 }
 
 /// When the message had certainly arrived in its queues, as seen by `at`.
 fn arrived(h: &History, message: usize, at: &Span) -> bool {
     let log = &h.messages[message];
-    let published = h.ops[log.op].span;
-    let behind = published.chan == at.chan && published.seq < at.seq;
+    let Some(effect) = log.effect.map(|effect| h.ops[effect].span) else { return false };
+    let behind = effect.chan == at.chan && effect.seq < at.seq;
     log.arrived < at.sent || behind
 }
 
@@ -89,7 +91,9 @@ fn waits(h: &History, facts: &Facts, message: usize, queue: usize, at: &Span) ->
 fn released(h: &History, delivery: &DeliveryLog, at: &Span) -> Option<Time> {
     if let Some((how, op)) = delivery.settled {
         let op = &h.ops[op];
-        let done = op.fate == Fate::Done && how == Settle::Requeue && op.span.chan == at.chan;
+        // Who hears of a commit finds what it gave back from anywhere.
+        let seen = op.span.chan == at.chan || op.what == What::TxCommit;
+        let done = op.fate == Fate::Done && how == Settle::Requeue && seen;
         return (done && op.span.before(at)).then_some(op.span.sent);
     }
     let channel = &h.channels[delivery.chan];
