@@ -260,9 +260,14 @@ impl Shard {
     /// rest waits for the next turn, so that others have theirs and an alarm can come between.
     fn count_copies(&mut self, id: ConnId, octets: u64) {
         self.copied += octets;
-        if self.copied > WINDOW_OCTETS {
+        if self.copied_enough() {
             self.stall(id, self.me);
         }
+    }
+
+    /// Whether publishes to several queues of this shard have to wait for the next turn.
+    pub(super) fn copied_enough(&self) -> bool {
+        self.copied > WINDOW_OCTETS
     }
 
     /// The connection published more to a home than that has applied: it is not read for now.

@@ -118,6 +118,7 @@ impl Shard {
             }
         }
         self.copied = 0;
+        self.clients.committing.append(&mut self.later);
         self.tell_sources();
         self.clients.tell_confirms();
         self.mark_sent(now);
@@ -128,7 +129,7 @@ impl Shard {
     /// Whether there is something to do in another turn although nothing happens until then.
     #[must_use]
     pub fn unfinished(&self) -> bool {
-        !self.resumed.is_empty()
+        !self.resumed.is_empty() || !self.clients.committing.is_empty()
     }
 
     /// Takes records that the store has brought; false when there were none.

@@ -87,3 +87,25 @@ fn an_alarm_comes_before_copies_fill_the_memory() {
         assert_eq!(broker.gate(publisher), Gate::Paused);
     }
 }
+
+#[test]
+fn a_commit_to_thousands_of_queues_takes_several_turns_as_well() {
+    for shards in [1, 2] {
+        let mut broker = Rig::new(shards);
+        let publisher = bound(&mut broker, 0);
+        broker.call(publisher, 1, &Method::TxSelect {});
+        broker.send(publisher, &publishes());
+        let before = pinned(&broker);
+        broker.receive(publisher, &rig::encoded(1, &Method::TxCommit {}));
+        for shard in 0..usize::from(shards) {
+            broker.turn(shard);
+            let more = pinned(&broker).saturating_sub(before);
+            assert!(more <= WINDOW, "{shards} shards: {more} octets in a turn");
+        }
+        broker.settle();
+        assert_eq!(rig::names(&broker.take(publisher)), ["TxCommitOk"]);
+        let purge = Method::QueuePurge { ticket: 0, queue: "q7", nowait: false };
+        let octets = broker.call(publisher, 1, &purge);
+        assert_eq!(octets[11..15], (PUBLISHES as u32).to_be_bytes(), "none is lost");
+    }
+}
