@@ -105,6 +105,18 @@ mutants! {
     19 OutsideRandomness
     /// No heartbeats are sent.
     12 NoHeartbeats
+    /// One message more than the channel's limit.
+    8 LimitPlusOne
+    /// A permit that was not used is lost.
+    8 PermitNotReturned
+    /// A settle gives no room under the channel's limit.
+    8 LimitNotReturned
+    /// What basic.get brought does not count under the channel's limit.
+    8 GetNotCounted
+    /// basic.qos is answered before every home limits the channel's consumers.
+    8 LimitedTooEarly
+    /// Consumers are served in turn whatever their priority.
+    8 PriorityIgnored
 }
 
 #[cfg(feature = "mutants")]

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use amqp::{Reader, WireError, Writer};
 use model::queue::{Addressed, Settle};
-use model::{Body, ChannelId, ConnId, ConsumerId, Message, QueueId, Ticket};
+use model::{Ask, Body, ChannelId, ConnId, ConsumerId, Message, QueueId, Ticket};
 
 use super::message::Control;
 
@@ -99,6 +99,19 @@ pub enum Record<'a> {
         /// How many octets of them.
         octets: u64,
     },
+    /// A home asks a channel for permits; answered by [`Record::Permit`].
+    Ask(QueueId, Ask),
+    /// A channel's answer: so many, or none until more are told.
+    Permit(QueueId, Ask),
+    /// A home has no use for permits of a channel.
+    Unused {
+        /// The connection.
+        conn: ConnId,
+        /// The channel.
+        channel: ChannelId,
+        /// How many.
+        count: u32,
+    },
     /// How far a home is with what the receiver sent it to enqueue.
     Watermark(Watermark),
     /// Counted like an enqueue: the answer says that everything in front of it is applied.
@@ -146,6 +159,9 @@ const CONTROL: u8 = 7;
 const MANDATORY: u8 = 8;
 const RETURNED: u8 = 9;
 const FENCE: u8 = 10;
+const ASK: u8 = 11;
+const PERMIT: u8 = 12;
+const UNUSED: u8 = 13;
 
 impl Batch {
     /// Whether there is nothing in it.
@@ -254,6 +270,27 @@ impl Batch {
         writer.longlong(octets);
     }
 
+    /// Adds a home's question for permits.
+    pub fn ask(&mut self, queue: QueueId, ask: Ask) {
+        self.records.push(ASK);
+        write_ask(&mut Writer::new(&mut self.records), queue, ask);
+    }
+
+    /// Adds a channel's answer to [`Record::Ask`]; `permit.count` permits.
+    pub fn permit(&mut self, queue: QueueId, permit: Ask) {
+        self.records.push(PERMIT);
+        write_ask(&mut Writer::new(&mut self.records), queue, permit);
+    }
+
+    /// Adds permits that a home has no use for.
+    pub fn unused(&mut self, conn: ConnId, channel: ChannelId, count: u32) {
+        let mut writer = Writer::new(&mut self.records);
+        writer.octet(UNUSED);
+        writer.longlong(conn.0);
+        writer.longlong(channel.0);
+        writer.long(count);
+    }
+
     /// Adds a home's progress.
     pub fn watermark(&mut self, mark: Watermark) {
         let mut writer = Writer::new(&mut self.records);
@@ -333,6 +370,7 @@ fn read<'a>(
             let publisher = read_publisher(reader)?;
             Record::Returned { publisher, carried: read_message(reader, bodies)? }
         }
+        kind @ (ASK | PERMIT | UNUSED) => read_permits(kind, reader)?,
         _ => return Ok(controls.pop_front().map(Record::Control)),
     }))
 }
@@ -367,6 +405,47 @@ fn write_publisher(writer: &mut Writer<'_>, (conn, channel): (ConnId, ChannelId)
 
 fn read_publisher(reader: &mut Reader<'_>) -> Result<(ConnId, ChannelId), WireError> {
     Ok((ConnId(reader.longlong()?), ChannelId(reader.longlong()?)))
+}
+
+/// Apart from the records of plain messages, which are not to pay for these.
+#[cold]
+fn read_permits<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Record<'a>, WireError> {
+    Ok(match kind {
+        ASK => {
+            let (queue, ask) = read_ask(reader)?;
+            Record::Ask(queue, ask)
+        }
+        PERMIT => {
+            let (queue, permit) = read_ask(reader)?;
+            Record::Permit(queue, permit)
+        }
+        _ => Record::Unused {
+            conn: ConnId(reader.longlong()?),
+            channel: ChannelId(reader.longlong()?),
+            count: reader.long()?,
+        },
+    })
+}
+
+fn write_ask(writer: &mut Writer<'_>, queue: QueueId, ask: Ask) {
+    writer.longlong(queue.0);
+    writer.longlong(ask.conn.0);
+    writer.longlong(ask.channel.0);
+    writer.longlong(ask.consumer.0);
+    writer.longlong(ask.slot as u64);
+    writer.long(ask.count);
+}
+
+fn read_ask(reader: &mut Reader<'_>) -> Result<(QueueId, Ask), WireError> {
+    let queue = QueueId(reader.longlong()?);
+    let ask = Ask {
+        conn: ConnId(reader.longlong()?),
+        channel: ChannelId(reader.longlong()?),
+        consumer: ConsumerId(reader.longlong()?),
+        slot: reader.longlong()? as usize,
+        count: reader.long()?,
+    };
+    Ok((queue, ask))
 }
 
 fn write_address(writer: &mut Writer<'_>, to: Addressed) {

@@ -2,9 +2,11 @@
 
 use amqp::methods::Method;
 use model::queue::Addressed;
-use model::session::Confirms;
 use model::session::channel::State;
-use model::{ChannelId, ConnId, ConsumerId, Map, Message, Name, Seed, ShardId, Ticket};
+use model::session::{Candidate, Confirms};
+use model::{
+    Ask, ChannelId, ConnId, ConsumerId, Map, Message, Name, QueueId, Seed, ShardId, Ticket,
+};
 
 use super::conn::Conn;
 
@@ -51,6 +53,8 @@ pub(super) enum Then {
     Got,
     /// A commit that homes are applying.
     Committed,
+    /// Every home limits the channel's consumers.
+    Limited,
     Purged {
         nowait: bool,
     },
@@ -181,6 +185,14 @@ impl Clients {
         if let Some(waiting) = self.answered(ticket) {
             self.send(waiting.conn, waiting.number, &Method::BasicGetEmpty { cluster_id: "" });
         }
+    }
+
+    /// Permits for a consumer that could be sent messages from a queue of `home`.
+    pub fn permits(&mut self, home: ShardId, queue: QueueId, ask: Ask) -> u32 {
+        let Ask { conn, channel, consumer, slot, count } = ask;
+        let channel = self.get(conn).and_then(|conn| conn.channel_by_id(channel));
+        let candidate = Candidate { home, queue, consumer, slot, count };
+        channel.map_or(0, |(_, channel)| channel.ask(candidate))
     }
 
     /// Takes a question off the list and lifts the barrier it put up. `None` if whoever asked is

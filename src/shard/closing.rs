@@ -183,6 +183,7 @@ impl Shard {
         channel.keys = Vec::new();
         channel.unacked = model::ledger::Ledger::default();
         let tx = channel.tx.take();
+        (channel.limit, channel.limiting) = (None, None);
         let order = std::mem::take(&mut channel.draft_order);
         conn.parked -= parked;
         // A basic.get that waits at its home is dropped there without an answer.

@@ -300,6 +300,7 @@ impl Conn {
         else {
             return false;
         };
+        channel.arrived(to.number);
         if channel.consumer(to.consumer).is_none() {
             return false;
         }
@@ -327,6 +328,7 @@ impl Conn {
         else {
             return;
         };
+        channel.got(to.number);
         let method = Method::BasicGetOk {
             delivery_tag: channel.deliver(to.queue, home, to.number),
             redelivered: to.redelivered,

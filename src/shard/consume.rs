@@ -22,15 +22,15 @@ impl Shard {
             return Err(Refusal::NotImplemented(text));
         }
         if global {
-            return Err(Refusal::NotImplemented(
-                "basic.qos global=true is not supported yet".into(),
-            ));
+            self.limit(call, prefetch_count);
+            return Ok(());
         }
         let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
         if let Some(channel) = channel {
             channel.prefetch = prefetch_count;
         }
-        self.clients.send(call.conn, call.number, &Method::BasicQosOk {});
+        // RabbitMQ's: a limit for each consumer takes the place of one that they share.
+        self.limit(call, 0);
         Ok(())
     }
 
@@ -54,7 +54,7 @@ impl Shard {
         let Some((vhost, _)) = self.vhost(call.conn) else {
             return Ok(());
         };
-        arguments::check_consumer(&Resource::queue(vhost, &name), arguments)?;
+        let priority = arguments::check_consumer(&Resource::queue(vhost, &name), arguments)?;
         let (spec, _) = self.usable_queue(call.conn, &name)?;
         let (queue, home) = (spec.id, spec.home);
         let tag = match consumer_tag {
@@ -86,6 +86,8 @@ impl Shard {
             no_ack,
             prefetch: channel.prefetch,
             exclusive,
+            priority,
+            limited: channel.limit.is_some() && !no_ack,
         };
         let then = Then::Consuming { consumer: id, tag, nowait };
         self.ask_queue(call, (queue, home), QueueRequest::Consume(consumer), then, now);

@@ -39,6 +39,11 @@ impl Shard {
                 self.peers.get(from).out.control(Control::ChannelReleased(channel));
             }
             Control::ChannelReleased(channel) => self.channel_released(channel),
+            Control::Limit(conn, channel, limited) => {
+                self.limit_here(channel, limited);
+                self.peers.get(from).out.control(Control::Limited(conn, channel));
+            }
+            Control::Limited(conn, channel) => self.limit_applied(conn, channel),
             Control::ConnGone(conn) => {
                 self.home.links.remove(&conn);
             }

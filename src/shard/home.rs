@@ -3,8 +3,8 @@
 use model::mutant::{self, Mutant};
 use model::queue::{Delivery, Outlet, Queue, Settle};
 use model::{
-    ChannelId, ConnId, ConsumerSpec, Map, Message, Name, QueueId, QueueSpec, Refusal, Resource,
-    Seed, ShardId, Ticket,
+    Ask, ChannelId, ConnId, ConsumerSpec, Map, Message, Name, QueueId, QueueSpec, Refusal,
+    Resource, Seed, ShardId, Ticket,
 };
 
 use super::clients::Clients;
@@ -89,6 +89,16 @@ impl Outlet for Door<'_> {
             link.stalled.push(queue);
         }
         false
+    }
+
+    fn ask(&mut self, queue: QueueId, ask: Ask) -> Option<u32> {
+        let there = ask.conn.origin();
+        if there == self.me {
+            // Who is asked here gets one at a time: consumers take turns.
+            return Some(self.clients.permits(self.me, queue, Ask { count: 1, ..ask }));
+        }
+        self.peers.get(there).out.ask(queue, ask);
+        None
     }
 
     #[inline]

@@ -37,6 +37,7 @@ mod machine;
 pub mod message;
 mod methods;
 mod peers;
+mod permits;
 mod publish;
 mod questions;
 mod receiving;

@@ -263,7 +263,16 @@ fn reply_queue(id: QueueId, home: ShardId, name: Name) -> QueueSpec {
 
 fn reply_consumer(id: ConsumerId, call: Call<'_>) -> ConsumerSpec {
     let Call { conn, channel, .. } = call;
-    ConsumerSpec { id, conn, channel, no_ack: true, prefetch: 0, exclusive: false }
+    ConsumerSpec {
+        id,
+        conn,
+        channel,
+        no_ack: true,
+        prefetch: 0,
+        limited: false,
+        exclusive: false,
+        priority: 0,
+    }
 }
 
 #[cfg(test)]

@@ -25,13 +25,17 @@ impl Shard {
         if channel.tx.is_some() && !mutant::active(Mutant::TxSettlesAtOnce) {
             return self.hold_settles(call, tag, multiple, how);
         }
-        if !multiple {
+        let limited = channel.limit.is_some();
+        if multiple {
+            for last in take_up_to(channel, tag)? {
+                self.settle_at_home(last, call.channel, true, how);
+            }
+        } else {
             let one = channel.unacked.remove(tag).ok_or(Refusal::UnknownDeliveryTag(tag))?;
             self.settle_at_home(one, call.channel, false, how);
-            return Ok(());
         }
-        for last in take_up_to(channel, tag)? {
-            self.settle_at_home(last, call.channel, true, how);
+        if limited && !mutant::active(Mutant::LimitNotReturned) {
+            self.permit(call.conn, call.number);
         }
         Ok(())
     }
@@ -59,6 +63,7 @@ impl Shard {
         while let Some((_, one)) = rest.pop_up_to(u64::MAX) {
             self.settle_at_home(one, call.channel, false, Settle::Requeue);
         }
+        self.permit(call.conn, call.number);
         Ok(())
     }
 

@@ -43,6 +43,7 @@ impl Shard {
                 let message = carried.message();
                 if !self.clients.deliver(from, to, message) {
                     self.peers.get(from).out.credit(to.conn, cost(message));
+                    self.permits_back(to.conn, to.channel, 0);
                 }
             }
             Record::Got { ticket, remaining, to, carried } => {
@@ -52,6 +53,9 @@ impl Shard {
                 self.settle_here(Settlement { queue, channel, number, up_to, how });
             }
             Record::Credit { conn, octets } => self.credit(conn, octets),
+            Record::Ask(queue, ask) => self.asked(from, queue, ask),
+            Record::Permit(queue, permit) => self.permitted(from, queue, permit),
+            Record::Unused { conn, channel, count } => self.permits_back(conn, channel, count),
             Record::Watermark(mark) => self.watermark(from, mark),
             Record::Fence => self.peers.get(from).applied(0),
             Record::Control(control) => self.control(from, control, now),

@@ -74,6 +74,7 @@ impl Shard {
             && !mutant::active(Mutant::RollbackLosesTags)
         {
             channel.unacked.restore(deliveries);
+            channel.settling = 0;
         }
         self.clients.send(call.conn, call.number, &Method::TxRollbackOk {});
         Ok(())
@@ -143,6 +144,7 @@ impl Shard {
             let delivery = unacked.remove(tag).ok_or(Refusal::UnknownDeliveryTag(tag))?;
             tx.settle(HeldSettle { tag, delivery, how });
         }
+        channel.settling = tx.settles();
         let pinned = tx.pinned();
         self.held = self.held + pinned - before;
         let max = self.transaction_max;
@@ -275,10 +277,15 @@ impl Shard {
         if mutant::active(Mutant::CommitDropsSettles) {
             return;
         }
+        let conn = self.clients.get(publisher.id);
+        if let Some(channel) = conn.and_then(|conn| conn.channel(publisher.number)) {
+            channel.settling = 0;
+        }
         for HeldSettle { delivery, how, .. } in settles {
             commit.involve(delivery.home, true);
             self.settle_at_home(delivery, publisher.channel, false, how);
         }
+        self.permit(publisher.id, publisher.number);
         for (home, durable) in std::mem::take(&mut commit.homes) {
             if mutant::active(Mutant::CommitOkBeforeSettles) {
                 continue;

@@ -31,7 +31,7 @@ def test_start(broker, raw):
     assert {key for key, value in offered.items() if value is True} == set(offered)
     missing = expect(
         broker, why="Ringtail must not offer what it has not built yet",
-        ringtail={"consumer_priorities", "direct_reply_to", "connection.blocked"}, rabbitmq=set())
+        ringtail={"direct_reply_to", "connection.blocked"}, rabbitmq=set())
     assert set(offered) >= CAPABILITIES - missing
 
 

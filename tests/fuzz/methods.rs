@@ -133,7 +133,7 @@ fn basic_method<'a>(rng: &mut Rng, arguments: Table<'a>) -> Method<'a> {
         _ => Method::BasicQos {
             prefetch_size: u32::from(seldom(rng, 40)),
             prefetch_count: rng.u16(..3),
-            global: seldom(rng, 8),
+            global: rng.bool(),
         },
     }
 }

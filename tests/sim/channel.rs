@@ -6,7 +6,7 @@ use amqp::{Assembler, Method};
 
 use crate::client::message_of;
 use crate::commits::Tx;
-use crate::history::{DeliveryLog, Fate, History, NEVER, Settle, Time, What};
+use crate::history::{DeliveryLog, Fate, History, NEVER, Settle, Time, What, id};
 use crate::names::{EXCHANGES, body};
 
 /// What a content belongs to.
@@ -46,7 +46,8 @@ pub struct Live {
 pub struct Unacked {
     /// Its place in the history.
     pub delivery: usize,
-    consumer: Option<usize>,
+    /// Who it was delivered to; `None` for a basic.get.
+    pub consumer: Option<usize>,
 }
 
 /// Publisher confirms of a channel.
@@ -85,6 +86,10 @@ pub struct Channel {
     pub tx: Option<Tx>,
     /// Of the consumers to come.
     pub prefetch: u16,
+    /// Of all consumers together; 0: none.
+    pub limit: u16,
+    /// Changes of the limit that were not answered.
+    pub limiting: usize,
     /// A basic.recover is under way.
     pub recovering: bool,
     ended_tags: BTreeSet<String>,
@@ -317,6 +322,7 @@ impl Channel {
             (Method::BasicCancelOk { consumer_tag }, _) => self.end_consumer(consumer_tag, h),
             (Method::TxCommitOk {}, _) => hot.extend(h.committed(op)),
             (Method::BasicRecoverOk {}, _) => self.recovered(op, h),
+            (Method::BasicQosOk {}, _) => self.limiting -= 1,
             (Method::QueueBindOk {}, What::Bind(key)) => hot.push(key.queue),
             _ => {}
         }
@@ -436,6 +442,7 @@ impl Channel {
                 let d = self.delivery(message, queue, asked, redelivered, no_ack, h);
                 self.arrived(d, tag, Some(consumer), h);
                 self.check_prefetch(consumer, h);
+                self.check_limit(consumer, h);
             }
             Kind::Got { op, tag, redelivered, left } => {
                 let What::Get { queue, no_ack } = h.ops[op].what else { return };
@@ -543,34 +550,6 @@ pub fn key_text(h: &History, message: usize) -> &str {
 /// A key of a message, by its place in the list that the message's keys are from.
 pub fn key_at(h: &History, message: usize, key: usize) -> &str {
     if h.messages[message].exchange == 0 { &h.queues[key] } else { crate::names::KEYS[key] }
-}
-
-/// Class and method of an operation.
-pub fn id(what: &What) -> (u16, u16) {
-    match what {
-        What::Open => (20, 10),
-        What::Close => (20, 40),
-        What::Qos(_) => (60, 10),
-        What::ConfirmSelect => (85, 10),
-        What::TxSelect => (90, 10),
-        What::TxCommit => (90, 20),
-        What::TxRollback => (90, 30),
-        What::DeclareQueue { .. } | What::DeclareServerNamed => (50, 10),
-        What::DeleteQueue { .. } => (50, 40),
-        What::Purge { .. } => (50, 30),
-        What::Bind(_) => (50, 20),
-        What::Unbind(_) => (50, 50),
-        What::DeclareExchange { .. } => (40, 10),
-        What::DeleteExchange { .. } => (40, 20),
-        What::Consume { .. } => (60, 20),
-        What::Cancel { .. } => (60, 30),
-        What::Get { .. } => (60, 70),
-        What::Publish { .. } => (60, 40),
-        What::Settle { multiple: false, how: Settle::Ack, .. } => (60, 80),
-        What::Settle { multiple: true, how: Settle::Ack, .. } => (60, 80),
-        What::Settle { .. } => (60, 120),
-        What::Recover => (60, 110),
-    }
 }
 
 /// Whether a reply text may be about this operation: it names what the operation names.

@@ -1,7 +1,10 @@
 //! Transactions from the client's side: what is not committed yet, and scenes that end with one.
 
+use amqp::Method;
+
 use crate::channel::{Channel, Unacked};
-use crate::history::{BindingKey, History, Settle};
+use crate::deeds::Actor;
+use crate::history::{BindingKey, History, Settle, What};
 use crate::names::NO_QUEUE;
 use crate::run::FANOUT;
 use crate::world::World;
@@ -34,9 +37,41 @@ impl Channel {
     }
 }
 
+impl Actor<'_> {
+    /// Makes the channel transactional, or ends a transaction.
+    pub fn transact(&mut self) {
+        let channel = &self.client.channels[self.at];
+        if channel.tx.is_none() {
+            if channel.confirms.is_none() {
+                self.tx_select();
+            }
+        } else if !channel.recovering {
+            if self.rng.u8(..3) == 0 { self.tx_rollback() } else { self.tx_commit() }
+        }
+    }
+
+    /// Turns transactions on.
+    pub fn tx_select(&mut self) {
+        self.ask(What::TxSelect, &Method::TxSelect {}, false);
+        self.client.channels[self.at].tx = Some(Default::default());
+    }
+
+    /// Commits; what was published and settled takes effect.
+    pub fn tx_commit(&mut self) {
+        let op = self.ask(What::TxCommit, &Method::TxCommit {}, false);
+        self.client.channels[self.at].committing(op, self.h);
+    }
+
+    /// Rolls back; what was settled can be settled again.
+    pub fn tx_rollback(&mut self) {
+        self.ask(What::TxRollback, &Method::TxRollback {}, false);
+        self.client.channels[self.at].rolling_back();
+    }
+}
+
 impl World {
     /// A multiple ack takes what it names; what was rolled back can be settled again.
-    pub fn settle_some(&mut self) {
+    pub fn settle_and_roll_back(&mut self) {
         let one = self.connect(1, 0);
         self.quiet();
         let queue = 2;

@@ -55,6 +55,7 @@ impl Actor<'_> {
             Deed::Confirm => self.confirm(),
             Deed::Transact => self.transact(),
             Deed::Qos => self.qos(),
+            Deed::Limit => self.limit(),
             Deed::Recover => self.recover(),
             Deed::CloseChannel => self.close_channel(),
             Deed::Offend => self.offend(),
@@ -92,7 +93,8 @@ impl Actor<'_> {
         self.rng.usize(..3)
     }
 
-    fn ask(&mut self, what: What, method: &Method<'_>, silent: bool) -> usize {
+    /// Sends a method whose answer is awaited, unless it is to be `silent`.
+    pub fn ask(&mut self, what: What, method: &Method<'_>, silent: bool) -> usize {
         if silent {
             self.client.tell(self.at, what, method, self.h)
         } else {
@@ -334,19 +336,28 @@ impl Actor<'_> {
     fn consume(&mut self) {
         let queue = self.usable_queue();
         let no_ack = self.rng.u8(..3) == 0;
+        let priority = *one_of(self.rng, &[0, 0, 0, -3, 2, 5]);
         if self.client.channels[self.at].consumers.len() < 3 {
-            self.consume_from(queue, no_ack);
+            self.consume_with(queue, no_ack, priority);
         }
     }
 
-    /// Starts a consumer.
+    /// Starts a consumer of no special priority.
     pub fn consume_from(&mut self, queue: usize, no_ack: bool) -> usize {
+        self.consume_with(queue, no_ack, 0)
+    }
+
+    /// Starts a consumer.
+    pub fn consume_with(&mut self, queue: usize, no_ack: bool, priority: i8) -> usize {
         let consumer = self.h.consumers.len();
         let nowait = self.rng.u8(..6) == 0;
         let named = nowait || self.rng.u8(..4) != 0;
         let tag = if named { format!("c-{consumer}") } else { String::new() };
         let prefetch = self.client.channels[self.at].prefetch;
         let name = self.h.queues[queue].clone();
+        let table = TableWriter::new();
+        let ranked = priority != 0 || self.rng.u8(..4) == 0;
+        let table = if ranked { table.with("x-priority", Value::Byte(priority)) } else { table };
         let method = Method::BasicConsume {
             ticket: 0,
             queue: &name,
@@ -355,7 +366,7 @@ impl Actor<'_> {
             no_ack,
             exclusive: false,
             nowait,
-            arguments: Table::EMPTY,
+            arguments: table.table(),
         };
         let op = self.ask(What::Consume { consumer }, &method, nowait);
         let chan = self.client.channels[self.at].log.unwrap_or_default();
@@ -366,6 +377,7 @@ impl Actor<'_> {
             op,
             no_ack,
             prefetch,
+            priority,
             ending,
             ended,
             cancelled,
@@ -464,36 +476,6 @@ impl Actor<'_> {
         }
     }
 
-    /// Makes the channel transactional, or ends a transaction.
-    fn transact(&mut self) {
-        let channel = &self.client.channels[self.at];
-        if channel.tx.is_none() {
-            if channel.confirms.is_none() {
-                self.tx_select();
-            }
-        } else if !channel.recovering {
-            if self.rng.u8(..3) == 0 { self.tx_rollback() } else { self.tx_commit() }
-        }
-    }
-
-    /// Turns transactions on.
-    pub fn tx_select(&mut self) {
-        self.ask(What::TxSelect, &Method::TxSelect {}, false);
-        self.client.channels[self.at].tx = Some(Default::default());
-    }
-
-    /// Commits; what was published and settled takes effect.
-    pub fn tx_commit(&mut self) {
-        let op = self.ask(What::TxCommit, &Method::TxCommit {}, false);
-        self.client.channels[self.at].committing(op, self.h);
-    }
-
-    /// Rolls back; what was settled can be settled again.
-    pub fn tx_rollback(&mut self) {
-        self.ask(What::TxRollback, &Method::TxRollback {}, false);
-        self.client.channels[self.at].rolling_back();
-    }
-
     fn qos(&mut self) {
         let prefetch = *one_of(self.rng, &[0, 1, 3, 10]);
         self.qos_of(prefetch);
@@ -501,23 +483,27 @@ impl Actor<'_> {
 
     /// Limits the consumers to come.
     pub fn qos_of(&mut self, prefetch_count: u16) {
-        self.client.channels[self.at].prefetch = prefetch_count;
+        let channel = &mut self.client.channels[self.at];
+        channel.prefetch = prefetch_count;
+        (channel.limit, channel.limiting) = (0, channel.limiting + 1);
         let method = Method::BasicQos { prefetch_size: 0, prefetch_count, global: false };
         self.ask(What::Qos(prefetch_count), &method, false);
     }
-
     /// Acknowledges every delivery of the channel that was read.
     pub fn ack_all(&mut self) {
-        self.settle_all(Settle::Ack);
+        self.ack_first(usize::MAX);
+    }
+
+    /// Acknowledges the first of the deliveries that were read, at most so many.
+    pub fn ack_first(&mut self, count: usize) {
+        if let Some(last) = count.checked_sub(1) {
+            self.settle_up_to(last, Settle::Ack);
+        }
     }
 
     /// Gives every delivery of the channel back that was read.
     pub fn requeue_all(&mut self) {
-        self.settle_all(Settle::Requeue);
-    }
-
-    fn settle_all(&mut self, how: Settle) {
-        self.settle_up_to(usize::MAX, how);
+        self.settle_up_to(usize::MAX, Settle::Requeue);
     }
 
     /// Settles every delivery of the channel that was read, up to the one at this place.

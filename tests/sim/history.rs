@@ -69,7 +69,10 @@ pub enum Settle {
 pub enum What {
     Open,
     Close,
+    /// For each consumer to come; lifts the limit that they share.
     Qos(u16),
+    /// A limit that all consumers of the channel share; 0: none.
+    Limit(u16),
     ConfirmSelect,
     TxSelect,
     TxCommit,
@@ -188,6 +191,8 @@ pub struct ConsumerLog {
     pub no_ack: bool,
     /// At most so many unacknowledged; 0: no limit.
     pub prefetch: u16,
+    /// Those of a higher one are served first.
+    pub priority: i8,
     /// The earliest moment at which it may have gone, its channel's end aside.
     pub ending: Time,
     /// It had certainly gone.
@@ -436,4 +441,32 @@ impl History {
 
 fn ended(ending: Time, ended: Time, now: Time) -> Time {
     if ending == NEVER { NEVER } else { ended.min(now) }
+}
+
+/// Class and method of an operation.
+pub fn id(what: &What) -> (u16, u16) {
+    match what {
+        What::Open => (20, 10),
+        What::Close => (20, 40),
+        What::Qos(_) | What::Limit(_) => (60, 10),
+        What::ConfirmSelect => (85, 10),
+        What::TxSelect => (90, 10),
+        What::TxCommit => (90, 20),
+        What::TxRollback => (90, 30),
+        What::DeclareQueue { .. } | What::DeclareServerNamed => (50, 10),
+        What::DeleteQueue { .. } => (50, 40),
+        What::Purge { .. } => (50, 30),
+        What::Bind(_) => (50, 20),
+        What::Unbind(_) => (50, 50),
+        What::DeclareExchange { .. } => (40, 10),
+        What::DeleteExchange { .. } => (40, 20),
+        What::Consume { .. } => (60, 20),
+        What::Cancel { .. } => (60, 30),
+        What::Get { .. } => (60, 70),
+        What::Publish { .. } => (60, 40),
+        What::Settle { multiple: false, how: Settle::Ack, .. } => (60, 80),
+        What::Settle { multiple: true, how: Settle::Ack, .. } => (60, 80),
+        What::Settle { .. } => (60, 120),
+        What::Recover => (60, 110),
+    }
 }

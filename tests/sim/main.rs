@@ -19,9 +19,11 @@ mod client;
 mod commits;
 mod deeds;
 mod history;
+mod limit;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod names;
+mod phases;
 mod plan;
 mod run;
 mod seeds;

@@ -48,7 +48,7 @@ pub fn run(seed: u64, trace: bool) -> Result<Outcome, Broken> {
 }
 
 impl World {
-    fn broken(&self) -> bool {
+    pub(crate) fn broken(&self) -> bool {
         self.h.failure.is_some()
     }
 
@@ -72,6 +72,7 @@ impl World {
             self.refill();
             (0..2).for_each(|_| self.look_at_once());
             self.look_at_commit();
+            self.settle_and_roll_back();
             self.settle_some();
             self.quiet();
         }
@@ -81,6 +82,10 @@ impl World {
         }
         if self.plan.fairness && !self.broken() {
             self.fairness();
+        }
+        if self.plan.limits && !self.broken() {
+            self.limits();
+            self.ranks();
         }
         if self.plan.idle && !self.broken() {
             self.idle();
@@ -324,6 +329,7 @@ impl World {
         self.until(one, two, |world, message| world.h.messages[message].confirmed);
         self.quiet();
         self.on(one, |actor| {
+            actor.publish_to(0, queues[0], 16);
             for queue in [queues[0], queues[2]] {
                 actor.get_from(queue, false);
             }
@@ -353,7 +359,7 @@ impl World {
     }
 
     /// Everybody moves a little.
-    fn jostle(&mut self, at: usize) {
+    pub(crate) fn jostle(&mut self, at: usize) {
         self.links[at].client.pump(&mut self.rng, true);
         for shard in 0..self.shards() {
             if self.rng.bool() {

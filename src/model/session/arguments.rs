@@ -24,7 +24,7 @@ const QUEUE_NOT_BUILT: [&str; 12] = [
 ];
 /// Arguments of queues that count when two declares are compared, beside those.
 const QUEUE_COMPARED: [&str; 3] = ["x-queue-type", "x-queue-mode", "x-queue-version"];
-const CONSUMER_NOT_BUILT: [&str; 2] = ["x-priority", "x-consumer-timeout"];
+const CONSUMER_NOT_BUILT: [&str; 1] = ["x-consumer-timeout"];
 
 /// Checks the arguments of queue.declare.
 ///
@@ -46,12 +46,19 @@ pub fn check_queue(queue: &Resource, table: Table<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// Checks the arguments of basic.consume.
+/// Checks the arguments of basic.consume; the consumer's priority, 0 without x-priority.
 ///
 /// # Errors
-/// [`Refusal::InvalidArgument`] for the first that is not built.
-pub fn check_consumer(queue: &Resource, table: Table<'_>) -> Result<(), Refusal> {
-    refuse_any(queue, table, &CONSUMER_NOT_BUILT)
+/// [`Refusal::InvalidArgument`] for the first that is wrong or not built.
+pub fn check_consumer(queue: &Resource, table: Table<'_>) -> Result<i64, Refusal> {
+    refuse_any(queue, table, &CONSUMER_NOT_BUILT)?;
+    let Some(value) = table.get("x-priority") else {
+        return Ok(0);
+    };
+    value.as_integer().ok_or_else(|| {
+        let why = format!("\"expected integer, got {}\"", value.type_name());
+        invalid(queue, "x-priority", why)
+    })
 }
 
 /// Checks the arguments of an exchange.declare that creates.

@@ -347,6 +347,7 @@ fn start(limits: Limits, out: &mut Outbox) {
         .with("basic.nack", yes)
         .with("consumer_cancel_notify", yes)
         .with("connection.blocked", yes)
+        .with("consumer_priorities", yes)
         .with("authentication_failure_close", yes)
         .with("per_consumer_qos", yes);
     let text = |text: &'static str| Value::LongString(text.as_bytes());

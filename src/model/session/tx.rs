@@ -130,6 +130,12 @@ impl Transaction {
         self.settles.push(settle);
     }
 
+    /// How many settles are held.
+    #[must_use]
+    pub fn settles(&self) -> usize {
+        self.settles.len()
+    }
+
     /// Takes the settles in the order they were sent in. Neighbours of one kind are in the order
     /// of their tags, so that what is given back comes again in its order.
     pub fn take_settles(&mut self) -> Vec<HeldSettle> {

@@ -140,6 +140,10 @@ fn starving(h: &History, facts: &Facts, quiet: Time) -> Result<(), String> {
         if log.prefetch != 0 && held.count() >= usize::from(log.prefetch) {
             continue;
         }
+        let limit = limit_at(h, log.chan, quiet);
+        if !log.no_ack && limit != 0 && held_on(h, log.chan, quiet) >= usize::from(limit) {
+            continue;
+        }
         if let Some(message) = idle_message(h, facts, log.queue, quiet) {
             return Err(format!(
                 "message {message} waits at {quiet}, consumer {consumer} has room"
@@ -149,7 +153,24 @@ fn starving(h: &History, facts: &Facts, quiet: Time) -> Result<(), String> {
     Ok(())
 }
 
-fn holds(h: &History, delivery: &DeliveryLog, time: Time) -> bool {
+/// The limit that the consumers of a channel share at a quiet moment; 0: none.
+pub(super) fn limit_at(h: &History, chan: usize, quiet: Time) -> u16 {
+    let limits = h.ops.iter().filter(|op| op.span.chan == chan && op.span.sent < quiet);
+    let mut limits = limits.filter_map(|op| match op.what {
+        What::Limit(limit) => Some(limit),
+        What::Qos(_) => Some(0),
+        _ => None,
+    });
+    limits.next_back().unwrap_or(0)
+}
+
+/// Deliveries of a channel that are not settled at a quiet moment.
+fn held_on(h: &History, chan: usize, quiet: Time) -> usize {
+    let held = |d: &&DeliveryLog| d.chan == chan && d.at < quiet && !d.no_ack;
+    h.deliveries.iter().filter(held).filter(|d| holds(h, d, quiet)).count()
+}
+
+pub(super) fn holds(h: &History, delivery: &DeliveryLog, time: Time) -> bool {
     let settled = delivery.settled.is_some_and(|(_, op)| h.ops[op].span.sent < time);
     !settled && h.channels[delivery.chan].ending > time
 }
@@ -171,7 +192,7 @@ fn idle_message(h: &History, facts: &Facts, queue: usize, quiet: Time) -> Option
 
 impl Facts {
     /// Whether the channel's client had stopped reading.
-    fn deaf_before(&self, h: &History, chan: usize, time: Time) -> bool {
+    pub(super) fn deaf_before(&self, h: &History, chan: usize, time: Time) -> bool {
         h.deaf.get(&h.channels[chan].conn).is_some_and(|since| *since < time)
     }
 }
