@@ -136,6 +136,12 @@ pub struct Watermark {
 pub struct QueueIds<'a>(&'a [u8]);
 
 impl QueueIds<'_> {
+    /// How many there are.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.0.len() / 8
+    }
+
     /// The ids.
     pub fn iter(&self) -> impl Iterator<Item = QueueId> {
         let (ids, _) = self.0.as_chunks::<8>();
