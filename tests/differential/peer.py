@@ -91,11 +91,13 @@ class Peer:
     # Sending -----------------------------------------------------------------------------------
 
     def write(self, data):
-        """Sends octets; what a closed socket refuses is lost, as it would be a moment later."""
+        """Sends octets. What a closed socket refuses is lost, as it would be a moment later; what
+        the broker said before is read on."""
         try:
             self.socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
-            self.finish()
+            self.ended = self.ended or "broken"
+            self.forget()
 
     def open(self, number):
         """Opens a channel the script uses without saying so."""
@@ -175,7 +177,7 @@ class Peer:
     def feed(self, data):
         """Handles what the socket brought; nothing is its end."""
         if not data:
-            if not self.ended:
+            if self.ended in (None, "broken"):
                 self.record(0, "end", "eof")
             self.finish()
             return
