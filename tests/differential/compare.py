@@ -17,6 +17,7 @@ ROUND = "scripts cut where another consumer of the same rank had its turn"
 # channel; Ringtail's queues ask for permits. Which message a permit meets is undefined in both.
 LIMITED = "scripts cut where a message met a shared limit at another time"
 COUNTS = re.compile(r"^(queue\.declare-ok) consumer_count=\d+ message_count=\d+")
+FLAG = re.compile(r" redelivered=\w+")
 
 
 def normal(view, step):
@@ -31,6 +32,10 @@ def normal(view, step):
     for connection, channel, kind in list(view):
         if kind == "closed":
             drop(view, connection, channel)
+    if any(kind in ("closed", "end") for _, _, kind in view):
+        # What the channel that ends was to get may have been on its way there and back.
+        for key, lines in view.items():
+            view[key] = [FLAG.sub("", line) for line in lines]
     if len(step.get("ops", [])) > 1:
         # A queue tells its counts ahead of messages that wait to be handled
         # (rabbit_amqqueue_process, prioritise_call of stat).
