@@ -9,6 +9,8 @@ use crate::erlang::{self, Text};
 use crate::excess::Excess;
 use crate::refusal::{Kind, Refusal, Resource};
 
+/// A reply text is a short string.
+const TEXT_MAX: usize = 255;
 /// What the broker calls itself where RabbitMQ names its node.
 const NODE: &str = "ringtail";
 
@@ -24,10 +26,16 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault with the code's name in front of the explanation.
+    /// A fault with the code's name in front of the explanation; a text of more than 255 octets
+    /// ends in three dots.
     #[must_use]
     pub fn new(code: Code, explanation: &str, method: (u16, u16)) -> Self {
-        Self { code, text: format!("{} - {explanation}", code.name()), method }
+        let mut text = format!("{} - {explanation}", code.name());
+        if text.len() > TEXT_MAX {
+            text.truncate(text.floor_char_boundary(TEXT_MAX - 3));
+            text.push_str("...");
+        }
+        Self { code, text, method }
     }
 
     /// Whether the connection ends, not only the channel.

@@ -234,6 +234,9 @@ impl Shard {
         let server_named = name.is_empty();
         let name = if server_named { self.fresh_name("amq.gen-") } else { name };
         let resource = Resource::queue(&vhost, &name);
+        if name.starts_with("amq.") && !server_named {
+            return Err(Refusal::ReservedName(resource));
+        }
         let spec = QueueSpec {
             id: QueueId(0),
             name,
@@ -251,9 +254,6 @@ impl Shard {
             return self.queue_there(call, spec.name, now);
         }
         arguments::check_queue(&resource, spec.arguments.table())?;
-        if spec.name.starts_with("amq.") && !server_named {
-            return Err(Refusal::ReservedName(resource));
-        }
         if let Some(conn) = self.clients.get(call.conn) {
             conn.owns |= flags.exclusive;
         }
