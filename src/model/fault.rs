@@ -2,7 +2,7 @@
 //! other file knows a reply text of an error.
 
 use amqp::assembler::SequenceError;
-use amqp::frame::{Frame, FrameError, Snippet};
+use amqp::frame::{FrameError, Snippet};
 use amqp::{Code, WireError};
 
 use crate::erlang::{self, Text};
@@ -75,8 +75,8 @@ impl Fault {
     /// is over, a heartbeat on another channel.
     #[must_use]
     #[cold]
-    pub fn unexpected_frame(frame: Frame<'_>) -> Self {
-        let text = quoted(frame.kind(), &Snippet::of(frame.payload()));
+    pub fn unexpected_frame(kind: u8, payload: &[u8]) -> Self {
+        let text = quoted(kind, &Snippet::of(payload));
         Self::new(Code::UnexpectedFrame, &text.finish(), (0, 0))
     }
 

@@ -151,7 +151,7 @@ impl Queue {
     }
 
     /// A message enters and goes to a consumer whose turn it is, or waits.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, message: Message<'_>, outlet: &mut impl Outlet) {
         if self.frozen {
             return;
@@ -167,7 +167,7 @@ impl Queue {
 
     /// Hands a message that nothing is in front of straight to a consumer that acknowledges by
     /// being sent to: it never enters the arena.
-    #[inline]
+    #[inline(always)]
     fn pass(&mut self, message: Message<'_>, outlet: &mut impl Outlet) -> bool {
         let id = self.id;
         let Some((slot, consumer)) = self.consumers.next(|conn| outlet.open(id, conn)) else {

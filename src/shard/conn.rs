@@ -259,7 +259,7 @@ impl Conn {
             | Frame::Heartbeat { channel } => channel,
         };
         if number == 0 || !self.handshake.running() || matches!(frame, Frame::Heartbeat { .. }) {
-            return Err((0, Fault::unexpected_frame(frame)));
+            return Err((0, Fault::unexpected_frame(frame.kind(), frame.payload())));
         }
         if self.phase != Phase::Alive {
             return Ok(None);

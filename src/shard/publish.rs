@@ -7,9 +7,9 @@ use model::mutant::{self, Mutant};
 use model::{ConnId, Message, Name, Now, QueueId, Refusal, Resource, ShardId, Targets};
 
 use super::conn::pause;
-use super::home::cost;
+use super::home::cost_of_copies;
 use super::machine::Shard;
-use super::peers::Awaiting;
+use super::peers::{Awaiting, WINDOW_OCTETS};
 
 /// What a publish needs to know of its channel.
 #[derive(Debug, Clone, Copy)]
@@ -142,9 +142,20 @@ impl Shard {
         Ok(more.is_empty() && !looked_at.get())
     }
 
+    /// Sends a message that a transaction has held to its queues.
+    #[cold]
+    pub(super) fn routed_late(
+        &mut self,
+        publisher: Publisher,
+        message: Message<'_>,
+        queues: &mut [(QueueId, ShardId)],
+    ) {
+        self.routed(publisher, message, queues);
+    }
+
     /// Sends a message to its queues.
-    #[inline]
-    pub(super) fn routed(
+    #[inline(always)]
+    fn routed(
         &mut self,
         publisher: Publisher,
         message: Message<'_>,
@@ -203,9 +214,13 @@ impl Shard {
         queues: impl ExactSizeIterator<Item = QueueId>,
         message: Message<'_>,
     ) -> u16 {
+        let copies = queues.len();
         if home == self.me {
             for queue in queues {
                 self.push(queue, message);
+            }
+            if copies > 1 {
+                self.count_copies(publisher.id, cost_of_copies(message, copies));
             }
             if !message.persistent() || !publisher.confirms {
                 return 0;
@@ -213,7 +228,7 @@ impl Shard {
         } else {
             self.peers.get(home).out.enqueue(queues, message);
         }
-        self.sent(publisher, home, message)
+        self.sent(publisher, home, cost_of_copies(message, copies), message.persistent())
     }
 
     /// Counts what was sent to a home; 1 if the confirm waits for that.
@@ -222,18 +237,19 @@ impl Shard {
         &mut self,
         publisher: Publisher,
         home: ShardId,
-        message: Message<'_>,
+        octets: u64,
+        persistent: bool,
     ) -> u16 {
         let here = home == self.me;
         let early = mutant::active(Mutant::ConfirmTooEarly) && !here;
         let confirms = publisher.confirms && !early;
         let peer = self.peers.get(home);
-        let enqueue = peer.send(cost(message));
+        let enqueue = peer.send(octets);
         if confirms {
             let Publisher { id: conn, channel, .. } = publisher;
             let publish = self.clients.next_publish(conn, publisher.number);
             let awaiting = Awaiting { enqueue, conn, channel, publish };
-            self.peers.get(home).wait(awaiting, message.persistent());
+            self.peers.get(home).wait(awaiting, persistent);
         }
         if !here && self.peers.full(home) {
             self.stall(publisher.id, home);
@@ -242,13 +258,27 @@ impl Shard {
     }
 
     /// A message enters a queue of this shard; one that is gone drops it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, queue: QueueId, message: Message<'_>) {
         // Other shards' reply queues are not here.
         if queue.origin() == self.me {
             return self.push_reply(queue, message);
         }
         self.with_queue(queue, |queue, door| queue.push(message, door));
+    }
+
+    /// What goes to many queues is small to send and large to keep: beyond a window's octets the
+    /// rest waits for the next turn, so that others have theirs and an alarm can come between.
+    fn count_copies(&mut self, id: ConnId, octets: u64) {
+        self.copied += octets;
+        if self.copied_enough() {
+            self.stall(id, self.me);
+        }
+    }
+
+    /// Whether publishes to several queues of this shard have to wait for the next turn.
+    pub(super) fn copied_enough(&self) -> bool {
+        self.copied > WINDOW_OCTETS
     }
 
     /// The connection published more to a home than that has applied: it is not read for now.
