@@ -363,6 +363,7 @@ impl Queue {
         self.next_number - 1
     }
 
+    #[inline(always)]
     fn delivery<'a>(&'a self, to: &Send, number: u64, entry: &'a Entry) -> Option<Delivery<'a>> {
         // Only a message at hand is taken from the head.
         let Content::Here { place, body } = &entry.content else {

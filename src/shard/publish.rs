@@ -211,7 +211,7 @@ impl Shard {
     }
 
     /// Puts a message into queues of one home; 1 if its confirm waits for that.
-    #[inline]
+    #[inline(always)]
     fn enqueue(
         &mut self,
         publisher: Publisher,
