@@ -108,7 +108,8 @@ fn start(
 }
 
 fn connection(stream: TcpStream) -> Connection {
-    Connection { stream, incoming: Incoming::new(FRAME_MAX), frame_max: FRAME_MAX }
+    let incoming = Incoming::new(FRAME_MAX);
+    Connection { stream, incoming, frame_max: FRAME_MAX, product: String::new() }
 }
 
 /// Two ends of one TCP connection over the loopback.

@@ -1,8 +1,11 @@
 //! The command line. Flags that PerfTest has are named as there.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::account::STAMP;
+use crate::compare::Target;
 use crate::failure::Failure;
 use crate::threads::parse_cpus;
 use crate::uri::Uri;
@@ -26,6 +29,10 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Send the same octets through a minimal relay: what this machine can carry at most.
     Ceiling(CeilingArgs),
+    /// Run the same scenarios against several brokers, in turn, and compare.
+    Compare(CompareArgs),
+    /// Compare over the whole standard set of scenarios.
+    Suite(CompareArgs),
 }
 
 /// What messages look like.
@@ -66,6 +73,9 @@ pub struct MessageArgs {
     /// Print one JSON object instead of the table
     #[arg(long)]
     pub json: bool,
+    /// Show nothing while it runs
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 /// `loadgen run`.
@@ -128,6 +138,9 @@ pub struct RunArgs {
     /// How long confirms and deliveries may take after the last publish
     #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
     pub drain_timeout: f64,
+    /// The broker's process on this machine: its CPU time and memory are reported
+    #[arg(long, value_name = "PID")]
+    pub broker_pid: Option<u32>,
     /// Threads the connections are dealt over
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: u16,
@@ -145,6 +158,47 @@ pub struct CeilingArgs {
     /// The CPU the relay is pinned to
     #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
     pub relay_cpus: Option<CpuList>,
+}
+
+/// `loadgen compare` and `loadgen suite`.
+#[derive(Debug, Clone, Args)]
+pub struct CompareArgs {
+    /// A broker and what to call it, name=amqp://user:password@host:port/vhost; with ,pid=N behind
+    /// it, its CPU time and memory are read. Repeat it for each broker: the first is what the
+    /// others are compared with
+    #[arg(short, long, required = true, value_name = "NAME=URI[,pid=N]")]
+    pub target: Vec<Target>,
+    /// A scenario of the standard set by name, or a file; may be repeated. Without it, the whole
+    /// standard set
+    #[arg(long, value_name = "NAME")]
+    pub scenario: Vec<String>,
+    /// How often each run is made
+    #[arg(long, default_value_t = 3, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub rounds: u16,
+    /// How long each run publishes, where its scenario does not say
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS", value_parser = positive)]
+    pub seconds: f64,
+    /// Warm-up before that, where the scenario does not say
+    #[arg(long, default_value_t = 1.0, value_name = "SECONDS", value_parser = positive)]
+    pub warmup: f64,
+    /// CPUs the worker threads are pinned to, such as 0,2-3
+    #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
+    pub cpus: Option<CpuList>,
+    /// The CPU the relay is pinned to
+    #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
+    pub relay_cpus: Option<CpuList>,
+    /// Write the report as one HTML file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write all figures of all runs
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| *number > 0.0 && number.is_finite());
+    number.ok_or_else(|| "allowed is a number above 0".to_owned())
 }
 
 /// A property of published messages.

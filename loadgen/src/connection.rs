@@ -28,6 +28,8 @@ pub struct Connection {
     pub incoming: Incoming,
     /// The agreed frame_max, never 0.
     pub frame_max: u32,
+    /// The broker's product and version.
+    pub product: String,
 }
 
 impl Connection {
@@ -38,7 +40,8 @@ impl Connection {
     pub fn open(uri: &Uri) -> Result<Self, Failure> {
         let stream = connect(uri)?;
         let incoming = Incoming::new(FRAME_MAX);
-        let mut connection = Self { stream, incoming, frame_max: FRAME_MAX };
+        let product = String::new();
+        let mut connection = Self { stream, incoming, frame_max: FRAME_MAX, product };
         connection.handshake(uri)?;
         connection.open_channel()?;
         Ok(connection)
@@ -60,6 +63,7 @@ impl Connection {
             }
         };
         self.frame_max = tuned.frame_max;
+        self.product = handshake.product();
         Ok(())
     }
 

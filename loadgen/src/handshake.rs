@@ -6,7 +6,7 @@
 //! ```
 
 use amqp::frame::write_method;
-use amqp::{Method, TableWriter, Value};
+use amqp::{Method, Table, TableWriter, Value};
 
 use crate::failure::Failure;
 use crate::uri::Uri;
@@ -26,13 +26,14 @@ pub struct Tuned {
 pub struct Handshake<'a> {
     uri: &'a Uri,
     frame_max: u32,
+    product: String,
 }
 
 impl<'a> Handshake<'a> {
     /// At the moment the protocol header has been sent.
     #[must_use]
     pub fn new(uri: &'a Uri) -> Self {
-        Self { uri, frame_max: FRAME_MAX }
+        Self { uri, frame_max: FRAME_MAX, product: String::new() }
     }
 
     /// Takes a method of the server and appends the answer. `Some` once the connection is open.
@@ -45,7 +46,10 @@ impl<'a> Handshake<'a> {
         out: &mut Vec<u8>,
     ) -> Result<Option<Tuned>, Failure> {
         match *method {
-            Method::ConnectionStart { mechanisms, .. } => self.start_ok(mechanisms, out)?,
+            Method::ConnectionStart { mechanisms, server_properties, .. } => {
+                self.product = product(&server_properties);
+                self.start_ok(mechanisms, out)?;
+            }
             Method::ConnectionTune { channel_max, frame_max, .. } => {
                 self.tune_ok(channel_max, frame_max, out);
             }
@@ -61,6 +65,12 @@ impl<'a> Handshake<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Product and version as the server has announced them.
+    #[must_use]
+    pub fn product(self) -> String {
+        self.product
     }
 
     fn start_ok(&self, mechanisms: &[u8], out: &mut Vec<u8>) -> Result<(), Failure> {
@@ -103,11 +113,22 @@ impl<'a> Handshake<'a> {
     }
 }
 
+/// Ringtail announces the RabbitMQ version it behaves like, and its own beside that.
+fn product(properties: &Table<'_>) -> String {
+    let texts = ["product", "version", "ringtail_version"].map(|key| match properties.get(key) {
+        Some(Value::LongString(text)) => String::from_utf8_lossy(text).into_owned(),
+        _ => String::new(),
+    });
+    let [product, version, own] = texts;
+    let version = if own.is_empty() { version } else { own };
+    format!("{product} {version}").trim().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::incoming::Incoming;
-    use amqp::{Frame, Table};
+    use amqp::Frame;
 
     fn uri() -> Uri {
         "amqp://me:secret@h/prod".parse().unwrap()
@@ -129,10 +150,13 @@ mod tests {
     fn opens_with_the_smaller_frame_max() {
         let (uri, mut out) = (uri(), Vec::new());
         let mut handshake = Handshake::new(&uri);
+        let properties = TableWriter::new()
+            .with("product", Value::LongString(b"Broker"))
+            .with("version", Value::LongString(b"1.2"));
         let start = Method::ConnectionStart {
             version_major: 0,
             version_minor: 9,
-            server_properties: Table::EMPTY,
+            server_properties: properties.table(),
             mechanisms: b"AMQPLAIN PLAIN",
             locales: b"en_US",
         };
@@ -146,6 +170,7 @@ mod tests {
         let open_ok = Method::ConnectionOpenOk { known_hosts: "" };
         let tuned = handshake.take(&open_ok, &mut out).unwrap();
         assert_eq!(tuned, Some(Tuned { frame_max: 8192 }));
+        assert_eq!(handshake.product(), "Broker 1.2");
     }
 
     #[test]

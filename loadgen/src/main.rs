@@ -1,15 +1,18 @@
 //! A load generator for AMQP 0-9-1 brokers: how much a broker carries, how late it delivers, and
 //! what became of every single message.
 //!
-//! `run` drives a broker, `ceiling` sends the same octets through a minimal relay. The floors:
+//! `run` drives a broker, `ceiling` sends the same octets through a minimal relay, `compare` and
+//! `suite` run scenarios against several brokers in turn and draw what came of it. The floors:
 //! [`publishes`], [`delivery`], [`confirms`], [`account`], [`pace`] know octets and numbers;
 //! [`producer`] and [`consumer`] are machines without sockets; [`worker`] is one thread's event
 //! loop over them; [`drive`] leads the workers through a run.
 
 mod account;
+mod broker;
 mod ceiling;
 mod cli;
 mod clock;
+mod compare;
 mod confirms;
 mod connection;
 mod consumer;
@@ -67,12 +70,11 @@ fn execute(command: Command) -> Result<(), Failure> {
             args.check()?;
             (ceiling::ceiling(&args)?, args.message.json)
         }
+        Command::Compare(args) => return compare::compare(&args),
+        Command::Suite(args) => return compare::compare(&args),
     };
     print(&report, json)?;
-    match report.account.missing {
-        0 => Ok(()),
-        missing => Err(Failure::Missing(missing)),
-    }
+    report.complete().map(|_| ())
 }
 
 fn print(report: &Report, json: bool) -> Result<(), Failure> {

@@ -5,8 +5,10 @@ use std::fmt::{self, Display, Formatter};
 use serde::Serialize;
 
 use crate::account::Account;
+use crate::broker::Broker;
 use crate::cli::MessageArgs;
 use crate::clock::SECOND;
+use crate::failure::Failure;
 use crate::latency::{Latency, Percentiles};
 use crate::ledger::Measured;
 use crate::worker::{Outcome, Plan};
@@ -33,6 +35,8 @@ pub struct Tally {
     generator_cpu: u64,
     /// CPU time of the relay's thread (ns), if there was a relay.
     pub relay_cpu: Option<u64>,
+    /// What the broker used, if its process is known.
+    pub broker: Option<Broker>,
 }
 
 impl Tally {
@@ -56,6 +60,7 @@ impl Tally {
             unanswered: 0,
             generator_cpu: 0,
             relay_cpu: None,
+            broker: None,
         };
         for outcome in outcomes {
             tally.add(outcome);
@@ -77,6 +82,12 @@ impl Tally {
         self.unconfirmed += outcome.unconfirmed;
         self.unanswered += outcome.unanswered;
         self.generator_cpu += outcome.cpu;
+    }
+
+    /// Messages sent or received, whichever are more.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.written.max(self.account.received())
     }
 
     /// Messages sent that are nowhere. A run without producers cannot know.
@@ -139,7 +150,7 @@ pub struct Cpu {
 
 impl Cpu {
     fn new(tally: &Tally) -> Self {
-        let messages = tally.written.max(tally.account.received()).max(1) as f64;
+        let messages = tally.messages().max(1) as f64;
         Self {
             generator_ns_per_message: tally.generator_cpu as f64 / messages,
             relay_ns_per_message: tally.relay_cpu.map(|cpu| cpu as f64 / messages),
@@ -155,6 +166,17 @@ impl Display for Cpu {
         }
         writeln!(f)
     }
+}
+
+/// Operations of one kind, one after the other on each connection.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Churn {
+    /// How many.
+    pub operations: u64,
+    /// How long they took together.
+    pub seconds: f64,
+    /// Operations a second.
+    pub rate: f64,
 }
 
 /// What a run found.
@@ -180,6 +202,10 @@ pub struct Report {
     pub order_kept: bool,
     /// CPU time, over the whole run.
     pub cpu: Cpu,
+    /// What the broker used, if its process is known.
+    pub broker: Option<Broker>,
+    /// What came of a churn mode.
+    pub churn: Option<Churn>,
     /// What else is to be known.
     pub notes: Vec<String>,
 }
@@ -200,7 +226,22 @@ impl Report {
             account,
             order_kept: account.out_of_order == 0,
             cpu: Cpu::new(&tally),
+            broker: tally.broker,
+            churn: None,
             notes: notes(&tally),
+        }
+    }
+}
+
+impl Report {
+    /// Itself, if no message is missing.
+    ///
+    /// # Errors
+    /// How many are.
+    pub fn complete(self) -> Result<Self, Failure> {
+        match self.account.missing {
+            0 => Ok(self),
+            missing => Err(Failure::Missing(missing)),
         }
     }
 }
@@ -256,6 +297,9 @@ impl Display for Report {
         write_latency(f, "confirm", self.confirm_latency_us)?;
         self.account.fmt(f)?;
         self.cpu.fmt(f)?;
+        if let Some(broker) = &self.broker {
+            broker.fmt(f)?;
+        }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
         }

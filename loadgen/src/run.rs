@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use amqp::{Method, Table};
 
+use crate::broker::Watch;
 use crate::cli::{Flag, MessageArgs, RunArgs};
 use crate::clock::{self, MILLISECOND, SECOND};
 use crate::confirms::Confirms;
@@ -71,6 +72,7 @@ fn measure(args: &RunArgs, topology: &mut Topology) -> Result<Tally, Failure> {
 
     let mut left_with_consumers = None;
     let cpus = args.message.cpus();
+    let watch = args.broker_pid.map(|pid| Watch::start(pid, clock::now())).transpose()?;
     let outcomes = drive(workers, &shared, plan, cpus, goal(args), || {
         if args.auto_delete {
             left_with_consumers = Some(topology.left(0)?);
@@ -78,6 +80,7 @@ fn measure(args: &RunArgs, topology: &mut Topology) -> Result<Tally, Failure> {
         Ok(())
     })?;
     let mut tally = Tally::new(outcomes, plan);
+    tally.broker = watch.and_then(|watch| watch.end(clock::now(), tally.messages()));
     match left_with_consumers {
         Some(left) => tally.left = left,
         None => count_left(&mut tally, topology, args.producers > 0)?,
