@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::plot::{self, Axis, Bar, Series, look};
 use super::result::{Compared, Comparison, Outcome, Summary};
-use super::scale::{short, times};
+use super::scale::{mark, short, span, span_mark, times};
 use crate::failure::Failure;
 use crate::latency::Percentiles;
 
@@ -69,14 +69,17 @@ fn overview(comparison: &Comparison) -> Option<String> {
         .iter()
         .filter_map(|one| {
             let ratio = ratio(one, 0, 1)?;
-            let figure = ratio;
-            let (name, note) = (one.title.clone(), "times".to_owned());
-            Some(Bar { name, figure, range: None, note, colour: look(0).colour })
+            let (name, label) = (one.title.clone(), times(ratio));
+            Some(Bar { name, figure: ratio, range: None, label, colour: look(0).colour })
         })
         .collect();
     let names = (comparison.targets.first()?, comparison.targets.get(1)?);
     let unit = format!("{} is so many times as good as {}", names.0.name, names.1.name);
-    (!bars.is_empty()).then(|| plot::bars(&bars, &unit))
+    (!bars.is_empty()).then(|| plot::bars(&bars, &unit, times_mark))
+}
+
+fn times_mark(ratio: f64) -> String {
+    format!("{}×", mark(ratio))
 }
 
 /// How many times as good a target is as another one: as fast, or as early.
@@ -103,12 +106,8 @@ fn bars(one: &Compared) -> Option<String> {
     let mut bars: Vec<Bar> = (0..)
         .zip(&one.results)
         .filter_map(|(number, outcome)| {
-            let note = match ratio(one, number, 0) {
-                Some(_) if number == 0 => String::new(),
-                Some(ratio) => times(ratio),
-                None => String::new(),
-            };
-            Some(bar(outcome.only()?, &outcome.target, note, look(number).colour))
+            let note = if number == 0 { against(one) } else { String::new() };
+            Some(bar(one, outcome.only()?, &outcome.target, note, look(number).colour))
         })
         .collect();
     if let Some(relay) = one.ceiling.as_ref().and_then(Outcome::only) {
@@ -119,15 +118,32 @@ fn bars(one: &Compared) -> Option<String> {
             .map(|first| 100.0 * first.figure.median / relay.figure.median);
         let note = share
             .map_or(String::new(), |share| format!("{} has {share:.0} %", one.results[0].target));
-        bars.push(bar(relay, "relay, no broker", note, Bar::NEUTRAL));
+        bars.push(bar(one, relay, "relay, no broker", note, Bar::NEUTRAL));
     }
-    (!bars.is_empty()).then(|| plot::bars(&bars, one.figure.unit()))
+    let marks = if one.figure.is_latency() { span_mark } else { mark };
+    (!bars.is_empty()).then(|| plot::bars(&bars, one.figure.unit(), marks))
 }
 
-fn bar(summary: &Summary, name: &str, note: String, colour: &'static str) -> Bar {
+/// How many times as good as the second the first is.
+fn against(one: &Compared) -> String {
+    match (ratio(one, 0, 1), one.results.get(1)) {
+        (Some(ratio), Some(second)) => format!("{} {}", times(ratio), second.target),
+        _ => String::new(),
+    }
+}
+
+fn bar(
+    compared: &Compared,
+    summary: &Summary,
+    name: &str,
+    note: String,
+    colour: &'static str,
+) -> Bar {
     let figure = summary.figure;
     let range = (figure.low < figure.high).then_some((figure.low, figure.high));
-    Bar { name: name.to_owned(), figure: figure.median, range, note, colour }
+    let label = compared.figure.show(figure.median);
+    let label = if note.is_empty() { label } else { format!("{label} = {note}") };
+    Bar { name: name.to_owned(), figure: figure.median, range, label, colour }
 }
 
 /// Latency against the share of messages that were faster.
@@ -147,7 +163,7 @@ fn curves(one: &Compared) -> Option<String> {
     let marks = [(2.0, "50"), (10.0, "90"), (100.0, "99"), (1e3, "99.9"), (1e4, "99.99")];
     let marks = marks.map(|(at, label)| (at, format!("{label} %"))).to_vec();
     let x_axis = Axis { title: "share of messages that were no later", marks };
-    let y_axis = Axis { title: "µs", marks: Vec::new() };
+    let y_axis = Axis { title: "latency", marks: Vec::new() };
     (!all.is_empty()).then(|| plot::lines(&all, &x_axis, &y_axis))
 }
 
@@ -186,7 +202,7 @@ fn sweep(one: &Compared) -> Vec<String> {
     let title =
         if one.swept.as_deref() == Some("rate") { "messages/s" } else { "value of the flag" };
     let x_axis = Axis { title, marks: Vec::new() };
-    vec![plot::lines(&all, &x_axis, &Axis { title: "µs", marks: Vec::new() })]
+    vec![plot::lines(&all, &x_axis, &Axis { title: "latency", marks: Vec::new() })]
 }
 
 fn rows(one: &Compared) -> Vec<Row<'_>> {
@@ -194,22 +210,25 @@ fn rows(one: &Compared) -> Vec<Row<'_>> {
     outcomes
         .flat_map(|outcome| {
             let stages = outcome.steps.iter();
-            stages.filter_map(|stage| Some(row(&outcome.target, stage.at, stage.summary.as_ref()?)))
+            stages.filter_map(|stage| {
+                Some(row(one, &outcome.target, stage.at, stage.summary.as_ref()?))
+            })
         })
         .collect()
 }
 
-fn row<'a>(target: &'a str, at: Option<f64>, summary: &Summary) -> Row<'a> {
+fn row<'a>(one: &Compared, target: &'a str, at: Option<f64>, summary: &Summary) -> Row<'a> {
     let figure = summary.figure;
+    let show = |value| one.figure.show(value);
     let latency = |seen: Option<Percentiles>| {
-        seen.map(|seen| [seen.p50, seen.p99, seen.p99_9, seen.max].map(short))
+        seen.map(|seen| [seen.p50, seen.p99, seen.p99_9, seen.max].map(span))
     };
     Row {
         target,
         at: at.map(short),
-        median: short(figure.median),
-        low: short(figure.low),
-        high: short(figure.high),
+        median: show(figure.median),
+        low: show(figure.low),
+        high: show(figure.high),
         received: short(summary.received.median),
         latency: latency(summary.latency_us),
         confirm: latency(summary.confirm_latency_us),

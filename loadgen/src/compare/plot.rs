@@ -7,11 +7,11 @@ use std::fmt::Write;
 
 use minijinja::HtmlEscape;
 
-use super::scale::{Scale, mark, short};
+use super::scale::{Scale, mark, span_mark};
 
 const WIDTH: f64 = 380.0;
 const LEFT: f64 = 52.0;
-const RIGHT: f64 = 366.0;
+const RIGHT: f64 = 362.0;
 const INK: &str = "#1a1a1a";
 const FAINT: &str = "#767676";
 const LINE: &str = "#d9d9d9";
@@ -50,8 +50,8 @@ pub struct Bar {
     pub figure: f64,
     /// The whisker from the least to the greatest, if there is more than one.
     pub range: Option<(f64, f64)>,
-    /// Behind the figure.
-    pub note: String,
+    /// The figure as people read it.
+    pub label: String,
     /// Its colour; the relay's is grey.
     pub colour: &'static str,
 }
@@ -61,9 +61,9 @@ impl Bar {
     pub const NEUTRAL: &'static str = NEUTRAL;
 }
 
-/// Bars below each other, one axis.
+/// Bars below each other, one axis whose marks are written as `mark` says.
 #[must_use]
-pub fn bars(bars: &[Bar], unit: &str) -> String {
+pub fn bars(bars: &[Bar], unit: &str, mark: fn(f64) -> String) -> String {
     const ROW: f64 = 34.0;
     let bottom = 6.0 + ROW * bars.len() as f64;
     let highest = bars.iter().map(|bar| bar.range.map_or(bar.figure, |(_, high)| high));
@@ -82,9 +82,8 @@ pub fn bars(bars: &[Bar], unit: &str) -> String {
 }
 
 fn draw_bar(svg: &mut String, bar: &Bar, scale: &Scale, top: f64) {
-    let label = format!("{}  {}", short(bar.figure), bar.note);
     text(svg, (8.0, top + 10.0), &bar.name, "start", INK, "600");
-    text(svg, (RIGHT, top + 10.0), label.trim_end(), "end", INK, "");
+    text(svg, (RIGHT, top + 10.0), &bar.label, "end", INK, "");
     let (x, width) = (scale.at(0.0), (scale.at(bar.figure) - scale.at(0.0)).max(1.0));
     let colour = bar.colour;
     let y = top + 15.0;
@@ -123,7 +122,7 @@ pub struct Axis {
     pub marks: Vec<(f64, String)>,
 }
 
-/// Lines over two logarithmic axes.
+/// Lines over two logarithmic axes, the upright one in microseconds.
 #[must_use]
 pub fn lines(series: &[Series], x_axis: &Axis, y_axis: &Axis) -> String {
     const TOP: f64 = 12.0;
@@ -140,16 +139,18 @@ pub fn lines(series: &[Series], x_axis: &Axis, y_axis: &Axis) -> String {
     for at in y_scale.marks() {
         let y = y_scale.at(at);
         line(&mut svg, (LEFT, y), (RIGHT, y), LINE, 1.0);
-        text(&mut svg, (LEFT - 6.0, y + 4.0), &mark(at), "end", FAINT, "");
+        text(&mut svg, (LEFT - 6.0, y + 4.0), &span_mark(at), "end", FAINT, "");
     }
     let powers = || x_scale.marks().into_iter().map(|at| (at, mark(at))).collect();
     let marks = if x_axis.marks.is_empty() { powers() } else { x_axis.marks.clone() };
     for (at, label) in marks {
         let x = x_scale.at(at);
         line(&mut svg, (x, TOP), (x, BOTTOM), LINE, 1.0);
-        text(&mut svg, (x, BOTTOM + 14.0), &label, "middle", FAINT, "");
+        let anchor = if x > RIGHT - 1.0 { "end" } else { "middle" };
+        let x = if x > RIGHT - 1.0 { WIDTH - 2.0 } else { x };
+        text(&mut svg, (x, BOTTOM + 16.0), &label, anchor, FAINT, "");
     }
-    text(&mut svg, (RIGHT, BOTTOM + 29.0), x_axis.title, "end", FAINT, "");
+    text(&mut svg, (RIGHT, BOTTOM + 31.0), x_axis.title, "end", FAINT, "");
     for (number, series) in series.iter().enumerate() {
         draw_series(&mut svg, series, &x_scale, &y_scale);
         draw_legend(&mut svg, series, BOTTOM + 44.0 + 16.0 * number as f64);
@@ -237,11 +238,11 @@ mod tests {
             name: "a<b".to_owned(),
             figure: 3_860_000.0,
             range: Some((3.5e6, 4e6)),
-            note: "52.3×".to_owned(),
+            label: "3.86 M = 52.3×".to_owned(),
             colour: look(0).colour,
         };
-        let svg = bars(&[bar], "messages");
-        for part in ["a&lt;b", "3.86 M  52.3×", ">messages<", "#0072b2", "</svg>"] {
+        let svg = bars(&[bar], "messages", mark);
+        for part in ["a&lt;b", "3.86 M = 52.3×", ">messages<", "#0072b2", "</svg>"] {
             assert!(svg.contains(part), "{part} in {svg}");
         }
     }
@@ -255,8 +256,8 @@ mod tests {
             points: vec![(10.0, 100.0), (100.0, 1000.0)],
         };
         let axis = |title| Axis { title, marks: Vec::new() };
-        let svg = lines(&[one], &axis("messages/s"), &axis("µs"));
-        assert!(svg.contains(r#"points="52.0,210.0 366.0,12.0""#), "{svg}");
+        let svg = lines(&[one], &axis("messages/s"), &axis("latency"));
+        assert!(svg.contains(r#"points="52.0,210.0 362.0,12.0""#), "{svg}");
         assert!(lines(&[], &axis("x"), &axis("y")).ends_with("</svg>"));
     }
 }

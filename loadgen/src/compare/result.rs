@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::scale::{short, span};
 use super::scenario::Figure;
 use crate::latency::Percentiles;
 use crate::report::Report;
@@ -112,10 +113,16 @@ impl Figure {
         match self {
             Figure::Received => "messages/s received",
             Figure::Sent => "messages/s sent",
-            Figure::Latency => "µs, p99 end to end",
-            Figure::ConfirmLatency => "µs, p99 to the confirm",
+            Figure::Latency => "p99 end to end",
+            Figure::ConfirmLatency => "p99 to the confirm",
             Figure::Operations => "operations/s",
         }
+    }
+
+    /// A figure as people read it, without the unit of a rate.
+    #[must_use]
+    pub fn show(self, figure: f64) -> String {
+        if self.is_latency() { span(figure) } else { short(figure) }
     }
 
     /// Whether less is better.

@@ -82,6 +82,16 @@ pub fn short(figure: f64) -> String {
     format!("{value:.digits$}{letter}")
 }
 
+/// A span in microseconds with three digits: 59.0 µs, 1.20 ms, 6.15 s.
+#[must_use]
+pub fn span(microseconds: f64) -> String {
+    match microseconds {
+        span if span >= 999.5e3 => format!("{} s", short(span / 1e6)),
+        span if span >= 999.5 => format!("{} ms", short(span / 1e3)),
+        span => format!("{} µs", short(span)),
+    }
+}
+
 /// As [`short`], without digits that say nothing: for marks on an axis.
 #[must_use]
 pub fn mark(figure: f64) -> String {
@@ -93,6 +103,16 @@ pub fn mark(figure: f64) -> String {
         number
     };
     [number, letter].join(if letter.is_empty() { "" } else { " " })
+}
+
+/// As [`span`], for marks on an axis.
+#[must_use]
+pub fn span_mark(microseconds: f64) -> String {
+    match microseconds {
+        span if span >= 1e6 => format!("{} s", mark(span / 1e6)),
+        span if span >= 1e3 => format!("{} ms", mark(span / 1e3)),
+        span => format!("{} µs", mark(span)),
+    }
 }
 
 /// How many times one figure is another.
@@ -122,6 +142,8 @@ mod tests {
             [mark(1000.0), mark(2.5e6), mark(0.1), mark(50.0)],
             ["1 k", "2.5 M", "0.1", "50"]
         );
+        assert_eq!([span(59.0), span(1200.0), span(6.15e6)], ["59.0 µs", "1.20 ms", "6.15 s"]);
+        assert_eq!([span_mark(10.0), span_mark(1e5), span_mark(1e6)], ["10 µs", "100 ms", "1 s"]);
         assert_eq!([times(1.0), times(52.34), times(360.0)], ["1.00×", "52.3×", "360×"]);
     }
 

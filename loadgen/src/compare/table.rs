@@ -21,7 +21,7 @@ pub fn scenario(compared: &Compared) -> String {
                     let unit = compared.figure.unit();
                     writeln!(
                         text,
-                        "  {:<12}{at:<10}{median:>8} {unit}  ({low} to {high})",
+                        "  {:<12}{at:<10}{median:>9} {unit}  ({low} to {high})",
                         outcome.target
                     )
                 }
@@ -55,7 +55,8 @@ pub fn table(comparison: &Comparison) -> String {
 fn row(one: &Compared, wide: usize) -> String {
     let mut text = format!("{:wide$}", one.name);
     for outcome in &one.results {
-        let figure = outcome.only().map_or("failed".to_owned(), |only| short(only.figure.median));
+        let figure =
+            outcome.only().map_or("failed".to_owned(), |only| one.figure.show(only.figure.median));
         let _ = write!(text, "{figure:>12}");
     }
     let ratio = ratio(one, 0, 1).map_or(String::new(), times);
