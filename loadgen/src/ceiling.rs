@@ -16,6 +16,7 @@ use crate::drive::{Goal, drive};
 use crate::failure::Failure;
 use crate::handshake::FRAME_MAX;
 use crate::incoming::Incoming;
+use crate::live::Live;
 use crate::pace::Pace;
 use crate::producer::{Producer, Window};
 use crate::publishes;
@@ -45,19 +46,17 @@ pub fn ceiling(args: &CeilingArgs) -> Result<Report, Failure> {
     worker.add(connection(near_publisher), Role::Producer(producer(args, &queue, plan)))?;
     worker.add(connection(near_consumer), Role::Consumer(Box::new(consumer)))?;
 
-    let goal = Goal {
-        consumers_have_limit: false,
-        expect_all: true,
-        drain_max: 10 * SECOND,
-        confirms: false,
-    };
-    let driven = drive(vec![worker], &shared, plan, args.message.cpus(), goal, || Ok(()));
+    let goal = Goal { consumers_have_limit: false, expect_all: true, drain_max: 10 * SECOND };
+    let mut live = Live::new(plan, args.message.quiet, false, None);
+    let cpus = args.message.cpus();
+    let driven = drive(vec![worker], &shared, plan, cpus, goal, &mut live, || Ok(()));
     // The worker has dropped its sockets, so the relay comes to its end.
     let relayed = relay.join().map_err(|_| {
         Failure::Settings("the relay's thread panicked; this is a fault of loadgen".to_owned())
     })?;
     let relay_cpu = relayed?;
     let mut tally = Tally::new(driven?, plan);
+    tally.seconds = live.end().0;
     tally.relay_cpu = Some(relay_cpu);
     Ok(Report::new("ceiling", &args.message, tally))
 }

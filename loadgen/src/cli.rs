@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::account::STAMP;
+use crate::churn::Kind;
 use crate::compare::Target;
 use crate::failure::Failure;
 use crate::threads::parse_cpus;
@@ -29,6 +30,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Send the same octets through a minimal relay: what this machine can carry at most.
     Ceiling(CeilingArgs),
+    /// Let things come and go: connections, channels, queues, bindings, consumers.
+    Churn(ChurnArgs),
     /// Run the same scenarios against several brokers, in turn, and compare.
     Compare(CompareArgs),
     /// Compare over the whole standard set of scenarios.
@@ -73,6 +76,9 @@ pub struct MessageArgs {
     /// Print one JSON object instead of the table
     #[arg(long)]
     pub json: bool,
+    /// Write the latencies in HdrHistogram's text form; those of confirms into FILE.confirm
+    #[arg(long, value_name = "FILE")]
+    pub hgrm: Option<PathBuf>,
     /// Show nothing while it runs
     #[arg(long)]
     pub quiet: bool,
@@ -158,6 +164,50 @@ pub struct CeilingArgs {
     /// The CPU the relay is pinned to
     #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
     pub relay_cpus: Option<CpuList>,
+}
+
+/// `loadgen churn`.
+#[derive(Debug, Clone, Args)]
+pub struct ChurnArgs {
+    /// What comes and goes
+    #[arg(long, value_enum)]
+    pub kind: Kind,
+    /// The broker: amqp://user:password@host:port/vhost, percent-encoded
+    #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672/%2f")]
+    pub uri: Uri,
+    /// How many clients at once, each a connection and a thread
+    #[arg(short = 'x', long, default_value_t = 1, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub clients: u16,
+    /// How long
+    #[arg(short = 'z', long, default_value_t = DEFAULT_SECONDS, value_name = "SECONDS")]
+    #[arg(value_parser = positive)]
+    pub time: f64,
+    /// How much of the beginning is left out
+    #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
+    pub warmup: f64,
+    /// The broker's process on this machine: its CPU time and memory are reported
+    #[arg(long, value_name = "PID")]
+    pub broker_pid: Option<u32>,
+    /// Write the latencies of the operations in HdrHistogram's text form
+    #[arg(long, value_name = "FILE")]
+    pub hgrm: Option<PathBuf>,
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ChurnArgs {
+    /// Refuses settings that cannot work together.
+    ///
+    /// # Errors
+    /// A sentence that names the flag.
+    pub fn check(&self) -> Result<(), Failure> {
+        if !(self.warmup >= 0.0 && self.warmup < self.time) {
+            return refuse("--warmup is part of --time and must be shorter".to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// `loadgen compare` and `loadgen suite`.

@@ -77,6 +77,18 @@ impl Connection {
         })
     }
 
+    /// Closes channel 1.
+    ///
+    /// # Errors
+    /// See [`Connection::call`].
+    pub fn close_channel(&mut self) -> Result<(), Failure> {
+        let close =
+            Method::ChannelClose { reply_code: 200, reply_text: "done", class_id: 0, method_id: 0 };
+        self.call(&close, "to channel.close", |method| {
+            matches!(method, Method::ChannelCloseOk {}).then_some(())
+        })
+    }
+
     /// Sends a method and waits for the answer that `pick` accepts; others are passed over.
     ///
     /// # Errors

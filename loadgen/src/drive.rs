@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::clock::{self, SECOND};
 use crate::failure::Failure;
+use crate::live::Live;
 use crate::shared::{Phase, Shared, Sums};
 use crate::threads;
 use crate::worker::{GRACE, Outcome, Plan, Worker};
@@ -22,8 +23,6 @@ pub struct Goal {
     pub expect_all: bool,
     /// How long confirms and deliveries may take after the last publish (ns).
     pub drain_max: u64,
-    /// Confirms are counted.
-    pub confirms: bool,
 }
 
 /// Runs the workers on threads of their own, on the CPUs given in turn. Calls `before_close` when
@@ -37,6 +36,7 @@ pub fn drive(
     plan: Plan,
     cpus: &[usize],
     goal: Goal,
+    live: &mut Live,
     mut before_close: impl FnMut() -> Result<(), Failure>,
 ) -> Result<Vec<Outcome>, Failure> {
     let mut threads = Vec::new();
@@ -44,7 +44,7 @@ pub fn drive(
         let cpu = cpus.get(number % cpus.len().max(1)).copied();
         threads.push(spawn(worker, number, cpu, Arc::clone(shared))?);
     }
-    let mut lead = Lead { shared, plan, goal, last: Sums::default(), last_line: plan.start };
+    let mut lead = Lead { shared, plan, goal, live };
     lead.publish();
     shared.enter(Phase::Drain)?;
     lead.drain();
@@ -84,8 +84,7 @@ struct Lead<'a> {
     shared: &'a Shared,
     plan: Plan,
     goal: Goal,
-    last: Sums,
-    last_line: u64,
+    live: &'a mut Live,
 }
 
 impl Lead<'_> {
@@ -95,13 +94,13 @@ impl Lead<'_> {
         let stop = self.plan.stop.saturating_add(grace);
         loop {
             let (now, sums) = (clock::now(), self.shared.sums());
-            self.line(now, sums);
+            self.live.look(now, sums);
             let published = self.plan.producers > 0 && sums.producing == 0;
             let consumed = self.goal.consumers_have_limit && sums.consuming == 0;
             if published || consumed || now >= stop || self.shared.has_failed() {
                 return;
             }
-            park(now, stop.min(self.last_line + SECOND));
+            park(now, stop.min(self.live.next()));
         }
     }
 
@@ -111,7 +110,7 @@ impl Lead<'_> {
         let (mut seen, mut moved_at) = (self.shared.sums(), begin);
         loop {
             let (now, sums) = (clock::now(), self.shared.sums());
-            self.line(now, sums);
+            self.live.look(now, sums);
             if sums != seen {
                 (seen, moved_at) = (sums, now);
             }
@@ -119,7 +118,7 @@ impl Lead<'_> {
             if self.is_drained(sums) || now >= give_up || self.shared.has_failed() {
                 return;
             }
-            park(now, give_up.min(self.last_line + SECOND));
+            park(now, give_up.min(self.live.next()));
         }
     }
 
@@ -129,28 +128,6 @@ impl Lead<'_> {
         self.shared.is_at_rest()
             && sums.unconfirmed == 0
             && (!self.goal.expect_all || enough || arrived >= sums.sent)
-    }
-
-    /// Prints what the last second brought, if a second is over.
-    fn line(&mut self, now: u64, sums: Sums) {
-        let Some(span) = now.checked_sub(self.last_line).filter(|&span| span >= SECOND) else {
-            return;
-        };
-        let rate = |now: u64, before: u64| {
-            (now.saturating_sub(before) as f64 * SECOND as f64 / span as f64).round() as u64
-        };
-        let confirmed = match self.goal.confirms {
-            true => format!(", confirmed {}/s", rate(sums.confirmed, self.last.confirmed)),
-            false => String::new(),
-        };
-        let warm_up = if now <= self.plan.measure_from { " (warm-up)" } else { "" };
-        eprintln!(
-            "{:6.1} s: sent {}/s, received {}/s{confirmed}{warm_up}",
-            (now - self.plan.start) as f64 / SECOND as f64,
-            rate(sums.sent, self.last.sent),
-            rate(sums.received, self.last.received),
-        );
-        (self.last, self.last_line) = (sums, now);
     }
 }
 

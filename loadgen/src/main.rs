@@ -10,6 +10,7 @@
 mod account;
 mod broker;
 mod ceiling;
+mod churn;
 mod cli;
 mod clock;
 mod compare;
@@ -20,9 +21,11 @@ mod delivery;
 mod drive;
 mod failure;
 mod handshake;
+mod hgrm;
 mod incoming;
 mod latency;
 mod ledger;
+mod live;
 mod methods;
 mod pace;
 mod poll;
@@ -61,19 +64,25 @@ fn main() -> ExitCode {
 }
 
 fn execute(command: Command) -> Result<(), Failure> {
-    let (report, json) = match command {
+    let (report, json, hgrm) = match command {
         Command::Run(mut args) => {
             args.check()?;
-            (run::run(&args)?, args.message.json)
+            (run::run(&args)?, args.message.json, args.message.hgrm)
         }
         Command::Ceiling(mut args) => {
             args.check()?;
-            (ceiling::ceiling(&args)?, args.message.json)
+            (ceiling::ceiling(&args)?, args.message.json, args.message.hgrm)
         }
-        Command::Compare(args) => return compare::compare(&args),
-        Command::Suite(args) => return compare::compare(&args),
+        Command::Churn(args) => {
+            args.check()?;
+            (churn::churn(&args)?, args.json, args.hgrm)
+        }
+        Command::Compare(args) | Command::Suite(args) => return compare::compare(&args),
     };
     print(&report, json)?;
+    if let Some(path) = hgrm {
+        hgrm::write(&path, &report.histograms)?;
+    }
     report.complete().map(|_| ())
 }
 

@@ -11,6 +11,7 @@ use crate::clock::SECOND;
 use crate::failure::Failure;
 use crate::latency::{Latency, Percentiles};
 use crate::ledger::Measured;
+use crate::live::Second;
 use crate::worker::{Outcome, Plan};
 
 /// The outcomes of all workers together.
@@ -37,6 +38,8 @@ pub struct Tally {
     pub relay_cpu: Option<u64>,
     /// What the broker used, if its process is known.
     pub broker: Option<Broker>,
+    /// One entry for each second.
+    pub seconds: Vec<Second>,
 }
 
 impl Tally {
@@ -61,6 +64,7 @@ impl Tally {
             generator_cpu: 0,
             relay_cpu: None,
             broker: None,
+            seconds: Vec::new(),
         };
         for outcome in outcomes {
             tally.add(outcome);
@@ -99,7 +103,7 @@ impl Tally {
 }
 
 /// A figure of one direction, after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Flow {
     /// How many messages.
     pub messages: u64,
@@ -121,7 +125,7 @@ impl Flow {
 }
 
 /// Where every message of the whole run, warm-up included, has gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Books {
     pub sent: u64,
     pub received: u64,
@@ -140,7 +144,7 @@ pub struct Books {
 
 /// Nanoseconds of CPU for one message, sent or received; steadier than rates on a machine that
 /// others use as well.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Cpu {
     /// Of all worker threads.
     pub generator_ns_per_message: f64,
@@ -179,8 +183,17 @@ pub struct Churn {
     pub rate: f64,
 }
 
+/// Latencies with all their values.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Histograms {
+    /// From end to end, or of the operations of a churn.
+    pub latency: Latency,
+    /// To the confirm.
+    pub confirm: Latency,
+}
+
 /// What a run found.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Report {
     /// `run` or `ceiling`.
     pub command: &'static str,
@@ -204,8 +217,13 @@ pub struct Report {
     pub cpu: Cpu,
     /// What the broker used, if its process is known.
     pub broker: Option<Broker>,
-    /// What came of a churn mode.
+    /// What came of `loadgen churn`.
     pub churn: Option<Churn>,
+    /// One entry for each second, warm-up included.
+    pub seconds: Vec<Second>,
+    /// Latencies as they were recorded.
+    #[serde(skip)]
+    pub histograms: Histograms,
     /// What else is to be known.
     pub notes: Vec<String>,
 }
@@ -223,17 +241,40 @@ impl Report {
             received: Flow::new(tally.received, tally.plan, message.size),
             latency_us: tally.latency.percentiles(),
             confirm_latency_us: tally.confirm_latency.percentiles(),
+            histograms: Histograms {
+                latency: tally.latency.clone(),
+                confirm: tally.confirm_latency.clone(),
+            },
             account,
             order_kept: account.out_of_order == 0,
             cpu: Cpu::new(&tally),
             broker: tally.broker,
             churn: None,
+            seconds: std::mem::take(&mut tally.seconds),
             notes: notes(&tally),
         }
     }
 }
 
 impl Report {
+    /// Of a churn: its operations in place of messages.
+    #[must_use]
+    pub fn of_churn(churn: Churn, mut latency: Latency, broker: Option<Broker>) -> Self {
+        let latency_us = latency.percentiles();
+        let histograms = Histograms { latency, ..Histograms::default() };
+        let order_kept = true;
+        let churn = Some(churn);
+        Self {
+            command: "churn",
+            latency_us,
+            broker,
+            churn,
+            histograms,
+            order_kept,
+            ..Self::default()
+        }
+    }
+
     /// Itself, if no message is missing.
     ///
     /// # Errors
@@ -281,17 +322,20 @@ fn notes(tally: &Tally) -> Vec<String> {
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Some(churn) = &self.churn {
+            let Churn { operations, seconds, rate } = churn;
+            writeln!(f, "\n{operations} operations in {seconds:.2} s, {rate:.0} a second")?;
+            write_heads(f)?;
+            write_latency(f, "operation", self.latency_us)?;
+            return self.broker.as_ref().map_or(Ok(()), |broker| broker.fmt(f));
+        }
         writeln!(f, "\n            messages      seconds   messages/s         MB/s")?;
         for (name, flow) in [("sent", self.sent), ("received", self.received)] {
             let Flow { messages, seconds, rate, megabytes } = flow;
             writeln!(f, "{name:<8}{messages:>12}{seconds:>13.2}{rate:>13.0}{megabytes:>13.2}")?;
         }
         if self.latency_us.is_some() || self.confirm_latency_us.is_some() {
-            write!(f, "\n{:<12}", "µs")?;
-            for name in ["min", "p50", "p75", "p95", "p99", "p99.9", "p99.99", "max"] {
-                write!(f, "{name:>11}")?;
-            }
-            writeln!(f)?;
+            write_heads(f)?;
         }
         write_latency(f, "end to end", self.latency_us)?;
         write_latency(f, "confirm", self.confirm_latency_us)?;
@@ -305,6 +349,14 @@ impl Display for Report {
         }
         Ok(())
     }
+}
+
+fn write_heads(f: &mut Formatter<'_>) -> fmt::Result {
+    write!(f, "\n{:<12}", "µs")?;
+    for name in ["min", "p50", "p75", "p95", "p99", "p99.9", "p99.99", "max"] {
+        write!(f, "{name:>11}")?;
+    }
+    writeln!(f)
 }
 
 fn write_latency(f: &mut Formatter<'_>, name: &str, seen: Option<Percentiles>) -> fmt::Result {

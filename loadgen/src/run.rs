@@ -13,6 +13,7 @@ use crate::connection::Connection;
 use crate::consumer::{Acks, CONSUMER_TAG, Consumer};
 use crate::drive::{Goal, drive};
 use crate::failure::Failure;
+use crate::live::Live;
 use crate::pace::Pace;
 use crate::producer::{Producer, Window};
 use crate::publishes::{Publishes, Shape};
@@ -73,13 +74,16 @@ fn measure(args: &RunArgs, topology: &mut Topology) -> Result<Tally, Failure> {
     let mut left_with_consumers = None;
     let cpus = args.message.cpus();
     let watch = args.broker_pid.map(|pid| Watch::start(pid, clock::now())).transpose()?;
-    let outcomes = drive(workers, &shared, plan, cpus, goal(args), || {
+    let mut live = Live::new(plan, args.message.quiet, args.confirm.is_some(), watch);
+    let outcomes = drive(workers, &shared, plan, cpus, goal(args), &mut live, || {
         if args.auto_delete {
             left_with_consumers = Some(topology.left(0)?);
         }
         Ok(())
     })?;
     let mut tally = Tally::new(outcomes, plan);
+    let (seconds, watch) = live.end();
+    tally.seconds = seconds;
     tally.broker = watch.and_then(|watch| watch.end(clock::now(), tally.messages()));
     match left_with_consumers {
         Some(left) => tally.left = left,
@@ -130,7 +134,6 @@ fn goal(args: &RunArgs) -> Goal {
         consumers_have_limit,
         expect_all: args.producers > 0 && args.consumers > 0,
         drain_max: clock::from_seconds(args.drain_timeout),
-        confirms: args.confirm.is_some(),
     }
 }
 

@@ -15,13 +15,14 @@ use std::path::Path;
 pub use target::Target;
 
 use crate::ceiling::ceiling;
-use crate::cli::{CeilingArgs, CompareArgs};
+use crate::churn::churn;
+use crate::cli::{CeilingArgs, ChurnArgs, CompareArgs, MessageArgs, RunArgs};
 use crate::clock;
 use crate::failure::Failure;
 use crate::report::Report;
 use crate::run::run;
 use result::{Compared, Comparison, Outcome, Stage, TargetInfo};
-use scenario::{Scenario, Step};
+use scenario::{Load, Scenario, Step};
 
 /// What the relay is called in results.
 const RELAY: &str = "relay";
@@ -73,15 +74,22 @@ fn prepare(scenario: &mut Scenario, args: &CompareArgs) {
     for step in &mut scenario.steps {
         let says = |flag: &str| step.flags.iter().any(|word| word == flag);
         let (timed, warm) = (says("--time"), says("--warmup"));
-        let message = &mut step.args.message;
-        if !timed && message.time.is_some() {
-            if !warm {
-                message.warmup = args.warmup;
+        match &mut step.load {
+            Load::Run(run) => {
+                let message = &mut run.message;
+                if !timed && message.time.is_some() {
+                    message.warmup = if warm { message.warmup } else { args.warmup };
+                    message.time = Some(args.seconds + message.warmup);
+                }
+                message.cpus.clone_from(&args.cpus);
+                message.quiet = true;
             }
-            message.time = Some(args.seconds + message.warmup);
+            Load::Churn(churn) if !timed => {
+                churn.warmup = if warm { churn.warmup } else { args.warmup };
+                churn.time = args.seconds + churn.warmup;
+            }
+            Load::Churn(_) => {}
         }
-        message.cpus.clone_from(&args.cpus);
-        message.quiet = true;
     }
 }
 
@@ -125,24 +133,32 @@ fn keep(report: Result<Report, Failure>, stage: &mut Stage) {
 }
 
 fn load(step: &Step, target: &Target) -> Result<Report, Failure> {
-    let mut args = step.args.clone();
-    args.uri = target.uri.clone();
-    args.broker_pid = target.pid;
-    run(&args)?.complete()
+    match &step.load {
+        Load::Run(args) => {
+            let (uri, broker_pid) = (target.uri.clone(), target.pid);
+            run(&RunArgs { uri, broker_pid, ..RunArgs::clone(args) })?.complete()
+        }
+        Load::Churn(args) => {
+            let (uri, broker_pid) = (target.uri.clone(), target.pid);
+            churn(&ChurnArgs { uri, broker_pid, ..args.clone() })
+        }
+    }
 }
 
 fn through_relay(step: &Step, args: &CompareArgs) -> Result<Report, Failure> {
-    let mut message = step.args.message.clone();
-    message.queue = None;
-    let confirm = None;
-    ceiling(&CeilingArgs { message, confirm, relay_cpus: args.relay_cpus.clone() })
+    let Load::Run(run) = &step.load else {
+        return Err(Failure::Settings("a churn has no ceiling".to_owned()));
+    };
+    let message = MessageArgs { queue: None, ..run.message.clone() };
+    ceiling(&CeilingArgs { message, confirm: None, relay_cpus: args.relay_cpus.clone() })
 }
 
 /// The flags without the swept one, which is the last.
 fn flags(scenario: &Scenario) -> String {
     let words = scenario.steps.first().map_or(&[][..], |step| &step.flags);
     let swept = if scenario.swept.is_some() { 2 } else { 0 };
-    words[..words.len().saturating_sub(swept)].join(" ")
+    let words = &words[..words.len().saturating_sub(swept)];
+    format!("{} {}", scenario.command, words.join(" "))
 }
 
 fn write(args: &CompareArgs, comparison: &Comparison) -> Result<(), Failure> {
@@ -220,5 +236,5 @@ impl Progress {
 /// How long a run should take (s).
 fn expected(step: &Step) -> f64 {
     let bounded_by_counts = 5.0;
-    OVERHEAD + step.args.message.time.unwrap_or(bounded_by_counts)
+    OVERHEAD + step.load.seconds().unwrap_or(bounded_by_counts)
 }

@@ -46,7 +46,7 @@ pub struct Compared {
     pub about: String,
     /// What it is judged by.
     pub figure: Figure,
-    /// The flags of `loadgen run`, the swept one left out.
+    /// The command of loadgen and its flags, the swept one left out.
     pub flags: String,
     /// The flag that was swept.
     pub swept: Option<String>,

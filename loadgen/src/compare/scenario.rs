@@ -1,4 +1,4 @@
-//! Scenarios: files that name a load by the flags of `loadgen run`, and say which figure counts.
+//! Scenarios: files that name a load by the flags of `loadgen run` or `loadgen churn`, and say which figure counts.
 //!
 //! ```toml
 //! title = "One queue, flat out, 16 B"
@@ -6,7 +6,7 @@
 //! figure = "received"         # or sent, latency, confirm-latency
 //! ceiling = true              # the relay runs as well
 //!
-//! [run]                       # long flags of loadgen run
+//! [run]                       # long flags of loadgen run; [churn]: of loadgen churn
 //! producers = 1
 //! size = 16
 //! autoack = true
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, Parser};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{Cli, Command, RunArgs};
+use crate::cli::{ChurnArgs, Cli, Command, RunArgs};
 use crate::failure::Failure;
 
 use super::standard::STANDARD;
@@ -53,6 +53,8 @@ pub struct Scenario {
     pub about: String,
     /// What it is judged by.
     pub figure: Figure,
+    /// The command of loadgen whose flags it has.
+    pub command: &'static str,
     /// Whether the relay runs as well.
     pub ceiling: bool,
     /// The flag that is swept.
@@ -69,7 +71,16 @@ pub struct Step {
     /// As on a command line.
     pub flags: Vec<String>,
     /// What `flags` mean.
-    pub args: RunArgs,
+    pub load: Load,
+}
+
+/// The load of a run.
+#[derive(Debug, Clone)]
+pub enum Load {
+    /// Messages.
+    Run(Box<RunArgs>),
+    /// Things that come and go.
+    Churn(ChurnArgs),
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,7 +91,8 @@ struct File {
     figure: Figure,
     #[serde(default)]
     ceiling: bool,
-    run: toml::Table,
+    run: Option<toml::Table>,
+    churn: Option<toml::Table>,
     sweep: Option<Sweep>,
 }
 
@@ -129,15 +141,21 @@ fn parse(name: &str, text: &str) -> Result<Scenario, Failure> {
         Failure::Settings(format!("scenario {name}: {}", why.to_string().trim_end()))
     };
     let file: File = toml::from_str(text).map_err(|error| wrong(&error))?;
-    let flags = flags(&file.run).map_err(|why| wrong(&why))?;
+    let (command, table) = match (&file.run, &file.churn) {
+        (Some(run), None) => ("run", run),
+        (None, Some(churn)) => ("churn", churn),
+        _ => return Err(wrong(&"either [run] or [churn] says what is done")),
+    };
+    let flags = flags(command, table).map_err(|why| wrong(&why))?;
     let steps = match &file.sweep {
-        None => vec![step(None, flags)],
+        None => vec![step(command, None, flags)],
         Some(sweep) => sweep
             .values
             .iter()
             .map(|value| {
                 let swept = [format!("--{}", sweep.flag), value.to_string()];
-                step(Some(*value), flags.iter().cloned().chain(swept).collect())
+                let flags = flags.iter().cloned().chain(swept).collect();
+                step(command, Some(*value), flags)
             })
             .collect(),
     };
@@ -146,28 +164,48 @@ fn parse(name: &str, text: &str) -> Result<Scenario, Failure> {
         title: file.title,
         about: file.about,
         figure: file.figure,
+        command,
         ceiling: file.ceiling,
         swept: file.sweep.map(|sweep| sweep.flag),
         steps: steps.into_iter().collect::<Result<_, _>>().map_err(|why| wrong(&why))?,
     })
 }
 
-fn step(at: Option<f64>, flags: Vec<String>) -> Result<Step, String> {
-    let words = ["loadgen", "run"].into_iter().chain(flags.iter().map(String::as_str));
+fn step(command: &str, at: Option<f64>, flags: Vec<String>) -> Result<Step, String> {
+    let words = ["loadgen", command].into_iter().chain(flags.iter().map(String::as_str));
     let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
-    let Command::Run(mut args) = cli.command else {
-        return Err("flags of loadgen run are expected".to_owned());
+    let told = |failure: Failure| failure.to_string();
+    let load = match cli.command {
+        Command::Run(mut args) => {
+            args.check().map_err(told)?;
+            Load::Run(args)
+        }
+        Command::Churn(args) => {
+            args.check().map_err(told)?;
+            Load::Churn(args)
+        }
+        _ => return Err("flags of loadgen run or churn are expected".to_owned()),
     };
-    args.check().map_err(|failure| failure.to_string())?;
-    Ok(Step { at, flags, args: *args })
+    Ok(Step { at, flags, load })
+}
+
+impl Load {
+    /// How long it publishes or churns, if that is bounded by time.
+    #[must_use]
+    pub fn seconds(&self) -> Option<f64> {
+        match self {
+            Load::Run(args) => args.message.time,
+            Load::Churn(args) => Some(args.time),
+        }
+    }
 }
 
 /// The words of a command line that mean the same.
-fn flags(table: &toml::Table) -> Result<Vec<String>, String> {
+fn flags(command: &str, table: &toml::Table) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     for (name, value) in table {
         match value {
-            toml::Value::Boolean(set) if is_switch(name) => {
+            toml::Value::Boolean(set) if is_switch(command, name) => {
                 words.extend(set.then(|| format!("--{name}")));
             }
             value => words.extend([format!("--{name}"), word(name, value)?]),
@@ -177,10 +215,11 @@ fn flags(table: &toml::Table) -> Result<Vec<String>, String> {
 }
 
 /// Whether a flag stands alone.
-fn is_switch(name: &str) -> bool {
-    let command = Cli::command();
-    let run = command.find_subcommand("run");
-    let flag = run.and_then(|run| run.get_arguments().find(|arg| arg.get_long() == Some(name)));
+fn is_switch(command: &str, name: &str) -> bool {
+    let cli = Cli::command();
+    let command = cli.find_subcommand(command);
+    let mut flags = command.into_iter().flat_map(clap::Command::get_arguments);
+    let flag = flags.find(|flag| flag.get_long() == Some(name));
     flag.is_some_and(|flag| !flag.get_action().takes_values())
 }
 
@@ -221,10 +260,10 @@ mod tests {
         );
         let scenario = parse("x", &text).unwrap();
         assert_eq!(scenario.steps.len(), 2);
-        let last = &scenario.steps[1];
-        assert_eq!((last.at, last.args.message.rate), (Some(20.5), Some(20.5)));
-        assert!(last.args.autoack && last.args.auto_delete && !last.args.message.spin);
-        assert_eq!((last.args.producers, last.args.message.flag.len()), (2, 2));
+        let Step { at, load: Load::Run(args), .. } = &scenario.steps[1] else { panic!("a run") };
+        assert_eq!((*at, args.message.rate), (Some(20.5), Some(20.5)));
+        assert!(args.autoack && args.auto_delete && !args.message.spin);
+        assert_eq!((args.producers, args.message.flag.len()), (2, 2));
     }
 
     #[test]
@@ -233,6 +272,8 @@ mod tests {
             (format!("{EXAMPLE}[run]\nproducer = 1"), "--producer"),
             (format!("{EXAMPLE}[run]\nsize = 3"), "--size"),
             (format!("{EXAMPLE}colour = 1\n[run]"), "colour"),
+            (format!("{EXAMPLE}[run]\n[churn]"), "either"),
+            (format!("{EXAMPLE}[churn]\nkind = 'cat'"), "cat"),
             (format!("{EXAMPLE}[run]\nsize = 1979-05-27"), "size"),
         ] {
             let failure = parse("x", &text).unwrap_err().to_string();
