@@ -46,7 +46,12 @@ pub fn ceiling(args: &CeilingArgs) -> Result<Report, Failure> {
     worker.add(connection(near_publisher), Role::Producer(producer(args, &queue, plan)))?;
     worker.add(connection(near_consumer), Role::Consumer(Box::new(consumer)))?;
 
-    let goal = Goal { consumers_have_limit: false, expect_all: true, drain_max: 10 * SECOND };
+    let goal = Goal {
+        enough: None,
+        consumers_have_limit: false,
+        expect_all: true,
+        drain_max: 10 * SECOND,
+    };
     let mut live = Live::new(plan, args.message.quiet, false, None);
     let cpus = args.message.cpus();
     let driven = drive(vec![worker], &shared, plan, cpus, goal, &mut live, || Ok(()));

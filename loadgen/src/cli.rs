@@ -14,6 +14,9 @@ use crate::uri::Uri;
 /// How long a run takes when nothing bounds it (s).
 const DEFAULT_SECONDS: f64 = 10.0;
 
+/// How long consuming a backlog takes at most when nothing bounds it (s).
+const DRAIN_SECONDS: f64 = 300.0;
+
 /// Measures what an AMQP 0-9-1 broker carries and how late it delivers.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, max_term_width = 100)]
@@ -120,6 +123,10 @@ pub struct RunArgs {
     /// Messages each consumer takes
     #[arg(short = 'D', long, value_name = "COUNT")]
     pub cmessages: Option<u64>,
+    /// Fill the queues with so many messages before the first consumer comes; without producers
+    /// the run ends when they are consumed
+    #[arg(long, value_name = "COUNT")]
+    pub backlog: Option<u64>,
     /// Several queues: a name with %d in it. Producers and consumers are dealt over them in turn
     #[arg(long, value_name = "NAME", conflicts_with = "queue")]
     pub queue_pattern: Option<String>,
@@ -335,10 +342,20 @@ impl RunArgs {
         }
         let bounded = self.pmessages.is_some() && self.producers > 0
             || self.cmessages.is_some() && self.consumers > 0;
+        if self.backlog.is_some() && self.consumers == 0 {
+            return refuse("--backlog is there to be consumed: add --consumers".to_owned());
+        }
         if self.message.time.is_none() && !bounded {
-            self.message.time = Some(DEFAULT_SECONDS + self.message.warmup);
+            let seconds = if self.drains() { DRAIN_SECONDS } else { DEFAULT_SECONDS };
+            self.message.time = Some(seconds + self.message.warmup);
         }
         Ok(())
+    }
+
+    /// Whether it only consumes what it has filled in before.
+    #[must_use]
+    pub fn drains(&self) -> bool {
+        self.backlog.is_some() && self.producers == 0
     }
 
     /// The names of the queues, at least one.
@@ -424,6 +441,7 @@ mod tests {
             ("-c 0", "--confirm"),
             ("--uri http://x", "amqp://"),
             ("-f durable", "persistent"),
+            ("--backlog 5 -y 0", "--consumers"),
         ] {
             let error = run(arguments).unwrap_err();
             assert!(error.contains(expected), "{arguments}: {error}");

@@ -17,6 +17,8 @@ const QUIET_MAX: u64 = 3 * SECOND;
 /// When a run has reached what it was for.
 #[derive(Debug, Clone, Copy)]
 pub struct Goal {
+    /// It is over once so many messages are received.
+    pub enough: Option<u64>,
     /// It is over once no consumer wants more.
     pub consumers_have_limit: bool,
     /// What is sent is to be received, up to the consumers' limits.
@@ -97,7 +99,8 @@ impl Lead<'_> {
             self.live.look(now, sums);
             let published = self.plan.producers > 0 && sums.producing == 0;
             let consumed = self.goal.consumers_have_limit && sums.consuming == 0;
-            if published || consumed || now >= stop || self.shared.has_failed() {
+            let enough = self.goal.enough.is_some_and(|enough| sums.received >= enough);
+            if published || consumed || enough || now >= stop || self.shared.has_failed() {
                 return;
             }
             park(now, stop.min(self.live.next()));

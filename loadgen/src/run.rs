@@ -24,6 +24,8 @@ use crate::worker::{Plan, Role, Worker};
 
 /// Octets of publishes written at once.
 const WRITE: usize = 128 * 1024;
+/// Messages without a confirm while a backlog is made.
+const FILL_WINDOW: u32 = 1000;
 /// How long the threads have to get to the start (ns).
 pub const RUN_UP: u64 = 20 * MILLISECOND;
 /// How long queues may take to show what they hold (ns), and how often they are asked.
@@ -36,13 +38,29 @@ const COUNT_EVERY: Duration = Duration::from_millis(50);
 /// What ended the run early.
 pub fn run(args: &RunArgs) -> Result<Report, Failure> {
     let mut topology = Topology::prepare(args)?;
-    let tally = measure(args, &mut topology);
+    let filled = args.backlog.map_or(Ok(()), |count| fill(args, count, &mut topology));
+    let tally = filled.and_then(|()| measure(args, &mut topology));
     let torn_down = topology.tear_down(!args.keep_queue);
     let mut report = Report::new("run", &args.message, tally?);
     if let Err(failure) = torn_down {
         report.notes.push(format!("what was declared could not be deleted: {failure}"));
     }
     Ok(report)
+}
+
+/// Fills the queues; every message is confirmed, so that it is there when consumers come.
+fn fill(args: &RunArgs, count: u64, topology: &mut Topology) -> Result<(), Failure> {
+    let producers = args.producers.max(1);
+    let mut filling = RunArgs { producers, consumers: 0, ..args.clone() };
+    filling.pmessages = Some(count.div_ceil(u64::from(producers)));
+    filling.confirm = Some(args.confirm.unwrap_or(FILL_WINDOW));
+    (filling.message.time, filling.message.rate) = (None, None);
+    filling.broker_pid = None;
+    let tally = measure(&filling, topology)?;
+    match tally.missing() {
+        0 => topology.recount(),
+        missing => Err(Failure::Missing(missing)),
+    }
 }
 
 fn measure(args: &RunArgs, topology: &mut Topology) -> Result<Tally, Failure> {
@@ -131,6 +149,7 @@ pub fn plan(message: &MessageArgs, start: u64, producers: usize, polite: bool) -
 fn goal(args: &RunArgs) -> Goal {
     let consumers_have_limit = args.cmessages.is_some() && args.consumers > 0;
     Goal {
+        enough: args.backlog.filter(|_| args.drains()),
         consumers_have_limit,
         expect_all: args.producers > 0 && args.consumers > 0,
         drain_max: clock::from_seconds(args.drain_timeout),

@@ -154,6 +154,18 @@ impl Topology {
         Ok(now.saturating_sub(before.saturating_sub(foreign)))
     }
 
+    /// Takes what waits in the queues now for what was there before.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub fn recount(&mut self) -> Result<(), Failure> {
+        for number in 0..self.queues.len() {
+            let name = self.queues[number].name.clone();
+            self.queues[number].before = self.ready(&name)?.unwrap_or(0);
+        }
+        Ok(())
+    }
+
     /// Deletes what this run has created (queues only if `queues`) and closes.
     ///
     /// # Errors
