@@ -54,12 +54,34 @@ pub enum Frame<'a> {
     },
 }
 
-/// Bytes that are no frame. The texts are RabbitMQ's, for which it prefixes `FRAME_ERROR - `; of
-/// the payload that it quotes nothing is kept here.
+impl<'a> Frame<'a> {
+    /// The frame's type octet.
+    #[must_use]
+    pub fn kind(&self) -> u8 {
+        match self {
+            Frame::Method { .. } => METHOD,
+            Frame::Header { .. } => HEADER,
+            Frame::Body { .. } => BODY,
+            Frame::Heartbeat { .. } => HEARTBEAT,
+        }
+    }
+
+    /// Its payload, or for a body frame this piece of it.
+    #[must_use]
+    pub fn payload(&self) -> &'a [u8] {
+        match *self {
+            Frame::Method { payload, .. } | Frame::Header { payload, .. } => payload,
+            Frame::Body { piece, .. } => piece,
+            Frame::Heartbeat { .. } => &[],
+        }
+    }
+}
+
+/// Bytes that are no frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The payload's announced size is over the negotiated maximum.
-    #[error("type {kind}, all octets = <<>>: {{frame_too_large,{size},{max}}}")]
+    #[error("a frame of type {kind} with {size} octets, over the limit of {max}")]
     TooLarge {
         /// The frame's type octet.
         kind: u8,
@@ -69,16 +91,54 @@ pub enum FrameError {
         max: u32,
     },
     /// Another octet where 0xCE must stand.
-    #[error("type {kind}: {{invalid_frame_end_marker,{found}}}")]
+    #[error("a frame of type {kind} that ends with {found}")]
     EndMarker {
         /// The frame's type octet.
         kind: u8,
         /// The octet found.
         found: u8,
+        /// How the payload begins.
+        payload: Snippet,
     },
     /// A frame type that does not exist, or a heartbeat with a payload.
-    #[error("type {0}: unknown_frame")]
-    UnknownType(u8),
+    #[error("a frame of the unknown type {kind}")]
+    UnknownType {
+        /// The frame's type octet.
+        kind: u8,
+        /// How the payload begins.
+        payload: Snippet,
+    },
+}
+
+/// The first 16 octets of a payload, for the words about an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snippet {
+    first: Box<[u8]>,
+    all: bool,
+}
+
+impl Snippet {
+    /// So many octets at most, as RabbitMQ quotes.
+    pub const MAX: usize = 16;
+
+    /// How this payload begins.
+    #[must_use]
+    pub fn of(payload: &[u8]) -> Self {
+        let first = &payload[..payload.len().min(Self::MAX)];
+        Self { first: first.into(), all: payload.len() <= Self::MAX }
+    }
+
+    /// The first octets.
+    #[must_use]
+    pub fn octets(&self) -> &[u8] {
+        &self.first
+    }
+
+    /// Whether there are no more.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.all
+    }
 }
 
 /// Splits a stream of bytes into frames; what a read left incomplete is kept (a body's bytes are
@@ -100,6 +160,17 @@ struct Body {
     left: usize,
     /// The frame has no payload, so its one empty piece is handed out at its end.
     empty: bool,
+    /// How the payload begins, one octet more than a [`Snippet`], and how much of that came.
+    start: [u8; Snippet::MAX + 1],
+    came: usize,
+}
+
+impl Body {
+    fn note(&mut self, piece: &[u8]) {
+        let piece = &piece[..piece.len().min(self.start.len() - self.came)];
+        self.start[self.came..][..piece.len()].copy_from_slice(piece);
+        self.came += piece.len();
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -278,11 +349,7 @@ impl Parser {
             let max = self.payload_max.saturating_sub(OVERHEAD as u32);
             return Err(FrameError::TooLarge { kind: head.kind, size: head.size, max });
         }
-        match head.kind {
-            METHOD | HEADER | BODY => Ok(()),
-            HEARTBEAT if head.size == 0 => Ok(()),
-            unknown => Err(FrameError::UnknownType(unknown)),
-        }
+        Ok(())
     }
 
     /// The head of a body frame was read; the rest of the frame is not all there.
@@ -293,7 +360,8 @@ impl Parser {
         at: &mut usize,
     ) -> Result<Option<Frame<'a>>, FrameError> {
         let left = head.size as usize;
-        self.body = Some(Body { channel: head.channel, left, empty: left == 0 });
+        let start = [0; Snippet::MAX + 1];
+        self.body = Some(Body { channel: head.channel, left, empty: left == 0, start, came: 0 });
         self.body_piece(input, at)
     }
 
@@ -310,11 +378,12 @@ impl Parser {
         let rest = input.get(*at..).unwrap_or_default();
         let (piece, behind) = rest.split_at(body.left.min(rest.len()));
         body.left -= piece.len();
+        body.note(piece);
         *at += piece.len();
         let last = body.left == 0;
         self.body = Some(body);
         if let Some(&end) = behind.first() {
-            check_end(BODY, end)?;
+            check_end(BODY, end, &body.start[..body.came])?;
             *at += 1;
             self.body = None;
         }
@@ -327,21 +396,32 @@ impl Parser {
 #[inline]
 fn whole_frame<'a>(head: Head, whole: &'a [u8]) -> Result<Frame<'a>, FrameError> {
     let Some((&end, payload)) = whole.split_last() else {
-        return Err(FrameError::EndMarker { kind: head.kind, found: 0 });
+        return Err(wrong_end(head.kind, 0, &[]));
     };
-    check_end(head.kind, end)?;
+    check_end(head.kind, end, payload)?;
     let channel = head.channel;
     Ok(match head.kind {
         METHOD => Frame::Method { channel, payload },
         HEADER => Frame::Header { channel, payload },
         BODY => Frame::Body { channel, piece: payload, last: true },
-        _ => Frame::Heartbeat { channel },
+        HEARTBEAT if payload.is_empty() => Frame::Heartbeat { channel },
+        kind => return Err(unknown_type(kind, payload)),
     })
 }
 
+#[cold]
+fn unknown_type(kind: u8, payload: &[u8]) -> FrameError {
+    FrameError::UnknownType { kind, payload: Snippet::of(payload) }
+}
+
 #[inline]
-fn check_end(kind: u8, found: u8) -> Result<(), FrameError> {
-    if found == END { Ok(()) } else { Err(FrameError::EndMarker { kind, found }) }
+fn check_end(kind: u8, found: u8, payload: &[u8]) -> Result<(), FrameError> {
+    if found == END { Ok(()) } else { Err(wrong_end(kind, found, payload)) }
+}
+
+#[cold]
+fn wrong_end(kind: u8, found: u8, payload: &[u8]) -> FrameError {
+    FrameError::EndMarker { kind, found, payload: Snippet::of(payload) }
 }
 
 /// Appends a method frame.

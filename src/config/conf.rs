@@ -43,6 +43,24 @@ fn value(text: &str) -> Option<&str> {
     (!value.is_empty()).then_some(value)
 }
 
+/// The value with each `$(NAME)` replaced by the environment variable of that name.
+///
+/// # Errors
+///
+/// The first variable that is not set.
+pub fn interpolate(value: &str, env: super::Env<'_>) -> Result<String, String> {
+    let (mut text, mut rest) = (String::new(), value);
+    while let Some((before, behind)) = rest.split_once("$(")
+        && let Some((name, after)) = behind.split_once(')')
+    {
+        text.push_str(before);
+        text.push_str(&env(name).ok_or_else(|| name.to_owned())?);
+        rest = after;
+    }
+    text.push_str(rest);
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +82,14 @@ mod tests {
         for wrong in ["= 1", "a =", "a = # b", "a = 'b", "a = 'b' c", "a b = 1"] {
             assert_eq!(pairs(wrong), Err(1), "{wrong}");
         }
+    }
+
+    #[test]
+    fn variables_in_values() {
+        let env = |name: &str| (name == "USER").then(|| "anna".to_owned());
+        assert_eq!(interpolate("$(USER)", &env).as_deref(), Ok("anna"));
+        assert_eq!(interpolate("<$(USER)>$(USER)$(", &env).as_deref(), Ok("<anna>anna$("));
+        assert_eq!(interpolate("plain $1", &env).as_deref(), Ok("plain $1"));
+        assert_eq!(interpolate("$(USER) $(NOBODY)", &env), Err("NOBODY".to_owned()));
     }
 }

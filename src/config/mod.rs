@@ -4,76 +4,19 @@
 //! functions that the caller gives; only `RINGTAIL_…` variables are read by the flag parser itself.
 
 mod conf;
+mod keys;
 mod options;
+mod settings;
 pub mod units;
+
+pub use self::settings::{LogFormat, LogLevel, Mechanism, TcpOptions, Watermark};
 
 use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
-
 use options::Flags;
-
-/// Where the log's lines go through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// The least important lines that are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogLevel {
-    /// Everything.
-    Debug,
-    /// What happened.
-    Info,
-    /// What somebody should look at.
-    Warning,
-    /// What went wrong.
-    Error,
-    /// Nothing.
-    None,
-}
-
-impl LogLevel {
-    fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "debug" => Self::Debug,
-            "info" | "notice" => Self::Info,
-            "warning" => Self::Warning,
-            "error" | "critical" => Self::Error,
-            "none" => Self::None,
-            _ => return None,
-        })
-    }
-}
-
-/// From where on publishers are blocked.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Watermark {
-    /// A part of the memory the process may use, 0 to 1.
-    Relative(f64),
-    /// Octets.
-    Absolute(u64),
-}
-
-impl Watermark {
-    /// Octets, where the process may use `total`.
-    #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-    pub fn limit(self, total: u64) -> u64 {
-        match self {
-            // A share of 0 to 1 of a u64 fits one; being a few octets off does not matter.
-            Self::Relative(share) => (total as f64 * share) as u64,
-            Self::Absolute(octets) => octets,
-        }
-    }
-}
 
 /// Everything the broker is told at its start.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,16 +41,32 @@ pub struct Config {
     pub default_vhost: String,
     /// Users who may log in from this host only.
     pub loopback_users: Vec<String>,
+    /// What clients may log in with.
+    pub auth_mechanisms: Vec<Mechanism>,
     /// Channels per connection; 0: no limit.
     pub channel_max: u16,
+    /// Channels of all connections; `None`: no limit.
+    pub channel_max_per_node: Option<u64>,
+    /// Connections that may be open; `None`: no limit.
+    pub connection_max: Option<u64>,
+    /// Consumers per channel; `None`: no limit.
+    pub consumer_max_per_channel: Option<u64>,
+    /// Queues that may be declared; `None`: no limit.
+    pub cluster_queue_limit: Option<u64>,
+    /// Exchanges there may be, those of every vhost included; `None`: no limit.
+    pub cluster_exchange_limit: Option<u64>,
     /// Octets per frame; 0: no limit.
     pub frame_max: u32,
+    /// Octets per frame before tune-ok.
+    pub initial_frame_max: u32,
     /// Seconds; 0: off.
     pub heartbeat_s: u16,
-    /// Milliseconds a client has for its handshake.
+    /// Milliseconds a client has for its handshake; `u64::MAX`: no limit.
     pub handshake_timeout_ms: u64,
     /// Octets per message.
     pub max_message_size: u64,
+    /// What is set on sockets.
+    pub tcp: TcpOptions,
     /// From where on publishers are blocked.
     pub memory: Watermark,
     /// Queues never live where they are declared: for tests (`RINGTAIL_TEST_PLACE=cross`).
@@ -129,11 +88,19 @@ impl Default for Config {
             default_pass: "guest".to_owned(),
             default_vhost: "/".to_owned(),
             loopback_users: vec!["guest".to_owned()],
+            auth_mechanisms: vec![Mechanism::Plain, Mechanism::AmqPlain],
             channel_max: 2047,
+            channel_max_per_node: None,
+            connection_max: None,
+            consumer_max_per_channel: None,
+            cluster_queue_limit: None,
+            cluster_exchange_limit: None,
             frame_max: 131_072,
+            initial_frame_max: 8192,
             heartbeat_s: 60,
             handshake_timeout_ms: 10_000,
             max_message_size: 134_217_728,
+            tcp: TcpOptions::default(),
             memory: Watermark::Relative(0.6),
             place_cross: false,
             warnings: Vec::new(),
@@ -162,6 +129,18 @@ pub enum Refused {
         path: String,
         /// From 1.
         line: usize,
+    },
+    /// A value of the file names an environment variable that is not set.
+    #[error("{path}, line {line}: the value of '{key}' needs the environment variable {variable}")]
+    Variable {
+        /// The file.
+        path: String,
+        /// From 1.
+        line: usize,
+        /// The option.
+        key: String,
+        /// The variable.
+        variable: String,
     },
     /// A key of the file has a value that is not allowed.
     #[error("{path}, line {line}: invalid value '{value}' for '{key}': allowed is {allowed}")]
@@ -195,34 +174,51 @@ impl Config {
         A: IntoIterator,
         A::Item: Into<OsString> + Clone,
     {
-        let flags = Flags::try_parse_from(args)?;
+        let flags = Flags::read(args)?;
         let mut config = Self::default();
         if let Some(path) = &flags.config {
             let name = path.display().to_string();
             let text = read(path).map_err(|why| Refused::Unreadable { path: name.clone(), why })?;
-            config.apply_file(name, &text)?;
+            config.apply_file(name, &text, env)?;
         }
         config.apply_env(env);
         flags.apply(&mut config);
         Ok(config)
     }
 
-    fn apply_file(&mut self, path: String, text: &str) -> Result<(), Refused> {
+    fn apply_file(&mut self, path: String, text: &str, env: Env<'_>) -> Result<(), Refused> {
         let settings = match conf::parse(text) {
             Ok(settings) => settings,
             Err(line) => return Err(Refused::Line { path, line }),
         };
         self.begin_lists(&settings);
-        for conf::Setting { line, key, value } in settings {
-            let Some((known, rest)) = options::key(key) else {
-                self.warnings.push(format!("{path}, line {line}: unknown key '{key}' is ignored"));
-                continue;
-            };
-            if (known.set)(self, rest, value).is_none() {
-                let (key, value) = (key.to_owned(), value.to_owned());
-                let allowed = known.allowed;
-                return Err(Refused::Value { path, line, key, value, allowed });
-            }
+        for setting in settings {
+            self.apply_setting(&path, &setting, env)?;
+        }
+        Ok(())
+    }
+
+    fn apply_setting(
+        &mut self,
+        path: &str,
+        setting: &conf::Setting<'_>,
+        env: Env<'_>,
+    ) -> Result<(), Refused> {
+        let conf::Setting { line, key, value } = *setting;
+        let Some((known, rest)) = keys::key(key) else {
+            let meant = keys::nearest(key).map(|key| format!("; is '{key}' meant?"));
+            let meant = meant.unwrap_or_default();
+            let warning = format!("{path}, line {line}: unknown key '{key}' is ignored{meant}");
+            self.warnings.push(warning);
+            return Ok(());
+        };
+        let (path, key) = (path.to_owned(), key.to_owned());
+        let value = match conf::interpolate(value, env) {
+            Ok(value) => value,
+            Err(variable) => return Err(Refused::Variable { path, line, key, variable }),
+        };
+        if (known.set)(self, rest, &value).is_none() {
+            return Err(Refused::Value { path, line, key, value, allowed: known.allowed });
         }
         Ok(())
     }
@@ -235,6 +231,9 @@ impl Config {
         }
         if mentioned("loopback_users.") {
             self.loopback_users.clear();
+        }
+        if mentioned("auth_mechanisms.") {
+            self.auth_mechanisms.clear();
         }
     }
 

@@ -1,19 +1,18 @@
-//! The one table of options: the flags with their environment variables, and the keys of the file.
+//! The one table of flags with their environment variables.
 
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser};
 
-use super::units::{self, ADDRESS, CPU_LIST, SIZE};
-use super::{Config, LogFormat, LogLevel, Watermark};
+use super::units::{self, ADDRESS, CPU_LIST};
+use super::{Config, LogFormat, keys};
 
 /// More shards than this are a mistake.
 const SHARDS_MAX: u16 = 1024;
-/// RabbitMQ's hard limit on `max_message_size`.
-const MESSAGE_SIZE_MAX: u64 = 536_870_912;
-/// The smallest frame_max that clients may answer with, as RabbitMQ's frame-min-size.
-const FRAME_MIN: u32 = 8192;
+/// No variable has this name; an option that is to have none gets it.
+const NO_VARIABLE: &str = "RINGTAIL_";
 
 /// A message broker for AMQP 0-9-1 clients. Without options it serves with defaults.
 #[derive(Debug, Default, Parser)]
@@ -69,6 +68,20 @@ fn cpus(text: &str) -> Result<CpuList, String> {
 }
 
 impl Flags {
+    /// What the command line and the environment say. An empty variable counts as none.
+    ///
+    /// # Errors
+    ///
+    /// A wrong flag or value; also the help and the version.
+    pub fn read<A>(args: A) -> Result<Self, clap::Error>
+    where
+        A: IntoIterator,
+        A::Item: Into<OsString> + Clone,
+    {
+        let command = command(&|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
+        Self::from_arg_matches(&command.try_get_matches_from(args)?)
+    }
+
     /// Puts what was given over what the file and the defaults say.
     pub fn apply(self, config: &mut Config) {
         if !self.listen.is_empty() {
@@ -81,125 +94,37 @@ impl Flags {
     }
 }
 
-/// A key of the configuration file.
-pub struct Key {
-    /// A name that ends in `.*` stands for all names that begin so.
-    pub name: &'static str,
-    /// What its value may be, for people.
-    pub allowed: &'static str,
-    /// Puts the value into the configuration: what stands for `*`, then the value. `None`: the
-    /// value is not allowed.
-    pub set: fn(&mut Config, &str, &str) -> Option<()>,
+/// The command line without the variables that are empty, and with the keys in its long help.
+fn command(is_empty: &dyn Fn(&OsStr) -> bool) -> Command {
+    let without_empty = |arg: Arg| match arg.get_env().is_some_and(is_empty) {
+        true => arg.env(NO_VARIABLE).hide_env(true),
+        false => arg,
+    };
+    let command = Flags::command().mut_args(without_empty);
+    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    command.after_long_help(format!("{help}\n\n{}", keys::help()))
 }
 
-/// Every key that is understood.
-pub const KEYS: &[Key] = &[
-    Key {
-        name: "listeners.tcp.*",
-        allowed: ADDRESS,
-        set: |config, _, value| put(units::address(value), |address| config.listen.push(address)),
-    },
-    Key {
-        name: "default_user",
-        allowed: "a user name",
-        set: |config, _, value| text(&mut config.default_user, value),
-    },
-    Key {
-        name: "default_pass",
-        allowed: "a password",
-        set: |config, _, value| text(&mut config.default_pass, value),
-    },
-    Key {
-        name: "default_vhost",
-        allowed: "a vhost's name",
-        set: |config, _, value| text(&mut config.default_vhost, value),
-    },
-    Key {
-        name: "loopback_users",
-        allowed: "none",
-        set: |config, _, value| (value == "none").then(|| config.loopback_users.clear()),
-    },
-    Key { name: "loopback_users.*", allowed: "true or false", set: loopback_user },
-    Key {
-        name: "channel_max",
-        allowed: "a whole number from 0 (no limit) to 65535",
-        set: |config, _, value| put(value.parse().ok(), |n| config.channel_max = n),
-    },
-    Key {
-        name: "frame_max",
-        allowed: "0 (no limit) or octets from 8192 on",
-        set: |config, _, value| {
-            let octets = value.parse().ok().filter(|&n| n == 0 || n >= FRAME_MIN);
-            put(octets, |n| config.frame_max = n)
-        },
-    },
-    Key {
-        name: "heartbeat",
-        allowed: "seconds from 0 (off) to 65535",
-        set: |config, _, value| put(value.parse().ok(), |n| config.heartbeat_s = n),
-    },
-    Key {
-        name: "handshake_timeout",
-        allowed: "milliseconds from 1 on",
-        set: |config, _, value| {
-            let ms = value.parse().ok().filter(|&ms| ms > 0);
-            put(ms, |ms| config.handshake_timeout_ms = ms)
-        },
-    },
-    Key {
-        name: "max_message_size",
-        allowed: "octets from 1 to 536870912",
-        set: |config, _, value| {
-            let octets = units::size(value).filter(|n| (1..=MESSAGE_SIZE_MAX).contains(n));
-            put(octets, |n| config.max_message_size = n)
-        },
-    },
-    Key {
-        name: "vm_memory_high_watermark.relative",
-        allowed: "a fraction of the memory from 0 to 1",
-        set: |config, _, value| {
-            let share = value.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-            put(share, |share| config.memory = Watermark::Relative(share))
-        },
-    },
-    Key {
-        name: "vm_memory_high_watermark.absolute",
-        allowed: SIZE,
-        set: |config, _, value| {
-            put(units::size(value), |octets| config.memory = Watermark::Absolute(octets))
-        },
-    },
-    Key {
-        name: "log.console.level",
-        allowed: "debug, info, warning, error, critical or none",
-        set: |config, _, value| put(LogLevel::named(value), |level| config.log_level = level),
-    },
-];
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The key of that name, and what stands for its `*`.
-pub fn key(name: &str) -> Option<(&'static Key, &str)> {
-    KEYS.iter().find_map(|key| {
-        match key.name.strip_suffix('*') {
-            Some(prefix) => name.strip_prefix(prefix).filter(|rest| !rest.is_empty()),
-            None => (key.name == name).then_some(""),
-        }
-        .map(|rest| (key, rest))
-    })
-}
-
-fn put<T>(value: Option<T>, place: impl FnOnce(T)) -> Option<()> {
-    value.map(place)
-}
-
-fn text(place: &mut String, value: &str) -> Option<()> {
-    (!value.is_empty()).then(|| value.clone_into(place))
-}
-
-fn loopback_user(config: &mut Config, user: &str, value: &str) -> Option<()> {
-    let listed = units::boolean(value)?;
-    config.loopback_users.retain(|known| known != user);
-    if listed {
-        config.loopback_users.push(user.to_owned());
+    #[test]
+    fn an_empty_variable_is_none() {
+        let command = command(&|name| name == "RINGTAIL_SHARDS");
+        let variable = |id: &str| {
+            let arg = command.get_arguments().find(|arg| arg.get_id() == id);
+            arg.and_then(|arg| arg.get_env()?.to_str().map(str::to_owned))
+        };
+        assert_eq!(variable("shards").as_deref(), Some(NO_VARIABLE));
+        assert_eq!(variable("cpus").as_deref(), Some("RINGTAIL_CPUS"));
     }
-    Some(())
+
+    #[test]
+    fn the_long_help_names_every_key() {
+        let help = command(&|_| false).render_long_help().to_string();
+        for key in keys::KEYS {
+            assert!(help.contains(key.name), "{}", key.name);
+        }
+    }
 }

@@ -94,6 +94,92 @@ fn unknown_keys_are_named() {
 }
 
 #[test]
+fn a_slip_of_the_pen_is_guessed() {
+    let slips = [
+        ("heartbaet", "heartbeat"),
+        ("listener.tcp.default", "listeners.tcp.default"),
+        ("tcp_listen_options.no_delay", "tcp_listen_options.nodelay"),
+        ("chanel_max", "channel_max"),
+    ];
+    for (slip, meant) in slips {
+        let config = file(&format!("{slip} = 1"));
+        let end = format!("unknown key '{slip}' is ignored; is '{meant}' meant?");
+        assert!(config.warnings[0].ends_with(&end), "{:?}", config.warnings);
+    }
+}
+
+#[test]
+fn limits_of_the_node() {
+    let limits = |config: Config| {
+        [
+            config.connection_max,
+            config.channel_max_per_node,
+            config.consumer_max_per_channel,
+            config.cluster_queue_limit,
+            config.cluster_exchange_limit,
+        ]
+    };
+    assert_eq!(limits(Config::default()), [None; 5]);
+    let text = "connection_max = 1\nchannel_max_per_node = 2\nconsumer_max_per_channel = 3\n\
+                cluster_queue_limit = 4\ncluster_exchange_limit = 5";
+    assert_eq!(limits(file(text)), [1, 2, 3, 4, 5].map(Some));
+    assert_eq!(file("connection_max = 9\nconnection_max = infinity").connection_max, None);
+    assert_eq!(file("max_channels_per_connection = 5").channel_max, 5);
+    assert_eq!(file("frame_max = 64KB\ninitial_frame_max = 4096").frame_max, 65_536);
+    assert_eq!(file("handshake_timeout = 20s").handshake_timeout_ms, 20_000);
+    assert_eq!(file("handshake_timeout = infinity").handshake_timeout_ms, u64::MAX);
+}
+
+#[test]
+fn options_of_sockets() {
+    let options = [
+        "backlog = 17",
+        "nodelay = false",
+        "keepalive = true",
+        "sndbuf = 64KB",
+        "recbuf = 5000",
+        "linger.on = true",
+        "linger.timeout = 3",
+        "exit_on_close = false",
+    ];
+    let lines = options.map(|line| format!("tcp_listen_options.{line}")).join("\n");
+    let tcp = TcpOptions {
+        backlog: 17,
+        nodelay: false,
+        keepalive: true,
+        sndbuf: Some(65_536),
+        recbuf: Some(5000),
+        linger: true,
+        linger_s: 3,
+    };
+    let config = file(&format!("{lines}\nnum_acceptors.tcp = 10"));
+    assert_eq!((config.tcp, config.warnings), (tcp, Vec::new()));
+}
+
+#[test]
+fn mechanisms() {
+    let config = file("auth_mechanisms.1 = AMQPLAIN\nauth_mechanisms.2 = EXTERNAL");
+    assert_eq!(config.auth_mechanisms, [Mechanism::AmqPlain]);
+    assert_eq!(config.warnings, ["auth_mechanisms.2: EXTERNAL is not built and not offered"]);
+}
+
+#[test]
+fn no_listener() {
+    assert_eq!(file("listeners.tcp = none").listen, []);
+}
+
+#[test]
+fn values_out_of_the_environment() {
+    let args = ["--config", "r.conf"];
+    let user = |name: &str| load(&args, &[("SEED_USER", name)], "default_user = $(SEED_USER)");
+    assert_eq!(user("anna").unwrap().default_user, "anna");
+    assert_eq!(
+        sentence(&args, "\ndefault_user = $(SEED_USER)"),
+        "r.conf, line 2: the value of 'default_user' needs the environment variable SEED_USER",
+    );
+}
+
+#[test]
 fn wrong_values_are_explained() {
     let wrong = [("--shards", "0"), ("--listen", "here"), ("--cpus", "x"), ("--log-format", "xml")];
     for (flag, value) in wrong {
@@ -113,7 +199,7 @@ fn wrong_values_are_explained() {
 
 #[test]
 fn every_key_refuses_nonsense() {
-    for key in options::KEYS.iter().filter(|key| !key.name.starts_with("default_")) {
+    for key in keys::KEYS.iter().filter(|key| !key.name.starts_with("default_")) {
         let name = key.name.replace('*', "x");
         let text = sentence(&["--config", "r.conf"], &format!("{name} = ?"));
         assert!(text.contains(key.allowed), "{text}");

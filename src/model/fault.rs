@@ -2,10 +2,15 @@
 //! other file knows a reply text of an error.
 
 use amqp::assembler::SequenceError;
-use amqp::frame::FrameError;
+use amqp::frame::{Frame, FrameError, Snippet};
 use amqp::{Code, WireError};
 
+use crate::erlang::{self, Text};
+use crate::excess::Excess;
 use crate::refusal::{Kind, Refusal, Resource};
+
+/// What the broker calls itself where RabbitMQ names its node.
+const NODE: &str = "ringtail";
 
 /// An error that closes a channel or the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +38,69 @@ impl Fault {
 }
 
 impl From<FrameError> for Fault {
+    #[cold]
     fn from(error: FrameError) -> Self {
-        Self::new(Code::FrameError, &error.to_string(), (0, 0))
+        let text = match error {
+            FrameError::TooLarge { kind, size, max } => {
+                let numbers = [size.into(), max.into()];
+                quoted(kind, &Snippet::of(&[])).words(": ").tuple("frame_too_large", &numbers)
+            }
+            FrameError::EndMarker { kind, found, payload } => quoted(kind, &payload)
+                .words(": ")
+                .tuple("invalid_frame_end_marker", &[found.into()]),
+            FrameError::UnknownType { kind, payload } => {
+                quoted(kind, &payload).words(": unknown_frame")
+            }
+        };
+        Self::new(Code::FrameError, &text.finish(), (0, 0))
+    }
+}
+
+fn quoted(kind: u8, payload: &Snippet) -> Text {
+    let quantity = if payload.is_all() { "all" } else { "first 16" };
+    let text = Text::default().words(&format!("type {kind}, {quantity} octets = "));
+    text.binary(payload.octets())
+}
+
+impl Fault {
+    /// A frame that may not come here: content or a heartbeat on channel 0 or before the handshake
+    /// is over, a heartbeat on another channel.
+    #[must_use]
+    #[cold]
+    pub fn unexpected_frame(frame: Frame<'_>) -> Self {
+        let text = quoted(frame.kind(), &Snippet::of(frame.payload()));
+        Self::new(Code::UnexpectedFrame, &text.finish(), (0, 0))
+    }
+
+    /// A method frame that cannot be read.
+    #[must_use]
+    #[cold]
+    pub fn unreadable_method(payload: &[u8], error: WireError) -> Self {
+        let Some((&[c0, c1, m0, m1], arguments)) = payload.split_first_chunk() else {
+            return FrameError::UnknownType { kind: 1, payload: Snippet::of(payload) }.into();
+        };
+        let id = (u16::from_be_bytes([c0, c1]), u16::from_be_bytes([m0, m1]));
+        match error {
+            WireError::Truncated | WireError::Trailing => {
+                // More of them would be cut from the text.
+                let shown = &arguments[..arguments.len().min(256)];
+                let text = format!("cannot decode {}", erlang::numbers(shown));
+                Self::new(Code::FrameError, &text, id)
+            }
+            _ => SequenceError::from(error).into(),
+        }
+    }
+
+    /// A content header that cannot be read, or one that may not come now.
+    #[must_use]
+    #[cold]
+    pub fn unreadable_header(payload: &[u8], error: SequenceError) -> Self {
+        /// Class, weight and size of the body.
+        const FIXED: usize = 12;
+        if payload.len() < FIXED {
+            return FrameError::UnknownType { kind: 2, payload: Snippet::of(payload) }.into();
+        }
+        error.into()
     }
 }
 
@@ -47,7 +113,12 @@ impl From<SequenceError> for Fault {
             SequenceError::Wire(_) => Code::SyntaxError,
             _ => Code::UnexpectedFrame,
         };
-        Self::new(code, &error.to_string(), (0, 0))
+        // Content follows nothing but a publish.
+        let method = match error {
+            SequenceError::MethodExpected | SequenceError::Wire(_) => (0, 0),
+            _ => (60, 40),
+        };
+        Self::new(code, &error.to_string(), method)
     }
 }
 
@@ -58,6 +129,33 @@ impl std::fmt::Display for Resource {
             Kind::Queue => "queue",
         };
         write!(f, "{kind} '{}' in vhost '{}'", self.name, self.vhost)
+    }
+}
+
+impl std::fmt::Display for Excess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Excess::Connections(limit) => {
+                write!(f, "connection refused: node connection limit ({limit}) is reached")
+            }
+            Excess::Channels(limit) => write!(
+                f,
+                "number of channels opened on node '{NODE}' has reached the maximum allowed limit \
+                 of {limit}"
+            ),
+            Excess::Consumers(limit) => {
+                write!(f, "reached maximum ({limit}) of consumers per channel")
+            }
+            Excess::Queues(name, limit) => {
+                write!(
+                    f,
+                    "cannot declare queue '{name}': queue limit in cluster ({limit}) is reached"
+                )
+            }
+            Excess::Exchanges(what, limit) => {
+                write!(f, "cannot declare {what}: exchange limit of {limit} is reached")
+            }
+        }
     }
 }
 
@@ -90,6 +188,8 @@ impl Refusal {
             Refusal::NotImplemented(_) => Code::NotImplemented,
             Refusal::ServersMethod => Code::CommandInvalid,
             Refusal::ConsumerTagInUse(_) => Code::NotAllowed,
+            Refusal::Excess(excess) if excess.closes_connection() => Code::NotAllowed,
+            Refusal::Excess(_) => Code::PreconditionFailed,
         }
     }
 
@@ -131,6 +231,7 @@ impl Refusal {
                 format!("user_id property set to '{claimed}' but authenticated user was '{user}'")
             }
             Refusal::InvalidProperty(what) => what.clone(),
+            Refusal::Excess(excess) => excess.to_string(),
             Refusal::ExclusiveUse(what) => format!("{what} in exclusive use"),
         }
     }

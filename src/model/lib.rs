@@ -6,6 +6,8 @@
 
 pub mod arena;
 pub mod consumer;
+pub mod erlang;
+pub mod excess;
 pub mod exchange;
 pub mod fault;
 pub mod hash;

@@ -1,6 +1,7 @@
 //! Why the broker refuses: typed, without a code or a text. [`crate::fault`] alone turns a refusal
 //! into what RabbitMQ would say.
 
+use crate::excess::Excess;
 use crate::spec::Name;
 
 /// What a refusal is about.
@@ -106,6 +107,8 @@ pub enum Refusal {
     },
     /// A property or header of a message with a value RabbitMQ refuses, or one not built yet.
     InvalidProperty(String),
+    /// A limit that somebody set is reached.
+    Excess(Excess),
     /// The queue has an exclusive consumer, or has consumers and one wants to be exclusive.
     ExclusiveUse(Resource),
 }

@@ -98,10 +98,6 @@ impl Door {
     fn hand_over(&self, stream: std::net::TcpStream, peer: SocketAddr, listener: SocketAddr) {
         // The listener's own address may be a wildcard; a socket that is gone already has none.
         let local = stream.local_addr().unwrap_or(listener);
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "{peer} went before it was served");
-            return;
-        }
         if let Some(inbox) = least_loaded(&self.inboxes) {
             inbox.put(Arrival::Connection { stream, peer, local });
         }

@@ -20,8 +20,8 @@ use super::machine::Machine;
 use super::mesh::{Endpoint, mesh};
 use super::probe::{self, Obstacle, cannot};
 use super::sys;
-use crate::config::Config;
-use crate::shard::{Batch, Coordinator, CoordinatorConfig, Limits, Place, ShardConfig};
+use crate::config::{Config, Mechanism};
+use crate::shard::{Batch, Coordinator, CoordinatorConfig, Limits, NodeLimits, Place, ShardConfig};
 
 /// How long clients have to close their connections when the broker stops.
 const STOPPING: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ fn serve_until(signals: OwnedFd, config: &Config) -> Result<ExitCode, Obstacle> 
     let plan = Plan::new(config)?;
     probe::limits_and_io_uring()?;
     probe::data_dir(&config.data_dir)?;
-    let listeners = probe::listen(&config.listen)?;
+    let listeners = probe::listen(&config.listen, config.tcp)?;
     banner(config, &plan, &listeners);
     let broker = Broker::start(config, &plan, listeners, signals)?;
     tracing::info!("Ringtail is ready");
@@ -255,6 +255,12 @@ fn start_coordinator(
         loopback_users: config.loopback_users.clone(),
         memory_limit: plan.memory_limit,
         place: if config.place_cross { Place::Cross } else { Place::Balanced },
+    })
+    .limited(NodeLimits {
+        connections: or_none(config.connection_max),
+        channels: or_none(config.channel_max_per_node),
+        queues: or_none(config.cluster_queue_limit),
+        exchanges: or_none(config.cluster_exchange_limit),
     });
     let bell = Arc::clone(bell);
     let died = move |why| {
@@ -263,6 +269,11 @@ fn start_coordinator(
         bell.ring_always();
     };
     coordinator::start(coordinator, mesh, clock, died).map_err(cannot("start a thread"))
+}
+
+/// A limit as the shards count.
+fn or_none(limit: Option<u64>) -> usize {
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
 fn seat(
@@ -277,9 +288,14 @@ fn seat(
     let limits = Limits {
         channel_max: config.channel_max,
         frame_max: config.frame_max,
+        initial_frame_max: config.initial_frame_max,
         heartbeat_s: config.heartbeat_s,
         handshake_timeout_ms: config.handshake_timeout_ms,
         max_message_size: config.max_message_size,
+        consumer_max: or_none(config.consumer_max_per_channel),
+        counts_channels: config.channel_max_per_node.is_some(),
+        plain: config.auth_mechanisms.contains(&Mechanism::Plain),
+        amqplain: config.auth_mechanisms.contains(&Mechanism::AmqPlain),
     };
     let config = ShardConfig { limits, ..ShardConfig::new(id, plan.shards(), plan.seed) };
     Seat { config, cpu: plan.cpus[number], mesh, arrivals, clock }

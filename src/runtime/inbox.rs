@@ -12,7 +12,7 @@ use super::bell::Bell;
 pub enum Arrival {
     /// A client connected.
     Connection {
-        /// The socket, with TCP_NODELAY.
+        /// The socket, with the options of its listener.
         stream: TcpStream,
         /// The client's end.
         peer: SocketAddr,

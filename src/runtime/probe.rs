@@ -5,14 +5,13 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use super::sys::{self, Limit};
+use super::sys::{self, Limit, SocketOption};
+use crate::config::TcpOptions;
 
 /// glommio refuses to start an executor with less memory that may be locked.
 const LOCKED_MIN: u64 = 512 * 1024;
 /// Fewer descriptors would not even do for the broker itself.
 const FILES_MIN: u64 = 256;
-/// Connections that may wait to be accepted: a restart brings all clients at once.
-const BACKLOG: i32 = 4096;
 
 /// Why the broker does not start; each a line that says what to change.
 #[derive(Debug, thiserror::Error)]
@@ -152,14 +151,15 @@ pub fn data_dir(path: &Path) -> Result<(), Obstacle> {
 /// # Errors
 ///
 /// See [`Obstacle::Listen`].
-pub fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Obstacle> {
-    addresses.iter().map(|address| listen_on(*address)).collect()
+pub fn listen(addresses: &[SocketAddr], options: TcpOptions) -> Result<Vec<TcpListener>, Obstacle> {
+    addresses.iter().map(|address| listen_on(*address, options)).collect()
 }
 
-fn listen_on(address: SocketAddr) -> Result<TcpListener, Obstacle> {
+fn listen_on(address: SocketAddr, options: TcpOptions) -> Result<TcpListener, Obstacle> {
     let listener = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
-        sys::backlog(&listener, BACKLOG)?;
+        set_options(&listener, options)?;
+        sys::backlog(&listener, i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         Ok(listener)
     });
     listener.map_err(|why| {
@@ -173,16 +173,46 @@ fn listen_on(address: SocketAddr) -> Result<TcpListener, Obstacle> {
     })
 }
 
+/// What is set on a listener, the sockets it accepts have too.
+fn set_options(listener: &TcpListener, options: TcpOptions) -> io::Result<()> {
+    sys::set_option(listener, SocketOption::NoDelay, options.nodelay.into())?;
+    sys::set_option(listener, SocketOption::KeepAlive, options.keepalive.into())?;
+    let buffers =
+        [(SocketOption::SendBuffer, options.sndbuf), (SocketOption::ReceiveBuffer, options.recbuf)];
+    for (option, octets) in buffers {
+        if let Some(octets) = octets {
+            sys::set_option(listener, option, i32::try_from(octets).unwrap_or(i32::MAX))?;
+        }
+    }
+    if options.linger {
+        sys::set_linger(listener, options.linger_s)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn accepted_sockets_have_the_options_of_their_listener() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        for nodelay in [true, false] {
+            let options = TcpOptions { nodelay, linger: true, linger_s: 7, ..Default::default() };
+            let listener = listen(&[any], options).unwrap().remove(0);
+            listener.set_nonblocking(false).unwrap();
+            let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            assert_eq!(accepted.nodelay().unwrap(), nodelay);
+        }
+    }
+
+    #[test]
     fn a_taken_port_is_refused() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listeners = listen(&[any]).unwrap();
+        let listeners = listen(&[any], TcpOptions::default()).unwrap();
         let taken = listeners[0].local_addr().unwrap();
-        let text = listen(&[taken]).unwrap_err().to_string();
+        let text = listen(&[taken], TcpOptions::default()).unwrap_err().to_string();
         assert!(text.contains(&taken.to_string()) && text.contains("--listen"), "{text}");
     }
 

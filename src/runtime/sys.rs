@@ -149,6 +149,59 @@ pub fn backlog(listener: &TcpListener, connections: i32) -> io::Result<()> {
     check(unsafe { libc::listen(listener.as_raw_fd(), connections) }).map(drop)
 }
 
+/// An option of a socket that is a whole number or a boolean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketOption {
+    /// TCP_NODELAY.
+    NoDelay,
+    /// SO_KEEPALIVE.
+    KeepAlive,
+    /// SO_SNDBUF, octets.
+    SendBuffer,
+    /// SO_RCVBUF, octets.
+    ReceiveBuffer,
+}
+
+/// Sets an option; the sockets that a listener accepts later have it too.
+///
+/// # Errors
+///
+/// The system's.
+pub fn set_option(
+    listener: &TcpListener,
+    option: SocketOption,
+    value: libc::c_int,
+) -> io::Result<()> {
+    let (level, name) = match option {
+        SocketOption::NoDelay => (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+        SocketOption::KeepAlive => (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+        SocketOption::SendBuffer => (libc::SOL_SOCKET, libc::SO_SNDBUF),
+        SocketOption::ReceiveBuffer => (libc::SOL_SOCKET, libc::SO_RCVBUF),
+    };
+    set(listener, level, name, &value)
+}
+
+/// Sets how many seconds a closed socket goes on sending; accepted sockets have it too.
+///
+/// # Errors
+///
+/// The system's.
+pub fn set_linger(listener: &TcpListener, seconds: u16) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: seconds.into() };
+    set(listener, libc::SOL_SOCKET, libc::SO_LINGER, &linger)
+}
+
+fn set<T: Copy>(
+    listener: &TcpListener,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
+    let (place, len) = (ptr::from_ref(value).cast(), size_of::<T>() as libc::socklen_t);
+    // SAFETY: `place` is a value of that length, of the type that the option has.
+    check(unsafe { libc::setsockopt(listener.as_raw_fd(), level, name, place, len) }).map(drop)
+}
+
 /// The stream as glommio's, on the executor of this thread.
 #[must_use]
 pub fn glommio_stream(stream: TcpStream) -> glommio::net::TcpStream {

@@ -196,7 +196,7 @@ impl Core {
 
     /// The connection is over.
     pub fn closed(&mut self, conn: &Connection, end: End) {
-        log_end(conn, end);
+        log_end(conn, end, self.shard.why_closed(conn.id));
         let now = self.now();
         self.connections.remove(&conn.id);
         self.shard.closed(conn.id, now);
@@ -407,8 +407,13 @@ fn end_writing(conn: &Connection) {
     }
 }
 
-fn log_end(conn: &Connection, end: End) {
+fn log_end(conn: &Connection, end: End, why: Option<&str>) {
     let Connection { peer, local, .. } = conn;
+    if let Some(why) = why {
+        // A client's octets may be in it.
+        let why = why.escape_debug();
+        return tracing::error!("closing AMQP connection {peer} -> {local}: {why}");
+    }
     match (conn.gate.get(), end) {
         (Gate::Closing, End::Slow) => {
             tracing::info!(

@@ -24,6 +24,8 @@ pub(super) struct Waiting {
 pub(super) enum Then {
     Login,
     OpenVhost(Name),
+    /// Answer channel.open.
+    OpenChannel,
     /// One thing less to let go before close-ok.
     Released,
     /// Do the method over: what it needs is there, or gone, by now.

@@ -4,16 +4,13 @@
 use amqp::{Code, Method};
 use model::mutant::{self, Mutant};
 use model::session::channel::State;
-use model::{ChannelId, ConnId, ConsumerId, Fault, Map, Now, Seed, ShardId};
+use model::{ChannelId, ConnId, ConsumerId, Fault, Map, Now, Refusal, Seed, ShardId};
 
 use super::clients::Then;
 use super::conn::Phase;
 use super::machine::Shard;
 use super::message::{Control, Request};
 use super::questions::Call;
-
-/// How long a client may take to answer connection.close, as RabbitMQ's CLOSING_TIMEOUT.
-const CLOSE_OK_US: u64 = 30_000_000;
 
 /// Channels that homes have not let go of yet.
 #[derive(Debug)]
@@ -97,7 +94,8 @@ impl Shard {
             _ => return,
         }
         conn.phase = if readable { Phase::ClosedByServer } else { Phase::Leaving };
-        conn.leave_us = now.monotonic_us + CLOSE_OK_US;
+        conn.leave_us = now.monotonic_us + conn.close_ok_us();
+        conn.why = Some(fault.text.as_str().into());
         conn.paused = 0;
         let (class_id, method_id) = fault.method;
         let method = Method::ConnectionClose {
@@ -151,13 +149,16 @@ impl Shard {
     }
 
     /// The client has seen that the server closed a channel.
-    pub(super) fn channel_close_ok(&mut self, id: ConnId, number: u16) {
+    pub(super) fn channel_close_ok(&mut self, id: ConnId, number: u16) -> Result<(), Fault> {
         let Some(conn) = self.clients.get(id) else {
-            return;
+            return Ok(());
         };
-        if conn.channel(number).is_some_and(|channel| channel.state == State::ClosedByServer) {
-            conn.remove_channel(number);
+        match conn.channel(number).map(|channel| channel.state) {
+            Some(State::ClosedByServer) => drop(conn.remove_channel(number)),
+            Some(State::Open) => return Err(Refusal::ServersMethod.fault((20, 41))),
+            _ => {}
         }
+        Ok(())
     }
 
     fn channel_closed(&mut self, id: ConnId, number: u16) {
@@ -187,6 +188,9 @@ impl Shard {
             self.clients.tickets.remove(&ticket);
         }
         self.received(order);
+        if self.limits.counts_channels {
+            self.tell_coordinator(Control::ChannelLeft(channel_id));
+        }
         let mut away = 0;
         for home in homes {
             if home == self.me {
@@ -242,12 +246,16 @@ impl Shard {
             return;
         };
         conn.let_go = true;
+        let counts = conn.handshake.asked_for_vhost();
         conn.end_channels();
         let links = std::mem::take(&mut conn.links);
         let owns = conn.owns && !mutant::active(Mutant::ExclusiveSurvives);
         // Channels that were closing before are among them: their homes have yet to answer too.
         let mut releasing = self.releases.0.values().filter(|other| other.conn == id).count();
         let numbers = self.clients.get(id).map(|conn| conn.numbers()).unwrap_or_default();
+        if counts {
+            self.tell_coordinator(Control::ConnectionLeft(id));
+        }
         // Its credit goes first, so that what comes back from one of its channels does not go to a
         // consumer of another: sent without acknowledgement it would be lost.
         for home in links {
@@ -268,6 +276,11 @@ impl Shard {
                 conn.input.clear();
             }
         }
+    }
+
+    fn tell_coordinator(&mut self, control: Control) {
+        let coordinator = self.coordinator();
+        self.peers.get(coordinator).out.control(control);
     }
 
     fn forget_link(&mut self, id: ConnId, home: ShardId) {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use amqp::assembler::SequenceError;
 use amqp::frame::{Deliver, write_frame};
 use amqp::methods::Method;
 use amqp::{Assembler, Code, Frame, Parser, Properties, Step};
@@ -72,6 +73,8 @@ pub(super) struct Owed {
 pub(super) struct Conn {
     pub info: ConnInfo,
     pub phase: Phase,
+    /// Why the server closed it, for the log.
+    pub why: Option<Box<str>>,
     pub handshake: Handshake,
     pub max_message_size: u64,
     pub parser: Parser,
@@ -131,6 +134,7 @@ impl Conn {
         Self {
             info,
             phase: Phase::Alive,
+            why: None,
             parser: Parser::new(handshake.negotiated().frame_max),
             handshake,
             max_message_size: limits.max_message_size,
@@ -252,7 +256,7 @@ impl Conn {
             | Frame::Heartbeat { channel } => channel,
         };
         if number == 0 || !self.handshake.running() || matches!(frame, Frame::Heartbeat { .. }) {
-            return Err((0, unexpected()));
+            return Err((0, Fault::unexpected_frame(frame)));
         }
         if self.phase != Phase::Alive {
             return Ok(None);
@@ -357,7 +361,7 @@ impl Conn {
     fn method_on_zero<'a>(&self, payload: &'a [u8]) -> Result<Option<Event<'a>>, Failure> {
         match Method::read(payload) {
             Ok(method) => Ok(Some(Event::Method { channel: 0, method, payload })),
-            Err(error) => Err((0, amqp::assembler::SequenceError::from(error).into())),
+            Err(error) => Err((0, Fault::unreadable_method(payload, error))),
         }
     }
 
@@ -387,7 +391,9 @@ impl Conn {
         else {
             return Ok(None);
         };
-        let Step::Header { body_size, properties } = channel.assembler.header(payload)? else {
+        let step = channel.assembler.header(payload);
+        let step = step.map_err(|error| Fault::unreadable_header(payload, error))?;
+        let Step::Header { body_size, properties } = step else {
             return Ok(None);
         };
         let publish = (60, 40);
@@ -432,7 +438,9 @@ fn method<'a>(
     channel: &mut Channel,
     payload: &'a [u8],
 ) -> Result<Option<Event<'a>>, Fault> {
-    let Some(publish) = channel.assembler.publish(payload)? else {
+    let Some(publish) =
+        channel.assembler.publish(payload).map_err(|error| unreadable(payload, error))?
+    else {
         return other_method(number, channel, payload);
     };
     if publish.immediate {
@@ -449,11 +457,20 @@ fn other_method<'a>(
     channel: &mut Channel,
     payload: &'a [u8],
 ) -> Result<Option<Event<'a>>, Fault> {
-    let Step::Method(method) = channel.assembler.method(payload)? else { return Ok(None) };
+    let step = channel.assembler.method(payload).map_err(|error| unreadable(payload, error))?;
+    let Step::Method(method) = step else { return Ok(None) };
     if method.has_content() {
         channel.assembler = Assembler::Idle;
     }
     Ok(Some(Event::Method { channel: number, method, payload }))
+}
+
+#[cold]
+fn unreadable(payload: &[u8], error: SequenceError) -> Fault {
+    match error {
+        SequenceError::Wire(error) => Fault::unreadable_method(payload, error),
+        error => error.into(),
+    }
 }
 
 /// Takes properties that may mean something to the broker.
@@ -463,8 +480,7 @@ fn special_header(
     user: &str,
     body_size: u32,
 ) -> Result<(), Fault> {
-    let (properties, basic) =
-        Properties::parse(properties).map_err(amqp::assembler::SequenceError::from)?;
+    let (properties, basic) = Properties::parse(properties).map_err(SequenceError::from)?;
     super::publish::check_properties(&basic, user).map_err(|no| no.fault((60, 40)))?;
     let (mode, priority) = (basic.delivery_mode.unwrap_or(0), basic.priority.unwrap_or(0));
     channel.draft.header(properties, mode, priority, body_size);
@@ -499,8 +515,12 @@ fn closing_method(number: u16, payload: &[u8]) -> Result<Option<Event<'_>>, Faul
 
 /// On a number that is no open channel only open counts; a close-ok may be late.
 fn unopened(number: u16, frame: Frame<'_>) -> Result<Option<Event<'_>>, Failure> {
-    let Frame::Method { payload, .. } = frame else {
-        return Err((0, unexpected()));
+    let payload = match frame {
+        Frame::Method { payload, .. } => payload,
+        Frame::Header { payload, .. } => {
+            return Err((0, Fault::unreadable_header(payload, SequenceError::MethodExpected)));
+        }
+        _ => return Err((0, SequenceError::MethodExpected.into())),
     };
     match Method::read(payload) {
         Ok(Method::ChannelCloseOk {}) => Ok(None),
@@ -510,10 +530,6 @@ fn unopened(number: u16, frame: Frame<'_>) -> Result<Option<Event<'_>>, Failure>
         Ok(method) => {
             Err((0, Fault::new(Code::ChannelError, "expected 'channel.open'", method.id())))
         }
-        Err(error) => Err((0, amqp::assembler::SequenceError::from(error).into())),
+        Err(error) => Err((0, Fault::unreadable_method(payload, error))),
     }
-}
-
-fn unexpected() -> Fault {
-    Fault::new(Code::UnexpectedFrame, "expected method frame, got non method frame instead", (0, 0))
 }

@@ -68,7 +68,7 @@ impl Shard {
             }
             Ok(Next::Open(vhost)) => {
                 let user = conn.user.clone();
-                let request = Request::OpenVhost { user, vhost: vhost.clone() };
+                let request = Request::OpenVhost { conn: id, user, vhost: vhost.clone() };
                 self.ask_for_connection(id, request, Then::OpenVhost(vhost));
             }
         }
@@ -98,6 +98,7 @@ impl Shard {
             // The specification's way to refuse a login: the socket is closed without a word, and
             // late, so that guessing takes its time.
             conn.phase = Phase::ClosedByServer;
+            conn.why = Some(conn.handshake.refused().text.into());
             conn.leave_us = now.monotonic_us + REFUSED_US;
             self.arm(id, now);
         }
@@ -118,6 +119,10 @@ impl Shard {
                 return;
             }
             Answer::NoVhost => format!("vhost {vhost} not found"),
+            Answer::Refused(refusal) => {
+                let fault = refusal.fault((10, 40));
+                return self.fail(id, 0, &fault, now);
+            }
             _ => format!("access to vhost '{vhost}' refused for user '{}'", conn.user),
         };
         self.fail(id, 0, &Fault::new(Code::NotAllowed, &text, (10, 40)), now);

@@ -1,6 +1,7 @@
 //! basic.consume, basic.cancel, basic.get, basic.qos.
 
 use amqp::Method;
+use model::excess::Excess;
 use model::session::{ChannelConsumer, arguments};
 use model::{ConsumerId, ConsumerSpec, Now, Refusal, Resource};
 
@@ -54,7 +55,7 @@ impl Shard {
             "" => self.fresh_name("amq.ctag-"),
             tag => tag.into(),
         };
-        let id: ConsumerId = self.ids.fresh();
+        let (id, consumer_max) = (self.ids.fresh::<ConsumerId>(), self.limits.consumer_max);
         let Some(conn) = self.clients.get(call.conn) else {
             return Ok(());
         };
@@ -66,6 +67,9 @@ impl Shard {
         };
         if channel.consumer_by_tag(&tag).is_some() {
             return Err(Refusal::ConsumerTagInUse(tag));
+        }
+        if channel.consumers.len() >= consumer_max {
+            return Err(Refusal::Excess(Excess::Consumers(consumer_max)));
         }
         channel.involve(home);
         channel.consumers.push((id, ChannelConsumer { tag: tag.clone(), queue, home }));

@@ -51,7 +51,9 @@ impl Shard {
             | Control::Created(_)
             | Control::Frozen(..)
             | Control::Unused(_)
-            | Control::Memory(_) => {}
+            | Control::Memory(_)
+            | Control::ConnectionLeft(_)
+            | Control::ChannelLeft(_) => {}
         }
     }
 

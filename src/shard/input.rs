@@ -65,7 +65,10 @@ impl Shard {
         }
         match conn.handshake.header(chunk, &mut conn.outbox) {
             Some(taken) => *at += taken,
-            None => conn.phase = Phase::Leaving,
+            None => {
+                conn.phase = Phase::Leaving;
+                conn.why = Some(other_protocol(chunk).into());
+            }
         }
         let alive = conn.phase == Phase::Alive;
         self.clients.touch(id);
@@ -194,6 +197,16 @@ impl Shard {
                 Err((channel, fault)) => self.fail(id, channel, &fault, now),
             }
         }
+    }
+}
+
+/// What a client speaks that does not begin with the header of AMQP 0-9-1.
+fn other_protocol(octets: &[u8]) -> &'static str {
+    match octets {
+        [0x16, 3, ..] => "a TLS client on a port without TLS",
+        octets if octets.starts_with(b"GET ") => "an HTTP request on a port for AMQP",
+        octets if octets.starts_with(b"AMQP") => "the client speaks another version of AMQP",
+        _ => "the client did not start with the header of AMQP",
     }
 }
 

@@ -14,6 +14,7 @@ use super::closing::Releases;
 use super::conn::{Conn, ConnInfo, Phase};
 use super::home::{Door, Home};
 use super::peers::Peers;
+use super::receiving::Turn;
 use super::timers::Due;
 use crate::store::Store;
 
@@ -92,6 +93,7 @@ pub struct Shard {
     pub(super) receiving_octets: usize,
     pub(super) receiving_max: usize,
     pub(super) receiving_next: u64,
+    pub(super) receiving_turn: Option<Turn>,
 }
 
 impl Shard {
@@ -128,6 +130,7 @@ impl Shard {
             receiving_octets: 0,
             receiving_max: config.receiving_max,
             receiving_next: 1,
+            receiving_turn: None,
         }
     }
 
@@ -202,6 +205,12 @@ impl Shard {
             Some(conn) if conn.paused != 0 || !conn.input.is_empty() => Gate::Paused,
             Some(_) => Gate::Open,
         }
+    }
+
+    /// Why the broker closed the connection, if it did.
+    #[must_use]
+    pub fn why_closed(&self, id: ConnId) -> Option<&str> {
+        self.clients.conns.get(&id)?.why.as_deref()
     }
 
     /// How many connections there are.

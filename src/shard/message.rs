@@ -27,6 +27,10 @@ pub enum Control {
     Unused(QueueId),
     /// Octets of memory pinned on the shard.
     Memory(u64),
+    /// The connection, which had asked for a vhost, counts no longer.
+    ConnectionLeft(ConnId),
+    /// The channel, for which [`Request::OpenChannel`] had asked, counts no longer.
+    ChannelLeft(ChannelId),
 
     // The coordinator to a shard.
     /// The answer to [`Control::Ask`].
@@ -81,13 +85,17 @@ pub enum Request {
         /// The peer is on this host.
         loopback: bool,
     },
-    /// May the user open the vhost?
+    /// May the user open the vhost? Then the connection counts until [`Control::ConnectionLeft`].
     OpenVhost {
+        /// The connection.
+        conn: ConnId,
         /// The user's name.
         user: Name,
         /// The vhost.
         vhost: Name,
     },
+    /// May there be another channel? It counts in any case, until [`Control::ChannelLeft`].
+    OpenChannel(ChannelId),
     /// Create the exchange unless it exists; then [`Answer::Done`] all the same, and the asking
     /// shard compares the two.
     DeclareExchange(Name, ExchangeSpec),

@@ -4,7 +4,9 @@ use amqp::{Code, Method};
 use model::queue::Settle;
 use model::{ChannelId, ConnId, Fault, Now, Refusal};
 
+use super::clients::Then;
 use super::machine::Shard;
+use super::message::Request;
 use super::questions::Call;
 
 impl Shard {
@@ -21,15 +23,12 @@ impl Shard {
             return self.connection_method(id, method, now);
         }
         let result = match *method {
-            Method::ChannelOpen { .. } => self.open_channel(id, number),
+            Method::ChannelOpen { .. } => self.open_channel(id, number, payload),
             Method::ChannelClose { .. } => {
                 self.close_channel(id, number);
                 Ok(())
             }
-            Method::ChannelCloseOk {} => {
-                self.channel_close_ok(id, number);
-                Ok(())
-            }
+            Method::ChannelCloseOk {} => self.channel_close_ok(id, number),
             _ => self.channel_method(id, number, method, payload, now),
         };
         if let Err(fault) = result {
@@ -87,8 +86,11 @@ impl Shard {
                 self.recover(call, requeue, Some(Method::BasicRecoverOk {}))
             }
             Method::BasicRecoverAsync { requeue } => self.recover(call, requeue, None),
-            // The client answers a basic.cancel of ours.
-            Method::BasicCancelOk { .. } => Ok(()),
+            // Nothing of ours asks for it. RabbitMQ takes it for a cancel without an answer.
+            Method::BasicCancelOk { consumer_tag } => {
+                self.cancel(call, consumer_tag, true, now);
+                Ok(())
+            }
             _ => Err(Refusal::ServersMethod),
         }
     }
@@ -106,7 +108,6 @@ impl Shard {
             Method::ChannelFlow { active: false } => {
                 return Err(Refusal::NotImplemented("active=false".into()));
             }
-            Method::ChannelFlowOk { .. } => return Ok(()),
             // Tickets of AMQP 0-8; every client that asks gets the same.
             Method::AccessRequest { .. } => Method::AccessRequestOk { ticket: 1 },
             Method::TxSelect {} | Method::TxCommit {} | Method::TxRollback {} => {
@@ -118,7 +119,7 @@ impl Shard {
         Ok(())
     }
 
-    fn open_channel(&mut self, id: ConnId, number: u16) -> Result<(), Fault> {
+    fn open_channel(&mut self, id: ConnId, number: u16, payload: &[u8]) -> Result<(), Fault> {
         let channel: ChannelId = self.ids.fresh();
         let Some(conn) = self.clients.get(id) else {
             return Ok(());
@@ -133,9 +134,14 @@ impl Shard {
                 "number of channels opened ({}) has reached the negotiated channel_max ({max})",
                 conn.numbers().len()
             );
-            return Err(Fault::new(Code::NotAllowed, &text, open));
+            return Err(Fault::new(Code::NotAllowed, &text, (0, 0)));
         }
         conn.add_channel(number, channel);
+        if self.limits.counts_channels {
+            let call = Call { conn: id, number, channel, payload };
+            self.ask(call, Request::OpenChannel(channel), Then::OpenChannel);
+            return Ok(());
+        }
         self.clients.send(id, number, &Method::ChannelOpenOk { channel_id: &[] });
         Ok(())
     }

@@ -47,7 +47,7 @@ mod turn;
 
 pub use batch::Batch;
 pub use conn::{ConnInfo, OUTPUT_MARK, PARKED_MARK};
-pub use coordinator::{Coordinator, CoordinatorConfig, Place};
+pub use coordinator::{Coordinator, CoordinatorConfig, NodeLimits, Place};
 pub use home::CREDIT_OCTETS;
 pub use machine::{Gate, Shard, ShardConfig};
 pub use model::Outbox;

@@ -68,6 +68,9 @@ impl Shard {
             (Then::OpenVhost(vhost), answer) => self.vhost_answered(id, vhost, &answer, now),
             (Then::Released, _) => self.released_one(id),
             (_, Answer::Refused(refusal)) => self.refuse(&waiting, &refusal, now),
+            (Then::OpenChannel, _) => {
+                self.clients.send(id, number, &Method::ChannelOpenOk { channel_id: &[] });
+            }
             (Then::Again, _) => self.again(&waiting, now),
             (Then::Reply(reply), _) => {
                 if let Some(method) = reply.method() {

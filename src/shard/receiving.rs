@@ -1,14 +1,82 @@
 //! Messages that are half received: what they hold is counted, and beyond a cap only the oldest
-//! goes on being read, so that there is always one that can be finished.
+//! goes on being read, so that there is always one that can be finished. One that does not go on
+//! while others wait for it is given up.
 
-use model::ConnId;
+use amqp::Code;
 use model::mutant::{self, Mutant};
 use model::session::channel::State;
+use model::{ConnId, Fault, Now};
 
-use super::conn::pause;
+use super::conn::{Conn, pause};
 use super::machine::Shard;
 
+/// While others wait the oldest has to bring [`LEAST`] octets, or its end, in each such time.
+const TURN_US: u64 = 10_000_000;
+/// So it holds the others up for at most five and a half minutes, at 128 MiB.
+const LEAST: usize = 4 * 1024 * 1024;
+
+/// The oldest half-received message while memory for them is short.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn {
+    order: u64,
+    /// What it held when the turn began.
+    octets: usize,
+    pub until_us: u64,
+}
+
 impl Shard {
+    /// Looks how the oldest gets on, at the end of a turn.
+    #[inline]
+    pub(super) fn watch_receiving(&mut self, now: Now) {
+        if self.receiving_octets <= self.receiving_max {
+            self.receiving_turn = None;
+            return;
+        }
+        let Some((&order, &(_, octets))) = self.receiving.first_key_value() else {
+            return;
+        };
+        let goes_on = |turn: &Turn| turn.order != order || octets >= turn.octets + LEAST;
+        if self.receiving_turn.as_ref().is_none_or(goes_on) {
+            let until_us = now.monotonic_us + TURN_US;
+            self.receiving_turn = Some(Turn { order, octets, until_us });
+        }
+    }
+
+    /// Gives the oldest up if it had its time and did not use it.
+    pub(super) fn end_receiving_turn(&mut self, now: Now) {
+        let Some(turn) = self.receiving_turn.filter(|turn| turn.until_us <= now.monotonic_us)
+        else {
+            return;
+        };
+        self.receiving_turn = None;
+        if let Some(&(owner, _)) = self.receiving.get(&turn.order)
+            && let Some(number) = self.unused_turn(owner, turn.order)
+        {
+            let text = "message was not finished while others were waiting for memory";
+            let fault = Fault::new(Code::ContentTooLarge, text, (60, 40));
+            self.fail(owner, number, &fault, now);
+        }
+        self.watch_receiving(now);
+    }
+
+    /// The channel that keeps the others waiting, if it does and the broker lets it go on.
+    fn unused_turn(&mut self, owner: ConnId, order: u64) -> Option<u16> {
+        let waits = |conn: &ConnId| {
+            self.clients.conns.get(conn).is_some_and(|conn| conn.paused & pause::DRAFTS != 0)
+        };
+        if !self.receiving.values().any(|(conn, _)| waits(conn)) {
+            return None;
+        }
+        let conn = self.clients.get(owner)?;
+        if conn.paused & (pause::ALARM | pause::WINDOW) != 0 {
+            return None;
+        }
+        let is_it = |conn: &mut Conn, number| {
+            conn.channel(number).is_some_and(|channel| channel.draft_order == order)
+        };
+        conn.numbers().into_iter().find(|number| is_it(conn, *number))
+    }
+
     /// Counts what a connection's half-received messages hold, after a chunk.
     pub(super) fn count_receiving(&mut self, id: ConnId) {
         let Some(conn) =

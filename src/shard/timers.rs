@@ -34,7 +34,18 @@ enum Action {
     GiveUp,
 }
 
+/// How long a client may take to answer connection.close, as RabbitMQ's CLOSING_TIMEOUT.
+const CLOSE_OK_US: u64 = 30_000_000;
+
 impl Conn {
+    /// How long its close-ok is waited for: no longer than it may be silent.
+    pub fn close_ok_us(&self) -> u64 {
+        match self.heartbeat_us() {
+            0 => CLOSE_OK_US,
+            interval => interval.min(CLOSE_OK_US),
+        }
+    }
+
     fn heartbeat_us(&self) -> u64 {
         u64::from(self.handshake.negotiated().heartbeat_s) * 1_000_000
     }
@@ -59,10 +70,21 @@ impl Conn {
 
     fn deadline(&self, handshake_us: u64) -> u64 {
         match self.phase {
-            Phase::Alive if !self.handshake.running() => self.opened_us + handshake_us,
+            Phase::Alive if !self.handshake.running() => {
+                self.opened_us.saturating_add(handshake_us)
+            }
             Phase::Alive => self.silent_at().min(self.heartbeat_at()),
             Phase::ClosedByServer => self.leave_us,
             Phase::ClosedByClient | Phase::Leaving => u64::MAX,
+        }
+    }
+
+    /// What the client did not do in time.
+    fn late(&self) -> &'static str {
+        match self.phase {
+            Phase::Alive if !self.handshake.running() => "handshake_timeout",
+            Phase::Alive => "missed heartbeats from client",
+            _ => "the client did not answer connection.close",
         }
     }
 
@@ -79,7 +101,7 @@ impl Conn {
 impl Shard {
     /// Sets a connection's timer if that is earlier than what is set.
     pub(super) fn arm(&mut self, id: ConnId, now: Now) {
-        let handshake_us = self.limits.handshake_timeout_ms * 1000;
+        let handshake_us = self.limits.handshake_timeout_ms.saturating_mul(1000);
         let Some(conn) = self.clients.get(id) else {
             return;
         };
@@ -93,7 +115,8 @@ impl Shard {
     /// When [`Shard::tick`] is to be called next, on the monotonic clock.
     #[must_use]
     pub fn next_deadline_us(&self) -> Option<u64> {
-        self.timers.peek().map(|due| due.at_us)
+        let receiving = self.receiving_turn.map(|turn| turn.until_us);
+        self.timers.peek().map(|due| due.at_us).into_iter().chain(receiving).min()
     }
 
     /// Does what is due.
@@ -101,6 +124,7 @@ impl Shard {
         // A connection whose pause ended in this turn is read first: it was silent because it was
         // not read.
         self.go_on(now);
+        self.end_receiving_turn(now);
         while let Some(due) = self.timers.peek().copied()
             && due.at_us <= now.monotonic_us
         {
@@ -134,7 +158,7 @@ impl Shard {
     }
 
     fn fire(&mut self, id: ConnId, now: Now) {
-        let handshake_us = self.limits.handshake_timeout_ms * 1000;
+        let handshake_us = self.limits.handshake_timeout_ms.saturating_mul(1000);
         let Some(conn) = self.clients.get(id) else {
             return;
         };
@@ -150,6 +174,8 @@ impl Shard {
             }
             // Nobody is listening, so nothing is said.
             Action::GiveUp => {
+                let late = conn.late();
+                conn.why.get_or_insert_with(|| late.into());
                 conn.phase = Phase::Leaving;
                 conn.paused = 0;
                 self.let_go(id);

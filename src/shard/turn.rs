@@ -105,6 +105,7 @@ impl Shard {
         self.tell_sources();
         self.clients.tell_confirms();
         self.mark_sent(now);
+        self.watch_receiving(now);
         self.tell_memory();
     }
 

@@ -47,11 +47,12 @@ class Broker:
 
     target = None
 
-    def __init__(self, port=None, user="guest", password="guest"):
+    def __init__(self, port=None, user="guest", password="guest", config=""):
         self.host = "127.0.0.1"
         self.port = port or free_port()
         self.user = user
         self.password = password
+        self.config = config
         self.process = None
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"blackbox-{self.target}-"))
         self.output = self.folder / "stderr"
@@ -130,9 +131,14 @@ class Ringtail(Broker):
         self.binary = pathlib.Path(binary or ROOT / "target/release/ringtail").resolve()
 
     def command(self):
-        return [
+        command = [
             str(self.binary), "--listen", f"{self.host}:{self.port}",
             "--shards", str(self.shards), "--data-dir", str(self.folder / "data")]
+        if self.config:
+            file = self.folder / "ringtail.conf"
+            file.write_text(self.config)
+            command += ["--config", str(file)]
+        return command
 
     def environment(self):
         environment = dict(os.environ)
@@ -190,7 +196,8 @@ class RabbitMQ(Broker):
         folder = self.folder
         (folder / "rabbitmq.conf").write_text(
             "log.console = true\nlog.console.level = warning\n"
-            "vm_memory_high_watermark.relative = 0.9\ndisk_free_limit.absolute = 1MB\n")
+            "vm_memory_high_watermark.relative = 0.9\ndisk_free_limit.absolute = 1MB\n"
+            + self.config)
         (folder / "plugins").write_text("[].\n")
         environment = {
             key: value for key, value in os.environ.items() if not key.startswith("RABBITMQ_")}

@@ -7,4 +7,5 @@ mod closing;
 mod methods;
 mod noise;
 mod parking;
+mod receiving;
 mod rig;

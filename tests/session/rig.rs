@@ -263,3 +263,17 @@ pub fn methods(octets: &[u8]) -> Vec<(u16, String)> {
     }
     names
 }
+
+/// A passive queue.declare.
+pub fn passive(queue: &str) -> Method<'_> {
+    Method::QueueDeclare {
+        ticket: 0,
+        queue,
+        passive: true,
+        durable: false,
+        exclusive: false,
+        auto_delete: false,
+        nowait: false,
+        arguments: Table::EMPTY,
+    }
+}

@@ -15,7 +15,6 @@ use crate::spec::Name;
 pub const COMPATIBLE_VERSION: &str = "4.2.0";
 /// The smallest frame_max a client may ask for (RabbitMQ's frame-min-size).
 const FRAME_MAX_MIN: u32 = amqp::frame::FRAME_MIN;
-const MECHANISMS: &str = "PLAIN AMQPLAIN";
 
 /// What is offered to clients, by RabbitMQ's names and defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,12 +23,22 @@ pub struct Limits {
     pub channel_max: u16,
     /// Octets per frame; 0: no limit.
     pub frame_max: u32,
+    /// Octets per frame before tune-ok.
+    pub initial_frame_max: u32,
     /// Seconds; 0: no heartbeats.
     pub heartbeat_s: u16,
-    /// Milliseconds until connection.open.
+    /// Milliseconds until connection.open; `u64::MAX`: no limit.
     pub handshake_timeout_ms: u64,
     /// Octets in a message's body.
     pub max_message_size: u64,
+    /// Consumers per channel; `usize::MAX`: no limit.
+    pub consumer_max: usize,
+    /// The channels of all connections are limited, so the coordinator is asked for each.
+    pub counts_channels: bool,
+    /// PLAIN is offered.
+    pub plain: bool,
+    /// AMQPLAIN is offered.
+    pub amqplain: bool,
 }
 
 impl Default for Limits {
@@ -37,9 +46,14 @@ impl Default for Limits {
         Self {
             channel_max: 2047,
             frame_max: 131_072,
+            initial_frame_max: FRAME_MAX_MIN,
             heartbeat_s: 60,
             handshake_timeout_ms: 10_000,
             max_message_size: 134_217_728,
+            consumer_max: usize::MAX,
+            counts_channels: false,
+            plain: true,
+            amqplain: true,
         }
     }
 }
@@ -110,8 +124,8 @@ impl Handshake {
     /// A connection just accepted.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        // RabbitMQ takes only frames of the smallest size before tune-ok.
-        let negotiated = Negotiated { channel_max: 0, frame_max: FRAME_MAX_MIN, heartbeat_s: 0 };
+        let frame_max = limits.initial_frame_max;
+        let negotiated = Negotiated { channel_max: 0, frame_max, heartbeat_s: 0 };
         Self {
             state: State::Header,
             limits,
@@ -140,6 +154,12 @@ impl Handshake {
         self.state == State::Running
     }
 
+    /// Whether connection.open was taken.
+    #[must_use]
+    pub fn asked_for_vhost(&self) -> bool {
+        matches!(self.state, State::Opening | State::Running)
+    }
+
     /// Whether the protocol header is still due.
     #[must_use]
     pub fn header_due(&self) -> bool {
@@ -159,7 +179,7 @@ impl Handshake {
             return None;
         }
         if self.header.len() == PROTOCOL_HEADER.len() {
-            start(out);
+            start(self.limits, out);
             self.state = State::StartOk;
         }
         Some(taken)
@@ -207,9 +227,14 @@ impl Handshake {
         self.capabilities = capabilities(properties);
         self.mechanism = mechanism.into();
         let fault = |code, text: &str| Fault::new(code, text, (10, 11));
+        let Limits { plain: plain_offered, amqplain: amqplain_offered, .. } = self.limits;
         let login = match mechanism {
-            "PLAIN" => plain(response),
-            "AMQPLAIN" => amqplain(response),
+            "PLAIN" if plain_offered => plain(response),
+            "AMQPLAIN" if amqplain_offered => amqplain(response),
+            "PLAIN" | "AMQPLAIN" => {
+                let text = format!("invalid authentication mechanism '{mechanism}'");
+                return Err(fault(Code::CommandInvalid, &text));
+            }
             other => {
                 let text = format!("unknown authentication mechanism '{other}'");
                 return Err(fault(Code::CommandInvalid, &text));
@@ -276,10 +301,14 @@ fn negotiable(name: &str, value: u32, min: u32, max: u32, method: (u16, u16)) ->
     Err(Fault::new(Code::NotAllowed, &text, method))
 }
 
-/// RFC 4616: authorisation identity, user and password with a NUL in front of the latter two.
+/// RFC 4616: user and password with a NUL in front of each. As RabbitMQ it takes no authorisation
+/// identity, and no further NUL.
 fn plain(response: &[u8]) -> Option<(&str, &[u8])> {
-    let mut parts = response.splitn(3, |octet| *octet == 0);
-    let (_identity, user, password) = (parts.next()?, parts.next()?, parts.next()?);
+    let mut parts = response.strip_prefix(&[0])?.split(|octet| *octet == 0);
+    let (user, password) = (parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
     Some((std::str::from_utf8(user).ok()?, password))
 }
 
@@ -304,7 +333,13 @@ fn capabilities(properties: Table<'_>) -> Capabilities {
     }
 }
 
-fn start(out: &mut Outbox) {
+fn start(limits: Limits, out: &mut Outbox) {
+    let mechanisms: &[u8] = match (limits.plain, limits.amqplain) {
+        (true, true) => b"PLAIN AMQPLAIN",
+        (true, false) => b"PLAIN",
+        (false, true) => b"AMQPLAIN",
+        (false, false) => b"",
+    };
     let yes = Value::Bool(true);
     let capabilities = TableWriter::new()
         .with("publisher_confirms", yes)
@@ -317,6 +352,9 @@ fn start(out: &mut Outbox) {
     let text = |text: &'static str| Value::LongString(text.as_bytes());
     let properties = TableWriter::new()
         .with("capabilities", Value::Table(capabilities.table()))
+        .with("cluster_name", text("ringtail"))
+        .with("copyright", text("The Ringtail authors"))
+        .with("information", text("Licensed under Apache-2.0 or MIT, at your choice"))
         .with("platform", text("Rust"))
         .with("product", text("Ringtail"))
         .with("ringtail_version", text(env!("CARGO_PKG_VERSION")))
@@ -325,7 +363,7 @@ fn start(out: &mut Outbox) {
         version_major: 0,
         version_minor: 9,
         server_properties: properties.table(),
-        mechanisms: MECHANISMS.as_bytes(),
+        mechanisms,
         locales: b"en_US",
     };
     out.method(0, &method);

@@ -88,6 +88,11 @@ impl Directory {
         self.names.get(&(vhost.clone(), name.clone())).copied()
     }
 
+    /// How many queues there are, those being made and unmade included.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
     pub fn get(&self, queue: QueueId) -> Option<&Record> {
         self.records.get(&queue)
     }

@@ -13,7 +13,12 @@ impl Coordinator {
         match self.vhost(&vhost) {
             Err(answer) => return answer,
             Ok(place) if place.exchange(&spec.name).is_some() => {}
-            Ok(_) => self.decide(Change::ExchangeCreated(vhost, spec)),
+            Ok(_) => {
+                if let Err(refusal) = self.check_exchanges(&vhost, &spec.name) {
+                    return refused(refusal);
+                }
+                self.decide(Change::ExchangeCreated(vhost, spec));
+            }
         }
         Answer::Done
     }

@@ -15,6 +15,7 @@ mod alarm;
 mod directory;
 mod endpoint;
 mod exchanges;
+mod limits;
 mod queues;
 mod users;
 mod versions;
@@ -23,10 +24,12 @@ use std::vec::Drain;
 
 use model::spec::Name;
 use model::topology::{Change, Topology, Vhost};
-use model::{Now, Refusal, Seed, ShardId, Ticket};
+use model::{ConnId, Now, Refusal, Seed, ShardId, Ticket};
 
 use self::alarm::Alarm;
 use self::directory::Directory;
+pub use self::limits::NodeLimits;
+use self::limits::Usage;
 use self::users::Users;
 use self::versions::{Then, Versions};
 use super::batch::Batch;
@@ -71,6 +74,7 @@ pub struct Coordinator {
     directory: Directory,
     users: Users,
     alarm: Alarm,
+    usage: Usage,
     out: Vec<(ShardId, Control)>,
     /// What is to go to each shard, filled from `out`.
     batches: Vec<Batch>,
@@ -98,6 +102,7 @@ impl Coordinator {
             directory: Directory::new(&config, seed),
             users: Users::new(config.seed, config.loopback_users),
             alarm: Alarm::new(config.shards, config.memory_limit),
+            usage: Usage::new(seed),
             out: Vec::new(),
             batches: (0..=config.shards).map(|_| Batch::default()).collect(),
         };
@@ -121,6 +126,8 @@ impl Coordinator {
                     self.broadcast(&Control::Alarm(alarm));
                 }
             }
+            Control::ConnectionLeft(conn) => self.usage.connection_left(conn),
+            Control::ChannelLeft(channel) => self.usage.channel_left(channel),
             other => debug_assert!(false, "not for a coordinator: {other:?}"),
         }
     }
@@ -147,7 +154,8 @@ impl Coordinator {
             Request::Login { user, password, loopback } => {
                 Some(self.users.login(&user, &password, loopback))
             }
-            Request::OpenVhost { user, vhost } => Some(self.open_vhost(&user, &vhost)),
+            Request::OpenVhost { conn, user, vhost } => Some(self.open_vhost(conn, &user, &vhost)),
+            Request::OpenChannel(channel) => Some(self.usage.channel_opened(channel)),
             Request::Sync => Some(Answer::Done),
             Request::AwaitDeleted(queue) => self.await_deleted(asker, queue),
             Request::ConnectionGone(conn) => self.connection_gone(asker, conn),
@@ -168,10 +176,13 @@ impl Coordinator {
         }
     }
 
-    fn open_vhost(&self, user: &str, vhost: &str) -> Answer {
-        if self.topology.vhost(vhost).is_none() {
+    fn open_vhost(&mut self, conn: ConnId, user: &str, vhost: &str) -> Answer {
+        if let Some(excess) = self.usage.connection_is_over() {
+            refused(Refusal::Excess(excess))
+        } else if self.topology.vhost(vhost).is_none() {
             Answer::NoVhost
         } else if self.users.may_open(user) {
+            self.usage.connection_opened(conn);
             Answer::Done
         } else {
             Answer::VhostRefused

@@ -38,6 +38,9 @@ impl Coordinator {
             // The connection went while its declare was waiting; nobody reads the answer.
             return Some(refused(Refusal::NotFound(Resource::queue(&vhost, &spec.name))));
         }
+        if let Err(refusal) = self.check_queues(&spec.name) {
+            return Some(refused(refusal));
+        }
         let record = self.directory.create(vhost.clone(), spec.clone(), asker.shard);
         let (queue, created) = (record.spec.id, record.spec.clone());
         self.send(created.home, Control::Create(vhost.clone(), created));

@@ -450,8 +450,10 @@ fn users_log_in_and_open_vhosts() {
     assert_eq!(script.answer(login("guest", true)), Answer::LoggedIn);
     assert_eq!(script.answer(login("guest", false)), Answer::LoginRefused);
     assert_eq!(script.answer(login("wrong", true)), Answer::LoginRefused);
-    let open =
-        |user: &str, vhost: &str| Request::OpenVhost { user: user.into(), vhost: vhost.into() };
+    let open = |user: &str, vhost: &str| {
+        let (user, vhost) = (user.into(), vhost.into());
+        Request::OpenVhost { conn: ConnId(1), user, vhost }
+    };
     assert_eq!(script.answer(open("guest", "/")), Answer::Done);
     assert_eq!(script.answer(open("guest", "v")), Answer::NoVhost);
     assert_eq!(script.answer(open("otto", "/")), Answer::VhostRefused);

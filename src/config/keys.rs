@@ -1,0 +1,230 @@
+//! The one table of keys of the configuration file, which has the format of rabbitmq.conf.
+
+use super::units::{self, ADDRESS, COUNT, LIMIT, SIZE};
+use super::{Config, LogLevel, Mechanism, Watermark};
+
+/// RabbitMQ's hard limit on `max_message_size`.
+const MESSAGE_SIZE_MAX: u64 = 536_870_912;
+/// The smallest frame_max that clients may answer with, as RabbitMQ's frame-min-size.
+const FRAME_MIN: u32 = 8192;
+/// What is asked of connection.start-ok at least.
+const INITIAL_FRAME_MIN: u32 = 4096;
+
+/// A key of the configuration file.
+pub struct Key {
+    /// A name that ends in `.*` stands for all names that begin so.
+    pub name: &'static str,
+    /// What its value may be, for people.
+    pub allowed: &'static str,
+    /// Puts the value into the configuration: what stands for `*`, then the value. `None`: the
+    /// value is not allowed.
+    pub set: fn(&mut Config, &str, &str) -> Option<()>,
+}
+
+const fn key_of(
+    name: &'static str,
+    allowed: &'static str,
+    set: fn(&mut Config, &str, &str) -> Option<()>,
+) -> Key {
+    Key { name, allowed, set }
+}
+
+const BOOLEAN: &str = "true or false";
+const CHANNELS: &str = "a whole number from 0 (no limit) to 65535";
+const BUFFER: &str = "octets from 1 to 2147483647, perhaps with the unit KB, MB or GB";
+
+/// Every key that is understood.
+pub const KEYS: &[Key] = &[
+    key_of("listeners.tcp", "none", |config, _, value| {
+        (value == "none").then(|| config.listen.clear())
+    }),
+    key_of("listeners.tcp.*", ADDRESS, |config, _, value| {
+        put(units::address(value), |address| config.listen.push(address))
+    }),
+    key_of("num_acceptors.tcp", "a whole number from 1 on", |_, _, value| {
+        // One thread accepts for all listeners; it hands each client on at once.
+        put(value.parse::<u32>().ok().filter(|&n| n > 0), drop)
+    }),
+    key_of("tcp_listen_options.backlog", "a whole number from 1 to 65535", |config, _, value| {
+        let backlog = value.parse::<u16>().ok().filter(|&n| n > 0);
+        put(backlog, |n| config.tcp.backlog = n.into())
+    }),
+    key_of("tcp_listen_options.nodelay", BOOLEAN, |config, _, value| {
+        put(units::boolean(value), |yes| config.tcp.nodelay = yes)
+    }),
+    key_of("tcp_listen_options.keepalive", BOOLEAN, |config, _, value| {
+        put(units::boolean(value), |yes| config.tcp.keepalive = yes)
+    }),
+    key_of("tcp_listen_options.sndbuf", BUFFER, |config, _, value| {
+        put(buffer(value), |octets| config.tcp.sndbuf = Some(octets))
+    }),
+    key_of("tcp_listen_options.recbuf", BUFFER, |config, _, value| {
+        put(buffer(value), |octets| config.tcp.recbuf = Some(octets))
+    }),
+    key_of("tcp_listen_options.linger.on", BOOLEAN, |config, _, value| {
+        put(units::boolean(value), |yes| config.tcp.linger = yes)
+    }),
+    key_of("tcp_listen_options.linger.timeout", "seconds from 0 to 65535", |config, _, value| {
+        put(value.parse().ok(), |seconds| config.tcp.linger_s = seconds)
+    }),
+    // Erlang's, about a process that does not exist here: what it asks for is always so.
+    key_of("tcp_listen_options.exit_on_close", BOOLEAN, |_, _, value| {
+        put(units::boolean(value), drop)
+    }),
+    key_of("default_user", "a user name", |config, _, value| text(&mut config.default_user, value)),
+    key_of("default_pass", "a password", |config, _, value| text(&mut config.default_pass, value)),
+    key_of("default_vhost", "a vhost's name", |config, _, value| {
+        text(&mut config.default_vhost, value)
+    }),
+    key_of("loopback_users", "none", |config, _, value| {
+        (value == "none").then(|| config.loopback_users.clear())
+    }),
+    key_of("loopback_users.*", BOOLEAN, loopback_user),
+    key_of("auth_mechanisms.*", "the name of a mechanism in capitals", mechanism),
+    key_of("channel_max", CHANNELS, channel_max),
+    key_of("max_channels_per_connection", CHANNELS, channel_max),
+    key_of("channel_max_per_node", COUNT, |config, _, value| {
+        put(units::count(value), |n| config.channel_max_per_node = n)
+    }),
+    key_of("connection_max", LIMIT, connection_max),
+    key_of("max_connections", LIMIT, connection_max),
+    key_of("consumer_max_per_channel", COUNT, |config, _, value| {
+        put(units::count(value), |n| config.consumer_max_per_channel = n)
+    }),
+    key_of("cluster_queue_limit", COUNT, |config, _, value| {
+        put(units::count(value), |n| config.cluster_queue_limit = n)
+    }),
+    key_of("cluster_exchange_limit", LIMIT, |config, _, value| {
+        put(units::limit(value), |n| config.cluster_exchange_limit = n)
+    }),
+    key_of(
+        "frame_max",
+        "0 (no limit) or octets from 8192 on, perhaps with the unit KB, MB or GB",
+        |config, _, value| {
+            let octets = frame(value).filter(|&n| n == 0 || n >= FRAME_MIN);
+            put(octets, |n| config.frame_max = n)
+        },
+    ),
+    key_of("initial_frame_max", "octets from 4096 on", |config, _, value| {
+        let octets = frame(value).filter(|&n| n >= INITIAL_FRAME_MIN);
+        put(octets, |n| config.initial_frame_max = n)
+    }),
+    key_of("heartbeat", "seconds from 0 (off) to 65535", |config, _, value| {
+        put(value.parse().ok(), |n| config.heartbeat_s = n)
+    }),
+    key_of("handshake_timeout", TIMEOUT, |config, _, value| {
+        let ms = if value == "infinity" { Some(u64::MAX) } else { units::duration_ms(value) };
+        put(ms.filter(|&ms| ms > 0), |ms| config.handshake_timeout_ms = ms)
+    }),
+    key_of("max_message_size", "octets from 1 to 536870912", |config, _, value| {
+        let octets = units::size(value).filter(|n| (1..=MESSAGE_SIZE_MAX).contains(n));
+        put(octets, |n| config.max_message_size = n)
+    }),
+    key_of(
+        "vm_memory_high_watermark.relative",
+        "a fraction of the memory from 0 to 1",
+        |config, _, value| {
+            let share = value.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+            put(share, |share| config.memory = Watermark::Relative(share))
+        },
+    ),
+    key_of("vm_memory_high_watermark.absolute", SIZE, |config, _, value| {
+        put(units::size(value), |octets| config.memory = Watermark::Absolute(octets))
+    }),
+    key_of(
+        "log.console.level",
+        "debug, info, warning, error, critical or none",
+        |config, _, value| put(LogLevel::named(value), |level| config.log_level = level),
+    ),
+];
+
+const TIMEOUT: &str = "infinity, milliseconds from 1 on, or a duration like 10s or 1m30s";
+
+/// The key of that name, and what stands for its `*`.
+pub fn key(name: &str) -> Option<(&'static Key, &str)> {
+    KEYS.iter().find_map(|key| {
+        match key.name.strip_suffix('*') {
+            Some(prefix) => name.strip_prefix(prefix).filter(|rest| !rest.is_empty()),
+            None => (key.name == name).then_some(""),
+        }
+        .map(|rest| (key, rest))
+    })
+}
+
+/// The known key that an unknown one resembles so much that it is a slip of the pen.
+pub fn nearest(name: &str) -> Option<String> {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let candidates = KEYS.iter().map(|key| match key.name.strip_suffix('*') {
+        Some(prefix) => format!("{prefix}{last}"),
+        None => key.name.to_owned(),
+    });
+    let far = name.len() / 4;
+    let distances = candidates.map(|key| (strsim::damerau_levenshtein(name, &key), key));
+    let (distance, key) = distances.min()?;
+    (distance <= far).then_some(key)
+}
+
+/// All keys with what each may be, for the help.
+pub fn help() -> String {
+    let lines = KEYS.iter().map(|key| format!("  {}\n          {}", key.name, key.allowed));
+    let lines: Vec<_> = lines.collect();
+    format!(
+        "Keys of the configuration file, which has the format of rabbitmq.conf:\n{}",
+        lines.join("\n")
+    )
+}
+
+fn put<T>(value: Option<T>, place: impl FnOnce(T)) -> Option<()> {
+    value.map(place)
+}
+
+fn text(place: &mut String, value: &str) -> Option<()> {
+    (!value.is_empty()).then(|| value.clone_into(place))
+}
+
+fn frame(value: &str) -> Option<u32> {
+    u32::try_from(units::bytes(value)?).ok()
+}
+
+fn buffer(value: &str) -> Option<u32> {
+    let octets = u32::try_from(units::bytes(value)?).ok()?;
+    (octets > 0 && i32::try_from(octets).is_ok()).then_some(octets)
+}
+
+fn channel_max(config: &mut Config, _: &str, value: &str) -> Option<()> {
+    put(value.parse().ok(), |n| config.channel_max = n)
+}
+
+fn connection_max(config: &mut Config, _: &str, value: &str) -> Option<()> {
+    put(units::limit(value), |n| config.connection_max = n)
+}
+
+fn loopback_user(config: &mut Config, user: &str, value: &str) -> Option<()> {
+    let listed = units::boolean(value)?;
+    config.loopback_users.retain(|known| known != user);
+    if listed {
+        config.loopback_users.push(user.to_owned());
+    }
+    Some(())
+}
+
+/// A mechanism that is not built is not offered, as RabbitMQ does not offer one without its plugin.
+fn mechanism(config: &mut Config, place: &str, value: &str) -> Option<()> {
+    let name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if value.is_empty() || !value.chars().all(name) {
+        return None;
+    }
+    let mechanism = match value {
+        "PLAIN" => Mechanism::Plain,
+        "AMQPLAIN" => Mechanism::AmqPlain,
+        other => {
+            let warning = format!("auth_mechanisms.{place}: {other} is not built and not offered");
+            config.warnings.push(warning);
+            return Some(());
+        }
+    };
+    if !config.auth_mechanisms.contains(&mechanism) {
+        config.auth_mechanisms.push(mechanism);
+    }
+    Some(())
+}
