@@ -16,8 +16,10 @@ use crate::drive::{Goal, drive};
 use crate::failure::Failure;
 use crate::handshake::FRAME_MAX;
 use crate::incoming::Incoming;
+use crate::lane::Role;
 use crate::live::Live;
 use crate::pace::Pace;
+use crate::plan::Plan;
 use crate::producer::{Producer, Window};
 use crate::publishes;
 use crate::relay::{self, relay};
@@ -25,7 +27,7 @@ use crate::report::{Report, Tally};
 use crate::run::{RUN_UP, plan, publishes, shape};
 use crate::shared::Shared;
 use crate::threads;
-use crate::worker::{Plan, Role, Worker};
+use crate::worker::Worker;
 
 /// Measures and reports.
 ///
@@ -43,13 +45,14 @@ pub fn ceiling(args: &CeilingArgs) -> Result<Report, Failure> {
     let shared = Arc::new(Shared::new(1)?);
     let mut worker = Worker::new(0, plan, Arc::clone(&shared))?;
     let consumer = Consumer::new(Acks::Automatic, None);
-    worker.add(connection(near_publisher), Role::Producer(producer(args, &queue, plan)))?;
-    worker.add(connection(near_consumer), Role::Consumer(Box::new(consumer)))?;
+    worker.add(connection(near_publisher), vec![Role::Producer(producer(args, &queue, plan))])?;
+    worker.add(connection(near_consumer), vec![Role::Consumer(Box::new(consumer))])?;
 
     let goal = Goal {
         enough: None,
         consumers_have_limit: false,
         expect_all: true,
+        all_kept: true,
         drain_max: 10 * SECOND,
     };
     let mut live = Live::new(plan, args.message.quiet, false, None);
@@ -60,7 +63,9 @@ pub fn ceiling(args: &CeilingArgs) -> Result<Report, Failure> {
         Failure::Settings("the relay's thread panicked; this is a fault of loadgen".to_owned())
     })?;
     let relay_cpu = relayed?;
-    let mut tally = Tally::new(driven?, plan);
+    let (outcomes, ended) = driven?;
+    ended?;
+    let mut tally = Tally::new(outcomes, plan);
     tally.seconds = live.end().0;
     tally.relay_cpu = Some(relay_cpu);
     Ok(Report::new("ceiling", &args.message, tally))
@@ -113,7 +118,7 @@ fn start(
 
 fn connection(stream: TcpStream) -> Connection {
     let incoming = Incoming::new(FRAME_MAX);
-    Connection { stream, incoming, frame_max: FRAME_MAX, product: String::new() }
+    Connection { stream, incoming, frame_max: FRAME_MAX, product: String::new(), heartbeat: 0 }
 }
 
 /// Two ends of one TCP connection over the loopback.

@@ -8,6 +8,8 @@ use crate::account::STAMP;
 use crate::churn::Kind;
 use crate::compare::Target;
 use crate::failure::Failure;
+use crate::flags::{CareArgs, ConnectionArgs, RoutingArgs, VariationArgs};
+use crate::sizes::Sizes;
 use crate::threads::parse_cpus;
 use crate::uri::Uri;
 
@@ -44,9 +46,10 @@ pub enum Command {
 /// What messages look like.
 #[derive(Debug, Clone, Args)]
 pub struct MessageArgs {
-    /// Octets of body; the first 16 are a time stamp and a sequence number
-    #[arg(short, long, default_value_t = STAMP, value_name = "OCTETS")]
-    pub size: usize,
+    /// Octets of body: a number, FROM-TO or a mix such as 100:70,1000:30. The first 16 are a time
+    /// stamp and a sequence number
+    #[arg(short, long, default_value = "16", value_name = "OCTETS")]
+    pub size: Sizes,
     /// Messages a second of each producer, on a fixed schedule: latency counts from the time a
     /// message was due. Without it, as fast as it goes
     #[arg(short, long, value_name = "PER SECOND")]
@@ -60,10 +63,11 @@ pub struct MessageArgs {
     /// Comma-separated list; persistent also makes the declared queue durable
     #[arg(short, long, value_delimiter = ',', value_name = "FLAG")]
     pub flag: Vec<Flag>,
-    /// The exchange; created as a direct one, and deleted at the end, if it does not exist
+    /// The exchange; created, and deleted at the end, if it does not exist
     #[arg(short, long, default_value = "", value_name = "NAME")]
     pub exchange: String,
-    /// The routing key; without it the queue's name
+    /// The routing key; without it the queue's name. With %d in it there are several, see
+    /// --routing-key-count
     #[arg(short = 'k', long, value_name = "KEY")]
     pub routing_key: Option<String>,
     /// The queue; declared, and deleted at the end, if it does not exist. Without it, one named
@@ -93,6 +97,18 @@ pub struct RunArgs {
     /// The broker: amqp://user:password@host:port/vhost, percent-encoded
     #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672/%2f")]
     pub uri: Uri,
+    /// Where messages go.
+    #[command(flatten)]
+    pub routing: RoutingArgs,
+    /// How messages vary.
+    #[command(flatten)]
+    pub variation: VariationArgs,
+    /// What consumers do.
+    #[command(flatten)]
+    pub care: CareArgs,
+    /// What connections there are.
+    #[command(flatten)]
+    pub connections: ConnectionArgs,
     /// How many producers, each with a connection of its own
     #[arg(short = 'x', long, default_value_t = 1, value_name = "COUNT")]
     pub producers: u16,
@@ -291,7 +307,7 @@ impl MessageArgs {
     }
 
     fn check(&self) -> Result<(), Failure> {
-        if self.size < STAMP {
+        if self.size.bounds().0 < STAMP {
             return refuse(format!("--size is at least {STAMP}: the stamp is in the body"));
         }
         let positive = |value: f64| value > 0.0 && value.is_finite();
@@ -322,7 +338,12 @@ impl RunArgs {
     /// A sentence that names the flag.
     pub fn check(&mut self) -> Result<(), Failure> {
         self.message.check()?;
-        if self.producers == 0 && self.consumers == 0 {
+        let MessageArgs { routing_key, exchange, .. } = &self.message;
+        self.routing.check(routing_key.as_deref(), exchange)?;
+        self.variation.check()?;
+        self.care.check(self.autoack)?;
+        self.check_channels()?;
+        if self.producers == 0 && self.consumers == 0 && self.connections.idle_connections == 0 {
             return refuse("neither --producers nor --consumers: nothing to do".to_owned());
         }
         if !self.autoack && self.qos > 0 && self.multi_ack_every > u32::from(self.qos) {
@@ -352,6 +373,29 @@ impl RunArgs {
         Ok(())
     }
 
+    fn check_channels(&self) -> Result<(), Failure> {
+        if self.all_producers() > usize::from(u16::MAX) {
+            return refuse("--producers times --producer-channel-count is below 65536".to_owned());
+        }
+        if self.confirm.is_some() && self.connections.ptxsize.is_some() {
+            return refuse("--confirm or --ptxsize: a channel cannot have both".to_owned());
+        }
+        Ok(())
+    }
+
+    /// How many channels publish.
+    #[must_use]
+    pub fn all_producers(&self) -> usize {
+        usize::from(self.producers) * usize::from(self.connections.producer_channel_count)
+    }
+
+    /// Messages a second of each producer, if they are the same all the time.
+    #[must_use]
+    pub fn rate(&self) -> Option<f64> {
+        let share = |total: f64| total / self.all_producers().max(1) as f64;
+        self.message.rate.or(self.variation.total_rate.map(share))
+    }
+
     /// Whether it only consumes what it has filled in before.
     #[must_use]
     pub fn drains(&self) -> bool {
@@ -377,6 +421,9 @@ impl CeilingArgs {
     /// A sentence that names the flag.
     pub fn check(&mut self) -> Result<(), Failure> {
         self.message.check()?;
+        if self.message.size.fixed().is_none() {
+            return refuse("the ceiling is of messages of one --size".to_owned());
+        }
         self.message.time.get_or_insert(DEFAULT_SECONDS + self.message.warmup);
         Ok(())
     }
@@ -414,12 +461,21 @@ mod tests {
             run("--uri amqp://a:b@h:1/v -x 2 -y 3 -s 100 -c 10 -q 50 -A 25 -r 1000 -z 5 -u q \
              -f persistent,mandatory -k key -e ex --cpus 0-1 --auto-delete true")
             .unwrap();
-        assert_eq!((args.producers, args.consumers, args.message.size), (2, 3, 100));
+        assert_eq!((args.producers, args.consumers, args.message.size.fixed()), (2, 3, Some(100)));
         assert!(args.message.has(Flag::Persistent) && args.message.has(Flag::Mandatory));
         assert_eq!((args.message.cpus(), args.auto_delete), (&[0, 1][..], true));
         assert_eq!(args.queues(), ["q"]);
         let many = run("--queue-pattern q-%d --queue-pattern-to 3").unwrap();
         assert_eq!(many.queues(), ["q-1", "q-2", "q-3"]);
+    }
+
+    #[test]
+    fn shares_may_stand_alone_and_a_total_rate_is_shared() {
+        let args = run("--nack --requeue 0.25 --total-rate 100 -x 2 -X 5").unwrap();
+        assert_eq!((args.care.nack, args.care.requeue), (1.0, 0.25));
+        assert_eq!((args.all_producers(), args.rate()), (10, Some(10.0)));
+        let spans = run("--variable-rate 10:1 --variable-rate 0:2.5").unwrap();
+        assert_eq!(spans.variation.variable_rate.len(), 2);
     }
 
     #[test]
@@ -442,6 +498,18 @@ mod tests {
             ("--uri http://x", "amqp://"),
             ("-f durable", "persistent"),
             ("--backlog 5 -y 0", "--consumers"),
+            ("-e x --routing-key a --routing-key-count 3", "%d"),
+            ("--type fanout", "--exchange"),
+            ("-e x -t fanout --random-routing-key -k a", "--random-routing-key"),
+            ("--requeue", "--nack"),
+            ("--nack 2", "from 0 to 1"),
+            ("--nack -a", "--autoack"),
+            ("-m 10 -c 10", "--ptxsize"),
+            ("-r 5 --total-rate 5", "--total-rate"),
+            ("--variable-rate 0:5", "--variable-rate"),
+            ("--variable-size 15:5", "--variable-size"),
+            ("-x 300 -X 300", "--producer-channel-count"),
+            ("-s 9-100", "--size"),
         ] {
             let error = run(arguments).unwrap_err();
             assert!(error.contains(expected), "{arguments}: {error}");

@@ -7,9 +7,10 @@ use std::time::Duration;
 use crate::clock::{self, SECOND};
 use crate::failure::Failure;
 use crate::live::Live;
+use crate::plan::{Outcome, Plan};
 use crate::shared::{Phase, Shared, Sums};
 use crate::threads;
-use crate::worker::{GRACE, Outcome, Plan, Worker};
+use crate::worker::{GRACE, Worker};
 
 /// If for so long nothing arrives, nothing more will (ns).
 const QUIET_MAX: u64 = 3 * SECOND;
@@ -23,15 +24,23 @@ pub struct Goal {
     pub consumers_have_limit: bool,
     /// What is sent is to be received, up to the consumers' limits.
     pub expect_all: bool,
+    /// What is given back comes again until it is acknowledged or refused for good.
+    pub all_kept: bool,
     /// How long confirms and deliveries may take after the last publish (ns).
     pub drain_max: u64,
 }
 
+/// What was seen, and how it ended.
+pub type Ended<T = Outcome> = (T, Result<(), Failure>);
+
 /// Runs the workers on threads of their own, on the CPUs given in turn. Calls `before_close` when
 /// all is at rest and consumers still consume.
 ///
+/// The second result is what went wrong, if anything did: the first worker that failed, after the
+/// others have closed in order. What was seen until then counts.
+///
 /// # Errors
-/// The first worker that fails, after the others have closed in order.
+/// A thread cannot be started.
 pub fn drive(
     workers: Vec<Worker>,
     shared: &Arc<Shared>,
@@ -40,7 +49,7 @@ pub fn drive(
     goal: Goal,
     live: &mut Live,
     mut before_close: impl FnMut() -> Result<(), Failure>,
-) -> Result<Vec<Outcome>, Failure> {
+) -> Result<Ended<Vec<Outcome>>, Failure> {
     let mut threads = Vec::new();
     for (number, worker) in workers.into_iter().enumerate() {
         let cpu = cpus.get(number % cpus.len().max(1)).copied();
@@ -52,15 +61,15 @@ pub fn drive(
     lead.drain();
     let closing = before_close();
     shared.enter(Phase::Close)?;
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut ended) = (Vec::new(), Ok(()));
     for thread in threads {
-        let outcome = thread.join().map_err(|_| {
+        let (outcome, done) = thread.join().map_err(|_| {
             Failure::Settings("a worker thread panicked; this is a fault of loadgen".to_owned())
         })?;
         outcomes.push(outcome);
+        ended = ended.and(done);
     }
-    let outcomes = outcomes.into_iter().collect::<Result<_, _>>()?;
-    closing.map(|()| outcomes)
+    Ok((outcomes, ended.and(closing)))
 }
 
 fn spawn(
@@ -68,13 +77,13 @@ fn spawn(
     number: usize,
     cpu: Option<usize>,
     shared: Arc<Shared>,
-) -> Result<JoinHandle<Result<Outcome, Failure>>, Failure> {
-    let body = move || {
-        if let Err(failure) = threads::prepare(cpu) {
+) -> Result<JoinHandle<Ended>, Failure> {
+    let body = move || match threads::prepare(cpu) {
+        Ok(()) => worker.run(),
+        Err(failure) => {
             shared.fail();
-            return Err(failure);
+            (worker.outcome(), Err(failure))
         }
-        worker.run()
     };
     std::thread::Builder::new()
         .name(format!("worker-{number}"))
@@ -126,11 +135,13 @@ impl Lead<'_> {
     }
 
     fn is_drained(&self, sums: Sums) -> bool {
-        let arrived = sums.received + sums.returned + sums.nacked;
+        let away = if self.goal.all_kept { sums.requeued } else { 0 };
+        let again = if self.goal.all_kept { sums.again } else { 0 };
+        let arrived = (sums.received + again).saturating_sub(away) + sums.returned + sums.nacked;
         let enough = self.goal.consumers_have_limit && sums.consuming == 0;
         self.shared.is_at_rest()
             && sums.unconfirmed == 0
-            && (!self.goal.expect_all || enough || arrived >= sums.sent)
+            && (!self.goal.expect_all || enough || arrived >= sums.expected)
     }
 }
 

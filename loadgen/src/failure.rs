@@ -81,6 +81,9 @@ pub enum Failure {
     /// Some runs of a comparison failed.
     #[error("{0} runs failed; the report names them")]
     Runs(usize),
+    /// The run broke off; the report says what was seen until then.
+    #[error("the run broke off: {0}")]
+    Broken(String),
     /// The run went through, but messages are gone.
     #[error(
         "{0} messages are missing: neither received nor returned nor refused nor in a queue. \

@@ -19,6 +19,8 @@ pub const FRAME_MAX: u32 = 131_072;
 pub struct Tuned {
     /// The largest frame, all octets counted; never 0.
     pub frame_max: u32,
+    /// Seconds between heartbeats, 0 for none.
+    pub heartbeat: u16,
 }
 
 /// A connection that is being opened.
@@ -26,14 +28,16 @@ pub struct Tuned {
 pub struct Handshake<'a> {
     uri: &'a Uri,
     frame_max: u32,
+    heartbeat: u16,
     product: String,
 }
 
 impl<'a> Handshake<'a> {
-    /// At the moment the protocol header has been sent.
+    /// At the moment the protocol header has been sent. Most connections have no heartbeats (0): a
+    /// thread that is busy measuring must not be cut off for it.
     #[must_use]
-    pub fn new(uri: &'a Uri) -> Self {
-        Self { uri, frame_max: FRAME_MAX, product: String::new() }
+    pub fn new(uri: &'a Uri, heartbeat: u16) -> Self {
+        Self { uri, frame_max: FRAME_MAX, heartbeat, product: String::new() }
     }
 
     /// Takes a method of the server and appends the answer. `Some` once the connection is open.
@@ -50,11 +54,14 @@ impl<'a> Handshake<'a> {
                 self.product = product(&server_properties);
                 self.start_ok(mechanisms, out)?;
             }
-            Method::ConnectionTune { channel_max, frame_max, .. } => {
+            Method::ConnectionTune { channel_max, frame_max, heartbeat } => {
+                if heartbeat > 0 {
+                    self.heartbeat = self.heartbeat.min(heartbeat);
+                }
                 self.tune_ok(channel_max, frame_max, out);
             }
             Method::ConnectionOpenOk { .. } => {
-                return Ok(Some(Tuned { frame_max: self.frame_max }));
+                return Ok(Some(Tuned { frame_max: self.frame_max, heartbeat: self.heartbeat }));
             }
             Method::ConnectionClose { reply_code, reply_text, .. } => {
                 return Err(Failure::closed("connection", reply_code, reply_text));
@@ -104,9 +111,8 @@ impl<'a> Handshake<'a> {
         if frame_max != 0 {
             self.frame_max = frame_max.min(FRAME_MAX);
         }
-        let frame_max = self.frame_max;
-        // No heartbeats: a thread that is busy measuring must not be cut off for it.
-        write_method(out, 0, &Method::ConnectionTuneOk { channel_max, frame_max, heartbeat: 0 });
+        let (frame_max, heartbeat) = (self.frame_max, self.heartbeat);
+        write_method(out, 0, &Method::ConnectionTuneOk { channel_max, frame_max, heartbeat });
         let virtual_host = &self.uri.vhost;
         let open = Method::ConnectionOpen { virtual_host, capabilities: "", insist: false };
         write_method(out, 0, &open);
@@ -149,7 +155,7 @@ mod tests {
     #[test]
     fn opens_with_the_smaller_frame_max() {
         let (uri, mut out) = (uri(), Vec::new());
-        let mut handshake = Handshake::new(&uri);
+        let mut handshake = Handshake::new(&uri, 0);
         let properties = TableWriter::new()
             .with("product", Value::LongString(b"Broker"))
             .with("version", Value::LongString(b"1.2"));
@@ -169,7 +175,7 @@ mod tests {
         assert!(sent[2].contains("\"prod\""), "{sent:?}");
         let open_ok = Method::ConnectionOpenOk { known_hosts: "" };
         let tuned = handshake.take(&open_ok, &mut out).unwrap();
-        assert_eq!(tuned, Some(Tuned { frame_max: 8192 }));
+        assert_eq!(tuned, Some(Tuned { frame_max: 8192, heartbeat: 0 }));
         assert_eq!(handshake.product(), "Broker 1.2");
     }
 
@@ -182,7 +188,7 @@ mod tests {
             class_id: 0,
             method_id: 0,
         };
-        let refused = Handshake::new(&uri).take(&close, &mut Vec::new()).unwrap_err();
+        let refused = Handshake::new(&uri, 0).take(&close, &mut Vec::new()).unwrap_err();
         assert!(refused.to_string().contains("403 ACCESS_REFUSED - no"));
     }
 }

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::broker::Watch;
 use crate::clock::SECOND;
+use crate::plan::Plan;
 use crate::shared::Sums;
-use crate::worker::Plan;
 
 /// One second of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -128,7 +128,15 @@ mod tests {
     #[test]
     fn an_entry_a_second() {
         let (start, measure_from, stop) = (0, 0, 3 * SECOND);
-        let plan = Plan { start, measure_from, stop, producers: 1, polite: true, spin: false };
+        let plan = Plan {
+            start,
+            measure_from,
+            stop,
+            producers: 1,
+            polite: true,
+            spin: false,
+            gives_back: false,
+        };
         let mut live = Live::new(plan, true, false, None);
         let sums = |sent| Sums { sent, ..Sums::default() };
         live.look(SECOND / 2, sums(50));

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::latency::{Latency, Percentiles};
 use crate::ledger::Measured;
 use crate::live::Second;
-use crate::worker::{Outcome, Plan};
+use crate::plan::{Outcome, Plan};
 
 /// The outcomes of all workers together.
 #[derive(Debug)]
@@ -27,6 +27,11 @@ pub struct Tally {
     received: Measured,
     sent: Measured,
     written: u64,
+    expected: u64,
+    nowhere: u64,
+    dropped: u64,
+    requeued: u64,
+    idle_lost: u64,
     unsent: u64,
     returned: u64,
     confirmed: u64,
@@ -34,6 +39,8 @@ pub struct Tally {
     unconfirmed: u64,
     unanswered: u64,
     generator_cpu: u64,
+    /// The run broke off: what is missing may have been under way.
+    pub broken: Option<String>,
     /// CPU time of the relay's thread (ns), if there was a relay.
     pub relay_cpu: Option<u64>,
     /// What the broker used, if its process is known.
@@ -55,6 +62,12 @@ impl Tally {
             received: Measured::default(),
             sent: Measured::default(),
             written: 0,
+            expected: 0,
+            nowhere: 0,
+            dropped: 0,
+            requeued: 0,
+            idle_lost: 0,
+            broken: None,
             unsent: 0,
             returned: 0,
             confirmed: 0,
@@ -69,6 +82,7 @@ impl Tally {
         for outcome in outcomes {
             tally.add(outcome);
         }
+        tally.account.settle(tally.requeued);
         tally
     }
 
@@ -79,6 +93,11 @@ impl Tally {
         self.received.merge(outcome.received);
         self.sent.merge(outcome.sent);
         self.written += outcome.written;
+        self.expected += outcome.expected;
+        self.nowhere += outcome.nowhere;
+        self.dropped += outcome.dropped;
+        self.requeued += outcome.requeued;
+        self.idle_lost += outcome.idle_lost;
         self.unsent += outcome.unsent;
         self.returned += outcome.returned;
         self.confirmed += outcome.confirmed;
@@ -94,11 +113,17 @@ impl Tally {
         self.written.max(self.account.received())
     }
 
-    /// Messages sent that are nowhere. A run without producers cannot know.
+    /// Deliveries expected that are nowhere. A run without producers cannot know.
     #[must_use]
     pub fn missing(&self) -> u64 {
-        let found = self.account.received() + self.returned + self.nacked + self.left;
-        self.written.saturating_sub(found)
+        let waiting = self.left - self.left_again();
+        let found = self.account.received() + self.returned + self.nacked + waiting;
+        self.expected.saturating_sub(found)
+    }
+
+    /// Messages left in the queues that a consumer had received and given back.
+    fn left_again(&self) -> u64 {
+        self.requeued.saturating_sub(self.account.again).min(self.left)
     }
 }
 
@@ -116,23 +141,39 @@ pub struct Flow {
 }
 
 impl Flow {
-    fn new(measured: Measured, plan: Plan, size: usize) -> Self {
+    fn new(measured: Measured, plan: Plan, size: f64) -> Self {
         let seconds = measured.last.saturating_sub(plan.measure_from) as f64 / SECOND as f64;
         let messages = measured.count;
         let rate = if seconds > 0.0 { messages as f64 / seconds } else { 0.0 };
-        Self { messages, seconds, rate, megabytes: rate * size as f64 / 1e6 }
+        Self { messages, seconds, rate, megabytes: rate * size / 1e6 }
     }
 }
 
 /// Where every message of the whole run, warm-up included, has gone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Books {
+    /// Messages written wholly.
     pub sent: u64,
+    /// Deliveries to expect of them: one for each queue a message goes to.
+    pub expected: u64,
+    /// Messages that no queue was bound for.
+    pub unroutable: u64,
+    /// Different messages received, counted for each queue.
     pub received: u64,
+    /// Came back, counted as the deliveries they were to be.
     pub returned: u64,
+    /// Refused by the broker, counted in the same way.
     pub nacked: u64,
+    /// In the queues at the end.
     pub left_in_queue: u64,
+    /// Of these: received before and given back.
+    pub left_again: u64,
+    /// Expected, and nowhere.
     pub missing: u64,
+    /// Of the received: refused for good by a consumer.
+    pub dropped: u64,
+    /// Given back by a consumer, each time counted.
+    pub requeued: u64,
     pub confirmed: u64,
     pub unconfirmed: u64,
     pub unsent: u64,
@@ -197,8 +238,10 @@ pub struct Histograms {
 pub struct Report {
     /// `run` or `ceiling`.
     pub command: &'static str,
-    /// Octets of body.
-    pub size: usize,
+    /// Why the run broke off, if it did: then only what was seen until then is here.
+    pub broken: Option<String>,
+    /// Octets of body, on average.
+    pub size: f64,
     /// Messages a second each producer was to send.
     pub rate: Option<f64>,
     /// Sent after the warm-up.
@@ -232,13 +275,14 @@ impl Report {
     /// Draws the tally up.
     #[must_use]
     pub fn new(command: &'static str, message: &MessageArgs, mut tally: Tally) -> Self {
-        let account = books(&tally);
+        let (account, size) = (books(&tally), message.size.mean());
         Self {
             command,
-            size: message.size,
+            broken: tally.broken.take(),
+            size,
             rate: message.rate,
-            sent: Flow::new(tally.sent, tally.plan, message.size),
-            received: Flow::new(tally.received, tally.plan, message.size),
+            sent: Flow::new(tally.sent, tally.plan, size),
+            received: Flow::new(tally.received, tally.plan, size),
             latency_us: tally.latency.percentiles(),
             confirm_latency_us: tally.confirm_latency.percentiles(),
             histograms: Histograms {
@@ -275,11 +319,14 @@ impl Report {
         }
     }
 
-    /// Itself, if no message is missing.
+    /// Itself, if the run did not break off and no message is missing.
     ///
     /// # Errors
-    /// How many are.
+    /// Why it broke off, or how many are.
     pub fn complete(self) -> Result<Self, Failure> {
+        if let Some(reason) = self.broken {
+            return Err(Failure::Broken(reason));
+        }
         match self.account.missing {
             0 => Ok(self),
             missing => Err(Failure::Missing(missing)),
@@ -290,6 +337,11 @@ impl Report {
 fn books(tally: &Tally) -> Books {
     Books {
         sent: tally.written,
+        expected: tally.expected,
+        unroutable: tally.nowhere,
+        left_again: tally.left_again(),
+        dropped: tally.dropped,
+        requeued: tally.requeued,
         received: tally.account.received(),
         returned: tally.returned,
         nacked: tally.nacked,
@@ -314,7 +366,10 @@ fn notes(tally: &Tally) -> Vec<String> {
             tally.unsent
         ));
     }
-    if tally.unanswered > 0 {
+    if tally.idle_lost > 0 {
+        notes.push(format!("{} idle connections were ended by the broker", tally.idle_lost));
+    }
+    if tally.unanswered > 0 && tally.broken.is_none() {
         notes.push(format!("{} connections were not closed in time", tally.unanswered));
     }
     notes
@@ -328,6 +383,9 @@ impl Display for Report {
             write_heads(f)?;
             write_latency(f, "operation", self.latency_us)?;
             return self.broker.as_ref().map_or(Ok(()), |broker| broker.fmt(f));
+        }
+        if let Some(reason) = &self.broken {
+            writeln!(f, "\nBROKEN OFF: {reason}\nwhat was seen until then:")?;
         }
         writeln!(f, "\n            messages      seconds   messages/s         MB/s")?;
         for (name, flow) in [("sent", self.sent), ("received", self.received)] {
@@ -372,14 +430,27 @@ fn write_latency(f: &mut Formatter<'_>, name: &str, seen: Option<Percentiles>) -
 impl Display for Books {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f)?;
-        let Books { sent, received, returned, nacked, left_in_queue, missing, .. } = self;
+        let Books { sent, expected, received, returned, nacked, missing, .. } = self;
+        let (waiting, again) = (self.left_in_queue - self.left_again, self.left_again);
         if *sent == 0 {
-            writeln!(f, "{received} received, {left_in_queue} left in queue")?;
+            writeln!(f, "{received} received, {waiting} left in queue")?;
         } else {
+            let copies = match expected == sent {
+                true => String::new(),
+                false => format!(" for {expected} deliveries ({} unroutable)", self.unroutable),
+            };
             writeln!(
                 f,
-                "{sent} sent = {received} received + {returned} returned + {nacked} nacked + \
-                 {left_in_queue} left in queue + {missing} missing"
+                "{sent} sent{copies} = {received} received + {returned} returned + {nacked} \
+                 nacked + {waiting} left in queue + {missing} missing"
+            )?;
+        }
+        if self.dropped + self.requeued > 0 {
+            writeln!(
+                f,
+                "of the received: {} refused for good, {again} given back and left in queue \
+                 ({} times given back)",
+                self.dropped, self.requeued
             )?;
         }
         if self.confirmed + self.unconfirmed > 0 {
@@ -400,12 +471,20 @@ impl Display for Books {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::Stamp;
+    use crate::account::{Receiver, Stamp};
     use crate::clock::MILLISECOND;
 
     fn plan() -> Plan {
         let (start, measure_from, stop) = (0, SECOND, 3 * SECOND);
-        Plan { start, measure_from, stop, producers: 1, polite: true, spin: false }
+        Plan {
+            start,
+            measure_from,
+            stop,
+            producers: 1,
+            polite: true,
+            spin: false,
+            gives_back: false,
+        }
     }
 
     fn tally() -> Tally {
@@ -413,8 +492,10 @@ mod tests {
         tally.account = Account::new(1, 0);
         for sequence in [0, 2, 1] {
             let stamp = Stamp { intended: 5, producer: 0, sequence };
-            tally.account.take(Some(stamp), false, &mut vec![if sequence == 1 { 3 } else { 0 }]);
+            let order = vec![if sequence == 1 { 3 } else { 0 }];
+            tally.account.take(Some(stamp), false, &mut Receiver { book: 0, order });
         }
+        tally.expected = 10;
         (tally.written, tally.returned, tally.nacked, tally.left) = (10, 1, 1, 2);
         tally.sent = Measured { count: 10, last: 3 * SECOND };
         tally.latency.record(MILLISECOND);
@@ -432,8 +513,8 @@ mod tests {
 
     #[test]
     fn rates_count_from_the_end_of_the_warm_up() {
-        let flow = Flow::new(Measured { count: 10, last: 3 * SECOND }, plan(), 100);
+        let flow = Flow::new(Measured { count: 10, last: 3 * SECOND }, plan(), 100.0);
         assert_eq!((flow.seconds, flow.rate, flow.megabytes), (2.0, 5.0, 0.0005));
-        assert_eq!(Flow::new(Measured::default(), plan(), 100).rate, 0.0);
+        assert_eq!(Flow::new(Measured::default(), plan(), 100.0).rate, 0.0);
     }
 }

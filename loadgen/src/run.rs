@@ -3,27 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use amqp::{Method, Table};
-
 use crate::broker::Watch;
+use crate::cast::Cast;
 use crate::cli::{Flag, MessageArgs, RunArgs};
 use crate::clock::{self, MILLISECOND, SECOND};
-use crate::confirms::Confirms;
-use crate::connection::Connection;
-use crate::consumer::{Acks, CONSUMER_TAG, Consumer};
+use crate::connection::CHANNEL;
 use crate::drive::{Goal, drive};
 use crate::failure::Failure;
 use crate::live::Live;
-use crate::pace::Pace;
-use crate::producer::{Producer, Window};
+use crate::plan::Plan;
 use crate::publishes::{Publishes, Shape};
 use crate::report::{Report, Tally};
 use crate::shared::Shared;
 use crate::topology::Topology;
-use crate::worker::{Plan, Role, Worker};
+use crate::worker::Worker;
 
 /// Octets of publishes written at once.
-const WRITE: usize = 128 * 1024;
+pub const WRITE: usize = 128 * 1024;
 /// Messages without a confirm while a backlog is made.
 const FILL_WINDOW: u32 = 1000;
 /// How long the threads have to get to the start (ns).
@@ -56,7 +52,13 @@ fn fill(args: &RunArgs, count: u64, topology: &mut Topology) -> Result<(), Failu
     filling.confirm = Some(args.confirm.unwrap_or(FILL_WINDOW));
     (filling.message.time, filling.message.rate) = (None, None);
     filling.broker_pid = None;
+    (filling.connections.idle_connections, filling.connections.ptxsize) = (0, None);
+    filling.variation.variable_rate.clear();
+    filling.variation.total_rate = None;
     let tally = measure(&filling, topology)?;
+    if let Some(reason) = tally.broken {
+        return Err(Failure::Broken(reason));
+    }
     match tally.missing() {
         0 => topology.recount(),
         missing => Err(Failure::Missing(missing)),
@@ -65,46 +67,40 @@ fn fill(args: &RunArgs, count: u64, topology: &mut Topology) -> Result<(), Failu
 
 fn measure(args: &RunArgs, topology: &mut Topology) -> Result<Tally, Failure> {
     let begin = clock::now();
-    let queues = args.queues();
-    let queue_of = |index: u16| queues[usize::from(index) % queues.len()].as_str();
-    let consumers = (0..args.consumers)
-        .map(|index| consume(args, queue_of(index)))
-        .collect::<Result<Vec<_>, _>>()?;
-    let producers =
-        (0..args.producers).map(|_| open_producer(args)).collect::<Result<Vec<_>, _>>()?;
-
-    let plan = plan(&args.message, start(args, begin), usize::from(args.producers), true);
+    let cast = Cast::open(args)?;
+    let plan = Plan {
+        gives_back: args.care.requeue > 0.0,
+        ..plan(&args.message, start(args, begin), args.all_producers(), true)
+    };
     let threads = usize::from(args.threads);
     let shared = Arc::new(Shared::new(threads)?);
     let mut workers = (0..threads)
         .map(|number| Worker::new(number, plan, Arc::clone(&shared)))
         .collect::<Result<Vec<_>, _>>()?;
-    for (index, connection) in (0..).zip(producers) {
-        let producer = producer(args, index, queue_of(index), connection.frame_max, plan);
-        workers[usize::from(index) % threads].add(connection, Role::Producer(producer))?;
-    }
-    // From the other end, so that with two threads a pair is not on one.
-    for (index, connection) in consumers.into_iter().enumerate() {
-        let role = Role::Consumer(Box::new(consumer(args)));
-        workers[threads - 1 - index % threads].add(connection, role)?;
-    }
+    cast.deal(args, plan, &mut workers)?;
 
     let mut left_with_consumers = None;
     let cpus = args.message.cpus();
     let watch = args.broker_pid.map(|pid| Watch::start(pid, clock::now())).transpose()?;
-    let mut live = Live::new(plan, args.message.quiet, args.confirm.is_some(), watch);
-    let outcomes = drive(workers, &shared, plan, cpus, goal(args), &mut live, || {
+    let confirms = args.confirm.is_some() || args.connections.ptxsize.is_some();
+    let mut live = Live::new(plan, args.message.quiet, confirms, watch);
+    let (outcomes, ended) = drive(workers, &shared, plan, cpus, goal(args), &mut live, || {
         if args.auto_delete {
             left_with_consumers = Some(topology.left(0)?);
         }
         Ok(())
     })?;
+    if let Err(Failure::Settings(sentence)) = ended {
+        return Err(Failure::Settings(sentence));
+    }
     let mut tally = Tally::new(outcomes, plan);
     let (seconds, watch) = live.end();
     tally.seconds = seconds;
     tally.broker = watch.and_then(|watch| watch.end(clock::now(), tally.messages()));
+    tally.broken = ended.err().map(|failure| failure.to_string());
     match left_with_consumers {
         Some(left) => tally.left = left,
+        None if tally.broken.is_some() => tally.left = topology.left(0).unwrap_or(0),
         None => count_left(&mut tally, topology, args.producers > 0)?,
     }
     Ok(tally)
@@ -143,6 +139,7 @@ pub fn plan(message: &MessageArgs, start: u64, producers: usize, polite: bool) -
         producers,
         polite,
         spin: message.spin,
+        gives_back: false,
     }
 }
 
@@ -152,81 +149,33 @@ fn goal(args: &RunArgs) -> Goal {
         enough: args.backlog.filter(|_| args.drains()),
         consumers_have_limit,
         expect_all: args.producers > 0 && args.consumers > 0,
+        all_kept: args.care.comes_to_an_end(),
         drain_max: clock::from_seconds(args.drain_timeout),
     }
-}
-
-fn consume(args: &RunArgs, queue: &str) -> Result<Connection, Failure> {
-    let mut connection = Connection::open(&args.uri)?;
-    if args.qos > 0 {
-        let qos = Method::BasicQos { prefetch_size: 0, prefetch_count: args.qos, global: false };
-        connection.call(&qos, "to basic.qos", |method| {
-            matches!(method, Method::BasicQosOk {}).then_some(())
-        })?;
-    }
-    let consume = Method::BasicConsume {
-        ticket: 0,
-        queue,
-        consumer_tag: CONSUMER_TAG,
-        no_local: false,
-        no_ack: args.autoack,
-        exclusive: false,
-        nowait: false,
-        arguments: Table::EMPTY,
-    };
-    connection.call(&consume, "to basic.consume", |method| {
-        matches!(method, Method::BasicConsumeOk { .. }).then_some(())
-    })?;
-    Ok(connection)
-}
-
-fn open_producer(args: &RunArgs) -> Result<Connection, Failure> {
-    let mut connection = Connection::open(&args.uri)?;
-    if args.confirm.is_some() {
-        connection.call(
-            &Method::ConfirmSelect { nowait: false },
-            "to confirm.select",
-            |method| matches!(method, Method::ConfirmSelectOk {}).then_some(()),
-        )?;
-    }
-    Ok(connection)
-}
-
-fn consumer(args: &RunArgs) -> Consumer {
-    let acks = if args.autoack { Acks::Automatic } else { Acks::Every(args.multi_ack_every) };
-    Consumer::new(acks, args.cmessages)
-}
-
-fn producer(args: &RunArgs, index: u16, queue: &str, frame_max: u32, plan: Plan) -> Box<Producer> {
-    let window = match args.confirm {
-        Some(window) => Window::Confirms(Confirms::new(u64::from(window))),
-        None => Window::Open,
-    };
-    let messages = args.confirm.map_or(u64::MAX, u64::from);
-    let publishes = publishes(&args.message, queue, frame_max, messages);
-    // Schedules are staggered: producers of one rate take turns within an interval.
-    let interval = args.message.rate.map_or(0.0, |rate| SECOND as f64 / rate);
-    let share = f64::from(index) / f64::from(args.producers.max(1));
-    let pace = Pace::new(plan.start + (interval * share) as u64, plan.stop, args.message.rate);
-    Box::new(Producer::new(index, publishes, pace, args.pmessages, window))
 }
 
 /// The publishes of one producer, at most `messages` at once.
 #[must_use]
 pub fn publishes(message: &MessageArgs, queue: &str, frame_max: u32, messages: u64) -> Publishes {
-    // What is due in 10 ms; many slow producers must not hold a large buffer each.
-    let due = message.rate.map_or(u64::MAX, |rate| (rate / 100.0) as u64 + 16);
-    Publishes::new(&shape(message, queue), frame_max, WRITE, messages.min(due))
+    Publishes::new(&shape(message, queue), frame_max, WRITE, messages.min(due(message.rate)))
 }
 
-/// What the messages of a run to `queue` look like.
+/// What is due in 10 ms; many slow producers must not hold a large buffer each.
+#[must_use]
+pub fn due(rate: Option<f64>) -> u64 {
+    rate.map_or(u64::MAX, |rate| (rate / 100.0) as u64 + 16)
+}
+
+/// What the messages of a run to `queue` look like, on channel 1.
 #[must_use]
 pub fn shape(message: &MessageArgs, queue: &str) -> Shape {
     Shape {
+        channel: CHANNEL,
         exchange: message.exchange.clone(),
         routing_key: message.routing_key.clone().unwrap_or_else(|| queue.to_owned()),
-        size: message.size,
+        size: message.size.bounds().1,
         persistent: message.has(Flag::Persistent),
         mandatory: message.has(Flag::Mandatory),
+        with_header: false,
     }
 }

@@ -207,7 +207,13 @@ fn draw_legend(svg: &mut String, series: &Series, y: f64) {
 fn open(height: f64, title: &str) -> String {
     let title = HtmlEscape(title);
     format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" font-family="system-ui, sans-serif" font-size="11"><title>{title}</title>"#
+        concat!(
+            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img""#,
+            r#" font-family="system-ui, sans-serif" font-size="11"><title>{title}</title>"#
+        ),
+        width = WIDTH,
+        height = height,
+        title = title
     )
 }
 
@@ -224,7 +230,16 @@ fn text(svg: &mut String, at: (f64, f64), words: &str, anchor: &str, colour: &st
     let weight = if weight.is_empty() { "400" } else { weight };
     let _ = write!(
         svg,
-        r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" fill="{colour}" font-weight="{weight}">{words}</text>"#
+        concat!(
+            r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" fill="{colour}""#,
+            r#" font-weight="{weight}">{words}</text>"#
+        ),
+        x = x,
+        y = y,
+        anchor = anchor,
+        colour = colour,
+        weight = weight,
+        words = words
     );
 }
 

@@ -1,4 +1,5 @@
-//! Scenarios: files that name a load by the flags of `loadgen run` or `loadgen churn`, and say which figure counts.
+//! Scenarios: files that name a load by the flags of `loadgen run` or `loadgen churn`, and say
+//! which figure counts.
 //!
 //! ```toml
 //! title = "One queue, flat out, 16 B"
