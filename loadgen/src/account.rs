@@ -93,7 +93,7 @@ impl Account {
         Self { gives_back, ..self }
     }
 
-    /// Takes a message. Says whether it is new.
+    /// Takes a message. Says whether it is new: not received before, also not by another thread.
     #[inline]
     pub fn take(&mut self, stamp: Option<Stamp>, redelivered: bool, to: &mut Receiver) -> bool {
         self.redelivered += u64::from(redelivered);
@@ -103,9 +103,9 @@ impl Account {
         };
         match self.sequences(to.book, stamp.producer).insert(stamp.sequence) {
             Insert::New if redelivered && self.gives_back => {
-                // Another thread's consumer gave it back: its place in the order is gone.
+                // Another thread's consumer has had it and gave it back.
                 self.fresh_redelivered += 1;
-                true
+                false
             }
             Insert::New => {
                 self.out_of_order += u64::from(is_late(stamp, &mut to.order));

@@ -187,6 +187,14 @@ pub struct CeilingArgs {
     /// The CPU the relay is pinned to
     #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
     pub relay_cpus: Option<CpuList>,
+    /// Publish to a reader that forgets all, instead of the relay: what the generator can publish,
+    /// and with large messages what a pair of sockets carries
+    #[arg(long, conflicts_with = "source")]
+    pub sink: bool,
+    /// Consume from a writer that makes deliveries up, instead of the relay: what the generator
+    /// can consume
+    #[arg(long)]
+    pub source: bool,
 }
 
 /// `loadgen churn`.

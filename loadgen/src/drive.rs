@@ -108,7 +108,7 @@ impl Lead<'_> {
             self.live.look(now, sums);
             let published = self.plan.producers > 0 && sums.producing == 0;
             let consumed = self.goal.consumers_have_limit && sums.consuming == 0;
-            let enough = self.goal.enough.is_some_and(|enough| sums.received >= enough);
+            let enough = self.goal.enough.is_some_and(|enough| self.kept(sums) >= enough);
             if published || consumed || enough || now >= stop || self.shared.has_failed() {
                 return;
             }
@@ -121,8 +121,12 @@ impl Lead<'_> {
         let begin = clock::now();
         let (mut seen, mut moved_at) = (self.shared.sums(), begin);
         loop {
-            let (now, sums) = (clock::now(), self.shared.sums());
+            let (now, mut sums) = (clock::now(), self.shared.sums());
             self.live.look(now, sums);
+            if !self.goal.all_kept {
+                // What goes round for ever is no progress.
+                (sums.again, sums.requeued) = (0, 0);
+            }
             if sums != seen {
                 (seen, moved_at) = (sums, now);
             }
@@ -134,10 +138,16 @@ impl Lead<'_> {
         }
     }
 
+    /// How many messages were received and are not with the broker again, if they are to stay.
+    fn kept(&self, sums: Sums) -> u64 {
+        match self.goal.all_kept {
+            true => (sums.received + sums.again).saturating_sub(sums.requeued),
+            false => sums.received,
+        }
+    }
+
     fn is_drained(&self, sums: Sums) -> bool {
-        let away = if self.goal.all_kept { sums.requeued } else { 0 };
-        let again = if self.goal.all_kept { sums.again } else { 0 };
-        let arrived = (sums.received + again).saturating_sub(away) + sums.returned + sums.nacked;
+        let arrived = self.kept(sums) + sums.returned + sums.nacked;
         let enough = self.goal.consumers_have_limit && sums.consuming == 0;
         self.shared.is_at_rest()
             && sums.unconfirmed == 0

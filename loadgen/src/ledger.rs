@@ -70,7 +70,7 @@ impl Ledger {
     /// How many different messages of the run came.
     #[must_use]
     pub fn received(&self) -> u64 {
-        self.received
+        self.received + self.account.fresh_redelivered
     }
 
     /// A message came at `now` to a consumer.

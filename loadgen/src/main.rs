@@ -21,6 +21,7 @@ mod connection;
 mod consumer;
 mod delivery;
 mod drive;
+mod ends;
 mod failure;
 mod flags;
 mod handshake;

@@ -39,6 +39,8 @@ pub struct Tally {
     unconfirmed: u64,
     unanswered: u64,
     generator_cpu: u64,
+    /// Messages that waited in the queues when a run without producers began.
+    pub filled: Option<u64>,
     /// The run broke off: what is missing may have been under way.
     pub broken: Option<String>,
     /// CPU time of the relay's thread (ns), if there was a relay.
@@ -67,6 +69,7 @@ impl Tally {
             dropped: 0,
             requeued: 0,
             idle_lost: 0,
+            filled: None,
             broken: None,
             unsent: 0,
             returned: 0,
@@ -113,12 +116,18 @@ impl Tally {
         self.written.max(self.account.received())
     }
 
-    /// Deliveries expected that are nowhere. A run without producers cannot know.
+    /// Deliveries to expect: of messages sent, or of what waited before.
+    #[must_use]
+    pub fn expected(&self) -> u64 {
+        self.filled.unwrap_or(self.expected)
+    }
+
+    /// Deliveries expected that are nowhere. A run without producers or backlog cannot know.
     #[must_use]
     pub fn missing(&self) -> u64 {
         let waiting = self.left - self.left_again();
         let found = self.account.received() + self.returned + self.nacked + waiting;
-        self.expected.saturating_sub(found)
+        self.expected().saturating_sub(found)
     }
 
     /// Messages left in the queues that a consumer had received and given back.
@@ -337,7 +346,7 @@ impl Report {
 fn books(tally: &Tally) -> Books {
     Books {
         sent: tally.written,
-        expected: tally.expected,
+        expected: tally.expected(),
         unroutable: tally.nowhere,
         left_again: tally.left_again(),
         dropped: tally.dropped,
@@ -432,7 +441,13 @@ impl Display for Books {
         writeln!(f)?;
         let Books { sent, expected, received, returned, nacked, missing, .. } = self;
         let (waiting, again) = (self.left_in_queue - self.left_again, self.left_again);
-        if *sent == 0 {
+        if *sent == 0 && *expected > 0 {
+            writeln!(
+                f,
+                "{expected} waited = {received} received + {waiting} left in queue + {missing} \
+                 missing"
+            )?;
+        } else if *sent == 0 {
             writeln!(f, "{received} received, {waiting} left in queue")?;
         } else {
             let copies = match expected == sent {

@@ -34,8 +34,8 @@ const COUNT_EVERY: Duration = Duration::from_millis(50);
 /// What ended the run early.
 pub fn run(args: &RunArgs) -> Result<Report, Failure> {
     let mut topology = Topology::prepare(args)?;
-    let filled = args.backlog.map_or(Ok(()), |count| fill(args, count, &mut topology));
-    let tally = filled.and_then(|()| measure(args, &mut topology));
+    let filled = args.backlog.map(|count| fill(args, count, &mut topology)).transpose();
+    let tally = filled.and_then(|filled| measure(args, &mut topology, filled));
     let torn_down = topology.tear_down(!args.keep_queue);
     let mut report = Report::new("run", &args.message, tally?);
     if let Err(failure) = torn_down {
@@ -44,8 +44,9 @@ pub fn run(args: &RunArgs) -> Result<Report, Failure> {
     Ok(report)
 }
 
-/// Fills the queues; every message is confirmed, so that it is there when consumers come.
-fn fill(args: &RunArgs, count: u64, topology: &mut Topology) -> Result<(), Failure> {
+/// Fills the queues; every message is confirmed, so that it is there when consumers come. Says how
+/// many are there.
+fn fill(args: &RunArgs, count: u64, topology: &mut Topology) -> Result<u64, Failure> {
     let producers = args.producers.max(1);
     let mut filling = RunArgs { producers, consumers: 0, ..args.clone() };
     filling.pmessages = Some(count.div_ceil(u64::from(producers)));
@@ -55,17 +56,19 @@ fn fill(args: &RunArgs, count: u64, topology: &mut Topology) -> Result<(), Failu
     (filling.connections.idle_connections, filling.connections.ptxsize) = (0, None);
     filling.variation.variable_rate.clear();
     filling.variation.total_rate = None;
-    let tally = measure(&filling, topology)?;
+    let tally = measure(&filling, topology, None)?;
     if let Some(reason) = tally.broken {
         return Err(Failure::Broken(reason));
     }
     match tally.missing() {
-        0 => topology.recount(),
+        0 => topology.recount().map(|()| tally.expected()),
         missing => Err(Failure::Missing(missing)),
     }
 }
 
-fn measure(args: &RunArgs, topology: &mut Topology) -> Result<Tally, Failure> {
+/// Measures a run; `filled` messages wait in the queues.
+fn measure(args: &RunArgs, topology: &mut Topology, filled: Option<u64>) -> Result<Tally, Failure> {
+    let filled = filled.filter(|_| args.drains());
     let begin = clock::now();
     let cast = Cast::open(args)?;
     let plan = Plan {
@@ -84,16 +87,18 @@ fn measure(args: &RunArgs, topology: &mut Topology) -> Result<Tally, Failure> {
     let watch = args.broker_pid.map(|pid| Watch::start(pid, clock::now())).transpose()?;
     let confirms = args.confirm.is_some() || args.connections.ptxsize.is_some();
     let mut live = Live::new(plan, args.message.quiet, confirms, watch);
-    let (outcomes, ended) = drive(workers, &shared, plan, cpus, goal(args), &mut live, || {
-        if args.auto_delete {
-            left_with_consumers = Some(topology.left(0)?);
-        }
-        Ok(())
-    })?;
+    let (outcomes, ended) =
+        drive(workers, &shared, plan, cpus, goal(args, filled), &mut live, || {
+            if args.auto_delete {
+                left_with_consumers = Some(topology.left(0)?);
+            }
+            Ok(())
+        })?;
     if let Err(Failure::Settings(sentence)) = ended {
         return Err(Failure::Settings(sentence));
     }
     let mut tally = Tally::new(outcomes, plan);
+    tally.filled = filled;
     let (seconds, watch) = live.end();
     tally.seconds = seconds;
     tally.broker = watch.and_then(|watch| watch.end(clock::now(), tally.messages()));
@@ -143,10 +148,10 @@ pub fn plan(message: &MessageArgs, start: u64, producers: usize, polite: bool) -
     }
 }
 
-fn goal(args: &RunArgs) -> Goal {
+fn goal(args: &RunArgs, filled: Option<u64>) -> Goal {
     let consumers_have_limit = args.cmessages.is_some() && args.consumers > 0;
     Goal {
-        enough: args.backlog.filter(|_| args.drains()),
+        enough: filled,
         consumers_have_limit,
         expect_all: args.producers > 0 && args.consumers > 0,
         all_kept: args.care.comes_to_an_end(),

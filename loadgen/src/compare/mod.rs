@@ -150,7 +150,8 @@ fn through_relay(step: &Step, args: &CompareArgs) -> Result<Report, Failure> {
         return Err(Failure::Settings("a churn has no ceiling".to_owned()));
     };
     let message = MessageArgs { queue: None, ..run.message.clone() };
-    ceiling(&CeilingArgs { message, confirm: None, relay_cpus: args.relay_cpus.clone() })
+    let relay_cpus = args.relay_cpus.clone();
+    ceiling(&CeilingArgs { message, confirm: None, relay_cpus, sink: false, source: false })
 }
 
 /// The flags without the swept one, which is the last.

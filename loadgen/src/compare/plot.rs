@@ -170,9 +170,10 @@ fn draw_series(svg: &mut String, series: &Series, x_scale: &Scale, y_scale: &Sca
     let Look { colour, dash, .. } = series.look;
     let width = if series.thin { 1.0 } else { 2.0 };
     let path = path.join(" ");
+    let stroke = format!(r#"stroke="{colour}" stroke-width="{width}""#);
     let _ = write!(
         svg,
-        r#"<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dash}"/>"#
+        r#"<polyline points="{path}" fill="none" {stroke} stroke-dasharray="{dash}"/>"#
     );
     for place in places {
         draw_mark(svg, series, place);
@@ -196,10 +197,8 @@ fn draw_mark(svg: &mut String, series: &Series, (x, y): (f64, f64)) {
 fn draw_legend(svg: &mut String, series: &Series, y: f64) {
     let Look { colour, dash, .. } = series.look;
     let width = if series.thin { 1.0 } else { 2.0 };
-    let _ = write!(
-        svg,
-        r#"<path d="M{LEFT} {y}h34" stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dash}"/>"#
-    );
+    let stroke = format!(r#"stroke="{colour}" stroke-width="{width}""#);
+    let _ = write!(svg, r#"<path d="M{LEFT} {y}h34" {stroke} stroke-dasharray="{dash}"/>"#);
     draw_mark(svg, series, (LEFT + 17.0, y));
     text(svg, (LEFT + 42.0, y + 4.0), &series.name, "start", INK, "");
 }
