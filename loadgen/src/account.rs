@@ -46,8 +46,10 @@ pub struct Account {
     begin: u64,
     /// Consumers give messages back: one that comes again flagged redelivered is no duplicate.
     gives_back: bool,
-    /// For each book, of each producer.
-    seen: Vec<Vec<Sequences>>,
+    /// Of each producer, in the first book, most often the only one.
+    seen: Vec<Sequences>,
+    /// The same for the other books.
+    others: Vec<Vec<Sequences>>,
     /// Messages that came again.
     pub duplicates: u64,
     /// Messages that carry no stamp of this run.
@@ -94,26 +96,48 @@ impl Account {
     }
 
     /// Takes a message. Says whether it is new: not received before, also not by another thread.
-    #[inline]
+    #[inline(always)]
     pub fn take(&mut self, stamp: Option<Stamp>, redelivered: bool, to: &mut Receiver) -> bool {
         self.redelivered += u64::from(redelivered);
         let Some(stamp) = stamp.filter(|stamp| self.is_ours(stamp)) else {
             self.foreign += 1;
             return false;
         };
-        match self.sequences(to.book, stamp.producer).insert(stamp.sequence) {
+        if to.book != 0 || self.gives_back {
+            return self.take_with_care(stamp, redelivered, to);
+        }
+        let producer = usize::from(stamp.producer);
+        if producer >= self.seen.len() {
+            self.seen.resize_with(producer + 1, Sequences::default);
+        }
+        let insert = self.seen[producer].insert(stamp.sequence);
+        self.judge(insert, stamp, to)
+    }
+
+    /// Of several books, or of messages that are given back.
+    #[inline(never)]
+    fn take_with_care(&mut self, stamp: Stamp, redelivered: bool, to: &mut Receiver) -> bool {
+        let insert = self.sequences(to.book, stamp.producer).insert(stamp.sequence);
+        match insert {
             Insert::New if redelivered && self.gives_back => {
                 // Another thread's consumer has had it and gave it back.
                 self.fresh_redelivered += 1;
                 false
             }
-            Insert::New => {
-                self.out_of_order += u64::from(is_late(stamp, &mut to.order));
-                true
-            }
             Insert::Duplicate if redelivered && self.gives_back => {
                 self.again += 1;
                 false
+            }
+            insert => self.judge(insert, stamp, to),
+        }
+    }
+
+    #[inline]
+    fn judge(&mut self, insert: Insert, stamp: Stamp, to: &mut Receiver) -> bool {
+        match insert {
+            Insert::New => {
+                self.out_of_order += u64::from(is_late(stamp, &mut to.order));
+                true
             }
             Insert::Duplicate => {
                 self.duplicates += 1;
@@ -126,13 +150,17 @@ impl Account {
         }
     }
 
-    #[inline]
     fn sequences(&mut self, book: usize, producer: u16) -> &mut Sequences {
         let producer = usize::from(producer);
-        if book >= self.seen.len() {
-            self.seen.resize_with(book + 1, Vec::new);
-        }
-        let book = &mut self.seen[book];
+        let book = match book.checked_sub(1) {
+            None => &mut self.seen,
+            Some(other) => {
+                if other >= self.others.len() {
+                    self.others.resize_with(other + 1, Vec::new);
+                }
+                &mut self.others[other]
+            }
+        };
         if producer >= book.len() {
             book.resize_with(producer + 1, Sequences::default);
         }
@@ -147,13 +175,14 @@ impl Account {
     /// How many different messages of the run arrived, counted for each book.
     #[must_use]
     pub fn received(&self) -> u64 {
-        self.seen.iter().flatten().map(Sequences::len).sum()
+        self.seen.iter().chain(self.others.iter().flatten()).map(Sequences::len).sum()
     }
 
     /// Adds the account of another thread; what both received is a duplicate.
     pub fn add(&mut self, other: Account) {
         let apart = self.received() + other.received();
-        for (book, theirs) in other.seen.into_iter().enumerate() {
+        let books = std::iter::once(other.seen).chain(other.others);
+        for (book, theirs) in books.enumerate() {
             for (producer, theirs) in (0..=u16::MAX).zip(theirs) {
                 let mine = self.sequences(book, producer);
                 *mine = std::mem::take(mine).union(theirs);

@@ -126,7 +126,7 @@ impl Consumer {
     fn say_goodbye(&mut self, now: u64, ledger: &mut Ledger, out: &mut Vec<u8>) {
         if let Some(care) = &mut self.care {
             for (delivery, _) in care.finish(ledger, out) {
-                ledger.delivered(&delivery, now, &mut self.receiver);
+                ledger.delivered_to_careful(&delivery, now, &mut self.receiver);
             }
         }
         self.ack(out);
@@ -257,7 +257,7 @@ impl Consumer {
             && (automatic || self.taken < self.limit)
             && let Some(delivery) = care.next(now, ledger, out)
         {
-            ledger.delivered(&delivery, now, &mut self.receiver);
+            ledger.delivered_to_careful(&delivery, now, &mut self.receiver);
             self.taken += 1;
             if self.has_enough() && self.stage == Stage::Consuming {
                 self.cancel(out, false);

@@ -47,7 +47,8 @@ pub fn source(mut to: TcpStream, pattern: &Pattern, stop: u64) -> Result<(), Fai
     loop {
         let intended = clock::now();
         if intended >= stop {
-            return Ok(());
+            // The peer is the first to go.
+            return sink(to).map(|_| ());
         }
         for deliver in octets.chunks_exact_mut(len) {
             let stamp = Stamp { intended, producer: 0, sequence };

@@ -7,20 +7,30 @@ use crate::sizes::Span;
 /// When a producer's messages are due.
 #[derive(Debug, Clone)]
 pub struct Pace {
-    start: u64,
+    steady: Steady,
     stop: u64,
-    tempo: Tempo,
+    /// One rate after the other, instead of a steady one.
+    legs: Vec<Leg>,
 }
 
-/// How fast.
-#[derive(Debug, Clone)]
-enum Tempo {
-    /// As fast as it goes.
-    Free,
-    /// Nanoseconds between two messages.
-    Fixed(f64),
-    /// One rate after the other.
-    Varied(Vec<Leg>),
+/// One rate, or as fast as it goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Steady {
+    start: u64,
+    /// Nanoseconds between two messages; `None` is as fast as it goes.
+    interval: Option<f64>,
+}
+
+impl Steady {
+    /// See [`Pace::intended`].
+    #[must_use]
+    #[inline]
+    pub fn intended(&self, n: u64, now: u64) -> u64 {
+        match self.interval {
+            Some(interval) => self.start + (n as f64 * interval) as u64,
+            None => now,
+        }
+    }
 }
 
 /// A while with one rate.
@@ -43,8 +53,8 @@ impl Pace {
     /// every message is due at once.
     #[must_use]
     pub fn new(start: u64, stop: u64, rate: Option<f64>) -> Self {
-        let tempo = rate.map_or(Tempo::Free, |rate| Tempo::Fixed(SECOND as f64 / rate));
-        Self { start, stop, tempo }
+        let interval = rate.map(|rate| SECOND as f64 / rate);
+        Self { steady: Steady { start, interval }, stop, legs: Vec::new() }
     }
 
     /// A schedule whose rate (messages a second) changes; the spans are gone through again and
@@ -55,44 +65,47 @@ impl Pace {
             rate: span.value / SECOND as f64,
             length: clock::from_seconds(span.seconds) as f64,
         };
-        Self { start, stop, tempo: Tempo::Varied(spans.iter().map(leg).collect()) }
+        let steady = Steady { start, interval: None };
+        Self { steady, stop, legs: spans.iter().map(leg).collect() }
     }
 
     /// How many messages are due by `now`, all counted from the start.
     #[must_use]
     pub fn due(&self, now: u64) -> u64 {
         let now = now.min(self.stop.saturating_sub(1));
-        let Some(since) = now.checked_sub(self.start) else {
+        let Some(since) = now.checked_sub(self.steady.start) else {
             return 0;
         };
-        match &self.tempo {
-            Tempo::Free => u64::MAX,
-            Tempo::Fixed(interval) => (since as f64 / interval) as u64 + 1,
-            Tempo::Varied(legs) => {
-                let mut due = messages_by(legs, since as f64) as u64 + 2;
-                while due > 0 && self.intended(due - 1, now) > now {
-                    due -= 1;
-                }
-                due
-            }
+        if self.legs.is_empty() {
+            let fixed = |interval| (since as f64 / interval) as u64 + 1;
+            return self.steady.interval.map_or(u64::MAX, fixed);
         }
+        let mut due = messages_by(&self.legs, since as f64) as u64 + 2;
+        while due > 0 && self.intended(due - 1, now) > now {
+            due -= 1;
+        }
+        due
     }
 
     /// When message `n` (from 0) was to be sent; for one sent at `now` without a schedule, `now`.
     #[must_use]
-    #[inline]
     pub fn intended(&self, n: u64, now: u64) -> u64 {
-        match &self.tempo {
-            Tempo::Free => now,
-            Tempo::Fixed(interval) => self.start + (n as f64 * interval) as u64,
-            Tempo::Varied(legs) => self.start + time_of(legs, n as f64) as u64,
+        match self.steady() {
+            Some(steady) => steady.intended(n, now),
+            None => self.steady.start + time_of(&self.legs, n as f64) as u64,
         }
+    }
+
+    /// The schedule, if its rate does not change.
+    #[must_use]
+    pub fn steady(&self) -> Option<Steady> {
+        self.legs.is_empty().then_some(self.steady)
     }
 
     /// When there is something to do again after `sent` messages.
     #[must_use]
     pub fn next(&self, sent: u64) -> u64 {
-        self.intended(sent, self.start)
+        self.intended(sent, self.steady.start)
     }
 
     /// Whether nothing more is due after `sent` messages, now or ever.
@@ -104,7 +117,7 @@ impl Pace {
     /// Whether there is a schedule at all.
     #[must_use]
     pub fn is_fixed(&self) -> bool {
-        !matches!(self.tempo, Tempo::Free)
+        self.steady.interval.is_some() || !self.legs.is_empty()
     }
 }
 

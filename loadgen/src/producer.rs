@@ -12,7 +12,7 @@ use crate::incoming::Incoming;
 use crate::latency::Latency;
 use crate::ledger::Measured;
 use crate::methods::{Common, common, unexpected};
-use crate::pace::Pace;
+use crate::pace::{Pace, Steady};
 use crate::publishes::Publishes;
 use crate::routes::Route;
 
@@ -48,6 +48,16 @@ pub enum Window {
         /// How many have arrived.
         arrived: u64,
     },
+}
+
+impl Window {
+    /// The messages that wait for an answer, if there will be one.
+    fn open(&mut self) -> Option<&mut Confirms> {
+        match self {
+            Window::Confirms(open) | Window::Transactions { open, .. } => Some(open),
+            Window::Open | Window::Arrivals { .. } => None,
+        }
+    }
 }
 
 /// What to do with a producer next.
@@ -183,24 +193,58 @@ impl Producer {
     }
 
     fn publish(&mut self, count: u64, now: u64, results: &mut Results) {
-        let (first, producer, pace) = (self.sent, self.index, &self.pace);
-        let window = &mut self.window;
+        let measured = match self.pace.steady() {
+            Some(pace) if !self.publishes.is_varied() => {
+                self.copies(pace, count, now, results.measure_from)
+            }
+            _ => self.varied(count, now, results.measure_from),
+        };
+        results.sent += count;
+        results.expected += self.route.weight(self.sent, count);
+        self.sent += count;
+        if measured > 0 {
+            results.measured.add(measured, now);
+        }
+    }
+
+    /// Copies of one message at a steady rate. Says how many are measured.
+    #[inline(always)]
+    fn copies(&mut self, pace: Steady, count: u64, now: u64, measure_from: u64) -> u64 {
+        let (first, producer) = (self.sent, self.index);
+        let mut open = self.window.open();
         let mut measured = 0;
         self.publishes.fill(count as usize, |n| {
             let sequence = first + n;
             let intended = pace.intended(sequence, now);
-            measured += u64::from(intended >= results.measure_from);
-            if let Window::Confirms(open) | Window::Transactions { open, .. } = window {
+            measured += u64::from(intended >= measure_from);
+            if let Some(open) = &mut open {
                 open.published(intended);
             }
             Stamp { intended, producer, sequence }
         });
-        self.sent += count;
-        results.sent += count;
-        results.expected += self.route.weight(first, count);
-        if measured > 0 {
-            results.measured.add(measured, now);
+        measured
+    }
+
+    /// Messages that differ, or a rate that does.
+    #[inline(never)]
+    fn varied(&mut self, count: u64, now: u64, measure_from: u64) -> u64 {
+        let (first, producer, pace) = (self.sent, self.index, &self.pace);
+        let mut open = self.window.open();
+        let mut measured = 0;
+        let mut stamp = |n| {
+            let sequence = first + n;
+            let intended = pace.intended(sequence, now);
+            measured += u64::from(intended >= measure_from);
+            if let Some(open) = &mut open {
+                open.published(intended);
+            }
+            Stamp { intended, producer, sequence }
+        };
+        match self.publishes.is_varied() {
+            true => self.publishes.encode(count as usize, &mut stamp),
+            false => self.publishes.fill(count as usize, stamp),
         }
+        measured
     }
 
     fn room(&self) -> u64 {

@@ -139,9 +139,6 @@ impl Publishes {
     #[inline]
     pub fn fill(&mut self, count: usize, mut stamp: impl FnMut(u64) -> Stamp) {
         debug_assert!(self.pending().is_empty());
-        if self.varied.is_some() {
-            return self.encode(count, stamp);
-        }
         let messages = self.octets.chunks_exact_mut(self.message).take(count);
         for (n, message) in messages.enumerate() {
             let stamp = stamp(n as u64).write();
@@ -150,7 +147,15 @@ impl Publishes {
         (self.filled, self.written) = (count * self.message, 0);
     }
 
-    fn encode(&mut self, count: usize, mut stamp: impl FnMut(u64) -> Stamp) {
+    /// Whether messages are encoded one by one: then [`Publishes::encode`] takes the place of
+    /// [`Publishes::fill`].
+    #[must_use]
+    pub fn is_varied(&self) -> bool {
+        self.varied.is_some()
+    }
+
+    /// Encodes the next `count` messages; all of the last fill must be written.
+    pub fn encode(&mut self, count: usize, stamp: &mut dyn FnMut(u64) -> Stamp) {
         let Some(encoder) = &mut self.varied else { return };
         self.octets.clear();
         encoder.ends.clear();
@@ -207,7 +212,11 @@ mod tests {
         let mut publishes = Publishes::varied(&shape(16), variation, 4096, 14_000, u64::MAX);
         let count = publishes.capacity();
         assert!(count > 5);
-        publishes.fill(count as usize, |sequence| Stamp { intended: 5, producer: 3, sequence });
+        publishes.encode(count as usize, &mut |sequence| Stamp {
+            intended: 5,
+            producer: 3,
+            sequence,
+        });
         assert_eq!(publishes.unwritten(), count);
         let bodies = bodies(publishes.pending());
         let sizes: std::collections::BTreeSet<usize> = bodies.iter().map(Vec::len).collect();
