@@ -4,7 +4,9 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use model::queue::{Delivery, Outlet, Queue, Settle};
-use model::{ChannelId, ConnId, ConsumerId, ConsumerSpec, Draft, Message, QueueId, Seed, Ticket};
+use model::{
+    Ask, ChannelId, ConnId, ConsumerId, ConsumerSpec, Draft, Message, QueueId, Seed, Ticket,
+};
 
 /// Messages an iteration.
 const MESSAGES: u64 = 1000;
@@ -17,6 +19,9 @@ struct Sink(u64);
 impl Outlet for Sink {
     fn open(&mut self, _: QueueId, _: ConnId) -> bool {
         true
+    }
+    fn ask(&mut self, _: QueueId, ask: Ask) -> Option<u32> {
+        Some(ask.count)
     }
     fn deliver(&mut self, delivery: Delivery<'_>) {
         black_box(delivery.message.record());
@@ -35,7 +40,8 @@ fn queue() -> Queue {
 
 fn consumer(no_ack: bool) -> ConsumerSpec {
     let (id, conn, channel) = (ConsumerId(1), ConnId(1), CHANNEL);
-    ConsumerSpec { id, conn, channel, no_ack, prefetch: 0, exclusive: false }
+    let (prefetch, exclusive, priority, limited) = (0, false, 0, false);
+    ConsumerSpec { id, conn, channel, no_ack, prefetch, exclusive, priority, limited }
 }
 
 fn draft(size: usize) -> Draft {

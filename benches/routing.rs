@@ -55,7 +55,7 @@ fn route(c: &mut Criterion, name: &str, topology: &Topology, exchange: &str, key
             let key = keys.next().map_or("", String::as_str);
             targets.clear();
             if let Some(exchange) = vhost.exchange(black_box(exchange)) {
-                vhost.route(exchange, key, || Some(headers.table()), &mut targets);
+                vhost.route(exchange, &[key], || Some(headers.table()), &mut targets);
             }
             black_box(targets.queues().len())
         });

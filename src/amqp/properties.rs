@@ -76,6 +76,15 @@ impl<'a> Properties<'a> {
     pub fn basic(&self) -> Basic<'a> {
         Basic::read(self.0).unwrap_or_default()
     }
+
+    /// Appends these properties to `out`, with those of `by` in place of their own. What is not
+    /// there is not added, and what is not replaced stays as it came, octet for octet.
+    ///
+    /// # Errors
+    /// None for properties that were parsed.
+    pub fn replaced(&self, by: &Basic<'_>, out: &mut Vec<u8>) -> Result<(), WireError> {
+        by.replace(self.0, out)
+    }
 }
 
 macro_rules! get {
@@ -110,6 +119,22 @@ macro_rules! properties {
                     return Err(WireError::Trailing);
                 }
                 Ok(basic)
+            }
+
+            fn replace(&self, encoded: &[u8], out: &mut Vec<u8>) -> Result<(), WireError> {
+                let mut reader = Reader::new(encoded);
+                let mut writer = Writer::new(out);
+                let flags = reader.short()?;
+                writer.short(flags);
+                $(if flags & (1 << $bit) != 0 {
+                    let before = reader.rest();
+                    get!(reader $kind)?;
+                    match self.$name {
+                        Some(value) => put!(writer $kind value),
+                        None => writer.bytes(&before[..before.len() - reader.rest().len()]),
+                    }
+                })*
+                Ok(())
             }
 
             /// Appends the flag word and the present fields.

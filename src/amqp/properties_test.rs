@@ -62,6 +62,20 @@ proptest! {
     }
 
     #[test]
+    fn only_what_is_there_is_replaced(seed: u64, by: u64) {
+        let [theirs, by] = [seed, by].map(|seed| encode(&drawn(&mut Draw::new(seed))));
+        let (properties, mut expected) = Properties::parse(&theirs).unwrap();
+        let (_, by) = Properties::parse(&by).unwrap();
+        let by = Basic { headers: by.headers, reply_to: by.reply_to, ..Basic::default() };
+        expected.headers = expected.headers.map(|own| by.headers.unwrap_or(own));
+        expected.reply_to = expected.reply_to.map(|own| by.reply_to.unwrap_or(own));
+        let (mut replaced, mut written) = (Vec::new(), Vec::new());
+        properties.replaced(&by, &mut replaced).unwrap();
+        expected.write(&mut written);
+        prop_assert_eq!(replaced, written);
+    }
+
+    #[test]
     fn truncation_and_trailing_octets_are_errors(seed: u64) {
         let encoded = encode(&drawn(&mut Draw::new(seed)));
         for cut in 0..encoded.len() {
@@ -94,6 +108,11 @@ fn what_is_no_text_is_relayed_unless_the_broker_judges_by_it() {
         let (properties, basic) = Properties::parse(&encoded).unwrap();
         assert_eq!((properties.encoded(), basic), (&encoded[..], Basic::default()), "bit {bit}");
     }
+    let encoded = [&(1u16 << 10 | 1 << 9).to_be_bytes()[..], &[2, 0xC3, 0x28, 1, b'a']].concat();
+    let by = Basic { reply_to: Some("bc"), ..Basic::default() };
+    let mut replaced = Vec::new();
+    Properties::parse(&encoded).unwrap().0.replaced(&by, &mut replaced).unwrap();
+    assert_eq!(replaced, [&encoded[..5], b"\x02bc"].concat());
     for bit in [8, 4] {
         assert_eq!(Properties::parse(&with(bit)), Err(WireError::Utf8), "bit {bit}");
     }

@@ -78,6 +78,19 @@ impl<'a> Table<'a> {
     pub fn get(&self, key: &str) -> Option<Value<'a>> {
         self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
     }
+
+    /// The table without the first entry named `key`; `None` when there is no such entry.
+    #[must_use]
+    pub fn without(&self, key: &str) -> Option<TableWriter> {
+        let mut reader = Reader::new(self.0);
+        loop {
+            let start = self.0.len() - reader.rest().len();
+            let (name, _) = entry(&mut reader).ok()?;
+            if name == key.as_bytes() {
+                return Some(TableWriter([&self.0[..start], reader.rest()].concat()));
+            }
+        }
+    }
 }
 
 impl<'a> Array<'a> {

@@ -162,6 +162,24 @@ fn server_properties_can_be_built() {
 }
 
 #[test]
+fn an_entry_can_be_taken_out() {
+    let of = |keys: &str| {
+        keys.chars().fold(TableWriter::new(), |table, key| {
+            table.with(key.encode_utf8(&mut [0; 4]), Value::LongString(b"v"))
+        })
+    };
+    for (before, after) in [("abc", "ac"), ("b", ""), ("bac", "ac"), ("acb", "ac"), ("bb", "b")] {
+        let taken = of(before).table().without("b").unwrap();
+        assert_eq!(taken.table(), of(after).table());
+    }
+    assert!(of("ac").table().without("b").is_none());
+    // What is shown to nobody stays as it is.
+    let raw = b"\x01\xFFV\x01bV\x01\xFEV";
+    let taken = Table::parse(raw).unwrap().without("b").unwrap();
+    assert_eq!(taken.table().encoded(), b"\x01\xFFV\x01\xFEV");
+}
+
+#[test]
 fn integers_of_every_width_are_one_number() {
     let values = [Value::Byte(5), Value::UnsignedShort(5), Value::Int(5), Value::Long(5)];
     assert!(values.iter().all(|value| value.as_integer() == Some(5)));

@@ -2,13 +2,15 @@
 //! other file knows a reply text of an error.
 
 use amqp::assembler::SequenceError;
-use amqp::frame::{Frame, FrameError, Snippet};
+use amqp::frame::{FrameError, Snippet};
 use amqp::{Code, WireError};
 
 use crate::erlang::{self, Text};
 use crate::excess::Excess;
 use crate::refusal::{Kind, Refusal, Resource};
 
+/// A reply text is a short string.
+const TEXT_MAX: usize = 255;
 /// What the broker calls itself where RabbitMQ names its node.
 const NODE: &str = "ringtail";
 
@@ -24,10 +26,16 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault with the code's name in front of the explanation.
+    /// A fault with the code's name in front of the explanation; a text of more than 255 octets
+    /// ends in three dots.
     #[must_use]
     pub fn new(code: Code, explanation: &str, method: (u16, u16)) -> Self {
-        Self { code, text: format!("{} - {explanation}", code.name()), method }
+        let mut text = format!("{} - {explanation}", code.name());
+        if text.len() > TEXT_MAX {
+            text.truncate(text.floor_char_boundary(TEXT_MAX - 3));
+            text.push_str("...");
+        }
+        Self { code, text, method }
     }
 
     /// Whether the connection ends, not only the channel.
@@ -67,8 +75,8 @@ impl Fault {
     /// is over, a heartbeat on another channel.
     #[must_use]
     #[cold]
-    pub fn unexpected_frame(frame: Frame<'_>) -> Self {
-        let text = quoted(frame.kind(), &Snippet::of(frame.payload()));
+    pub fn unexpected_frame(kind: u8, payload: &[u8]) -> Self {
+        let text = quoted(kind, &Snippet::of(payload));
         Self::new(Code::UnexpectedFrame, &text.finish(), (0, 0))
     }
 
@@ -174,17 +182,27 @@ impl Refusal {
             | Refusal::DefaultExchange
             | Refusal::SystemExchange(_)
             | Refusal::InternalExchange(_)
+            | Refusal::ReplyQueueBinding
             | Refusal::ExclusiveUse(_) => Code::AccessRefused,
             Refusal::InUse(_)
             | Refusal::NotEmpty(_)
             | Refusal::Inequivalent { .. }
             | Refusal::InvalidArgument { .. }
+            | Refusal::InvalidArgumentType { .. }
             | Refusal::UnknownExchangeKind(_)
             | Refusal::InvalidXMatch(_)
             | Refusal::UnknownDeliveryTag(_)
             | Refusal::UserId { .. }
-            | Refusal::InvalidProperty(_)
-            | Refusal::MessageTooLarge { .. } => Code::PreconditionFailed,
+            | Refusal::MessageTooLarge { .. }
+            | Refusal::NotTransactional
+            | Refusal::ConfirmToTx
+            | Refusal::TxToConfirm
+            | Refusal::TransactionTooLarge { .. }
+            | Refusal::InvalidExpiration(..)
+            | Refusal::InvalidRoutingHeader(..)
+            | Refusal::NoReplyConsumer
+            | Refusal::SecondReplyConsumer
+            | Refusal::ReplyConsumerAcknowledges => Code::PreconditionFailed,
             Refusal::NotImplemented(_) => Code::NotImplemented,
             Refusal::ServersMethod => Code::CommandInvalid,
             Refusal::ConsumerTagInUse(_) => Code::NotAllowed,
@@ -210,6 +228,9 @@ impl Refusal {
             Refusal::InvalidArgument { resource, argument, why } => {
                 format!("invalid arg '{argument}' for {resource}: {why}")
             }
+            Refusal::InvalidArgumentType { resource, argument, kind } => {
+                format!("invalid type '{kind}' for arg '{argument}' in {resource}")
+            }
             Refusal::ReservedName(what) => {
                 let kind = if what.kind == Kind::Queue { "queue" } else { "exchange" };
                 format!("{kind} name '{}' contains reserved prefix 'amq.*'", what.name)
@@ -230,8 +251,25 @@ impl Refusal {
             Refusal::UserId { claimed, user } => {
                 format!("user_id property set to '{claimed}' but authenticated user was '{user}'")
             }
-            Refusal::InvalidProperty(what) => what.clone(),
             Refusal::Excess(excess) => excess.to_string(),
+            Refusal::NotTransactional => "channel is not transactional".into(),
+            Refusal::ConfirmToTx => "cannot switch from confirm to tx mode".into(),
+            Refusal::TxToConfirm => "cannot switch from tx to confirm mode".into(),
+            Refusal::TransactionTooLarge { max } => {
+                format!("transaction holds more than {max} octets")
+            }
+            Refusal::InvalidExpiration(value, why) => {
+                format!("invalid expiration '{value}': {why}")
+            }
+            Refusal::InvalidRoutingHeader(header, kind) => {
+                format!("invalid message: {{unacceptable_type_in_header,\"{header}\",{kind}}}")
+            }
+            Refusal::NoReplyConsumer => "fast reply consumer does not exist".into(),
+            Refusal::SecondReplyConsumer => "reply consumer already set".into(),
+            Refusal::ReplyConsumerAcknowledges => "reply consumer cannot acknowledge".into(),
+            Refusal::ReplyQueueBinding => {
+                "cannot bind or unbind to a volatile (direct reply-to) queue".into()
+            }
             Refusal::ExclusiveUse(what) => format!("{what} in exclusive use"),
         }
     }

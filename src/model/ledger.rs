@@ -72,6 +72,15 @@ impl<T> Ledger<T> {
         None
     }
 
+    /// Puts values back that were taken out, under their numbers.
+    pub fn restore(&mut self, mut values: Vec<(u64, T)>) {
+        let kept = std::mem::take(&mut self.items).into_iter();
+        values.extend(kept.filter_map(|(number, value)| Some((number, value?))));
+        values.sort_unstable_by_key(|(number, _)| *number);
+        self.held = values.len();
+        self.items = values.into_iter().map(|(number, value)| (number, Some(value))).collect();
+    }
+
     /// The values in order.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         self.items.iter().filter_map(|(number, value)| Some((*number, value.as_ref()?)))

@@ -16,7 +16,10 @@ pub mod ledger;
 pub mod message;
 pub mod mutant;
 pub mod outbox;
+mod outlet;
 pub mod queue;
+#[cfg(test)]
+mod queue_test;
 pub mod refusal;
 pub mod session;
 pub mod spec;
@@ -26,7 +29,7 @@ pub mod vhost;
 #[cfg(test)]
 mod vhost_test;
 
-pub use consumer::ConsumerSpec;
+pub use consumer::{Ask, ConsumerSpec};
 pub use exchange::{Exchange, Targets};
 pub use fault::Fault;
 pub use hash::{Map, Seed};

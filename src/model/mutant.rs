@@ -25,6 +25,8 @@ macro_rules! mutants {
 mutants! {
     /// An enqueue for a queue that is gone is not confirmed.
     1 DeadEnqueueUnanswered
+    /// What an exchange cannot route is dropped, its alternate exchange ignored.
+    2 AlternateIgnored
     /// Changes are called settled when the first shard has applied them.
     2 SettledTooEarly
     /// The use of a frozen queue is answered with 404 at once, declares too.
@@ -71,6 +73,20 @@ mutants! {
     9 ConfirmByFirst
     /// Mandatory messages are confirmed before they are returned.
     9 AckBeforeReturn
+    /// commit-ok does not wait until homes have the publishes.
+    10 CommitOkTooEarly
+    /// What is rolled back is published.
+    10 RollbackPublishes
+    /// Settles of a transaction do not wait for its commit.
+    10 TxSettlesAtOnce
+    /// Publishes of a transaction do not wait for its commit.
+    10 TxPublishesAtOnce
+    /// Settles that are rolled back are forgotten together with their deliveries.
+    10 RollbackLosesTags
+    /// Settles of a transaction are never carried out.
+    10 CommitDropsSettles
+    /// commit-ok does not wait until homes have the settles.
+    10 CommitOkBeforeSettles
     /// Publishers are read however much is under way.
     12 WindowIgnored
     /// A connection that is not read is dropped for its silence.
@@ -89,6 +105,18 @@ mutants! {
     19 OutsideRandomness
     /// No heartbeats are sent.
     12 NoHeartbeats
+    /// One message more than the channel's limit.
+    8 LimitPlusOne
+    /// A permit that was not used is lost.
+    8 PermitNotReturned
+    /// A settle gives no room under the channel's limit.
+    8 LimitNotReturned
+    /// What basic.get brought does not count under the channel's limit.
+    8 GetNotCounted
+    /// basic.qos is answered before every home limits the channel's consumers.
+    8 LimitedTooEarly
+    /// Consumers are served in turn whatever their priority.
+    8 PriorityIgnored
 }
 
 #[cfg(feature = "mutants")]

@@ -21,79 +21,11 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::arena::{Arena, Place};
 use crate::consumer::{ConsumerSpec, Consumers, Slot};
 use crate::hash::{Map, Seed};
-use crate::ids::{ChannelId, ConnId, ConsumerId, QueueId, Ticket};
+use crate::ids::{ChannelId, ConnId, ConsumerId, QueueId};
 use crate::ledger::Ledger;
 use crate::message::{Body, Message};
 use crate::mutant::{self, Mutant};
-
-/// What a queue does to the rest of the broker.
-pub trait Outlet {
-    /// Whether the connection may be sent a message now. Once this said no, the queue is told by
-    /// [`Queue::reopen`] when it may again.
-    fn open(&mut self, queue: QueueId, conn: ConnId) -> bool;
-    /// A message goes to a consumer.
-    fn deliver(&mut self, delivery: Delivery<'_>);
-    /// A message goes to a basic.get; so many stay ready.
-    fn got(&mut self, ticket: Ticket, remaining: u32, delivery: Delivery<'_>);
-    /// basic.get found no message.
-    fn empty(&mut self, ticket: Ticket);
-    /// The store is to keep the record.
-    fn spill(&mut self, queue: QueueId, seq: u64, message: Message<'_>);
-    /// The store is to bring the record; [`Queue::loaded`] follows.
-    fn fetch(&mut self, queue: QueueId, seq: u64);
-    /// The store may forget the record.
-    fn forget(&mut self, queue: QueueId, seq: u64);
-}
-
-/// Where a delivery goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Addressed {
-    /// The connection.
-    pub conn: ConnId,
-    /// The channel.
-    pub channel: ChannelId,
-    /// The consumer; 0 for a basic.get.
-    pub consumer: ConsumerId,
-    /// The queue.
-    pub queue: QueueId,
-    /// The queue's number for the delivery; 0: nothing to settle.
-    pub number: u64,
-    /// It was delivered before.
-    pub redelivered: bool,
-}
-
-/// A message on its way to a channel.
-#[derive(Debug, Clone, Copy)]
-pub struct Delivery<'a> {
-    /// Where it goes.
-    pub to: Addressed,
-    /// What is delivered.
-    pub message: Message<'a>,
-}
-
-/// What becomes of an unacknowledged message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settle {
-    /// It was processed.
-    Ack,
-    /// Back to its position.
-    Requeue,
-    /// Rejected: dropped.
-    Drop,
-}
-
-/// A basic.get: who asks, and where the answer goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Get {
-    /// The question's ticket.
-    pub ticket: Ticket,
-    /// Who gets it.
-    pub conn: ConnId,
-    /// Who gets it.
-    pub channel: ChannelId,
-    /// Acknowledged by being sent.
-    pub no_ack: bool,
-}
+pub use crate::outlet::{Addressed, Delivery, Get, Outlet, Settle};
 
 /// Room for so many entries is kept when a longer backlog has gone.
 const READY_KEPT: usize = 1024;
@@ -219,7 +151,7 @@ impl Queue {
     }
 
     /// A message enters and goes to a consumer whose turn it is, or waits.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, message: Message<'_>, outlet: &mut impl Outlet) {
         if self.frozen {
             return;
@@ -235,7 +167,7 @@ impl Queue {
 
     /// Hands a message that nothing is in front of straight to a consumer that acknowledges by
     /// being sent to: it never enters the arena.
-    #[inline]
+    #[inline(always)]
     fn pass(&mut self, message: Message<'_>, outlet: &mut impl Outlet) -> bool {
         let id = self.id;
         let Some((slot, consumer)) = self.consumers.next(|conn| outlet.open(id, conn)) else {
@@ -245,6 +177,9 @@ impl Queue {
             return false;
         }
         let (conn, channel, consumer) = (consumer.conn, consumer.channel, consumer.id);
+        if self.consumers.reserved() > 0 {
+            return false;
+        }
         let (queue, number, redelivered) = (id, 0, false);
         let to = Addressed { conn, channel, consumer, queue, number, redelivered };
         outlet.deliver(Delivery { to, message });
@@ -286,8 +221,19 @@ impl Queue {
             let id = self.id;
             let next = self.consumers.next(|conn| outlet.open(id, conn));
             let Some((slot, consumer)) = next else { return };
+            let limited = consumer.limited;
             let (conn, channel, consumer, no_ack) =
                 (consumer.conn, consumer.channel, consumer.id, consumer.no_ack);
+            if self.consumers.reserved() > 0 && self.kept_back(slot) {
+                return;
+            }
+            // A permit would be of no use for what is not at hand.
+            if limited && !self.at_hand(outlet) {
+                return;
+            }
+            if limited && !self.permit(slot, outlet) {
+                continue;
+            }
             let Some(entry) = self.take_head(outlet) else {
                 return;
             };
@@ -305,6 +251,63 @@ impl Queue {
         }
     }
 
+    /// Whether what is ready is kept for consumers whose channels were asked for permits: all of
+    /// it, or from one of a lower priority.
+    #[cold]
+    fn kept_back(&self, slot: Slot) -> bool {
+        self.consumers.reserved() >= self.ready() || self.consumers.outranked(slot)
+    }
+
+    /// Takes a permit for the consumer in front, which its channel limits; or asks for some, and
+    /// the consumer steps aside. The message stays where it is meanwhile.
+    #[cold]
+    fn permit(&mut self, slot: Slot, outlet: &mut impl Outlet) -> bool {
+        if self.consumers.spend(slot) {
+            return true;
+        }
+        if let Some(ask) = self.consumers.ask(slot, self.ready())
+            && let Some(count) = outlet.ask(self.id, ask)
+        {
+            self.consumers.permitted(slot, ask.consumer, count);
+        }
+        false
+    }
+
+    /// A channel's answer: so many permits for a consumer, 0 if it is to wait. Says how many were
+    /// of no use.
+    pub fn permitted(
+        &mut self,
+        slot: Slot,
+        consumer: ConsumerId,
+        count: u32,
+        outlet: &mut impl Outlet,
+    ) -> u32 {
+        if !self.consumers.permitted(slot, consumer, count) {
+            return count;
+        }
+        self.dispatch(outlet);
+        self.consumers.unused(slot)
+    }
+
+    /// The consumers of a channel need its permits from now on, or no more.
+    pub fn limit(&mut self, channel: ChannelId, limited: bool, outlet: &mut impl Outlet) {
+        self.consumers.limit(channel, limited);
+        self.dispatch(outlet);
+    }
+
+    /// Whether the record of the first message is at hand; if not, it is fetched.
+    fn at_hand(&mut self, outlet: &mut impl Outlet) -> bool {
+        let head = self.ready.front().filter(|_| self.returned.is_empty());
+        let Some(away) = head.filter(|head| matches!(head.content, Content::Away)) else {
+            return self.ready() > 0;
+        };
+        if self.fetching.is_none() {
+            self.fetching = Some(away.seq);
+            outlet.fetch(self.id, away.seq);
+        }
+        false
+    }
+
     /// The first message, if its record is at hand; else it is fetched.
     fn take_head(&mut self, outlet: &mut impl Outlet) -> Option<Entry> {
         if let Some((_, entry)) = self.returned.pop_first() {
@@ -318,10 +321,7 @@ impl Queue {
             {
                 return self.ready.remove(at);
             }
-            if self.fetching.is_none() {
-                self.fetching = Some(head.seq);
-                outlet.fetch(self.id, head.seq);
-            }
+            self.at_hand(outlet);
             return None;
         }
         let head = self.ready.pop_front();
@@ -363,6 +363,7 @@ impl Queue {
         self.next_number - 1
     }
 
+    #[inline(always)]
     fn delivery<'a>(&'a self, to: &Send, number: u64, entry: &'a Entry) -> Option<Delivery<'a>> {
         // Only a message at hand is taken from the head.
         let Content::Here { place, body } = &entry.content else {

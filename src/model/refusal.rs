@@ -69,6 +69,15 @@ pub enum Refusal {
         /// What is wrong with it.
         why: String,
     },
+    /// An argument of a type that it cannot have.
+    InvalidArgumentType {
+        /// The object.
+        resource: Resource,
+        /// The argument.
+        argument: &'static str,
+        /// RabbitMQ's name for the type it has.
+        kind: &'static str,
+    },
     /// The name begins with `amq.`.
     ReservedName(Resource),
     /// An operation on the default exchange.
@@ -105,10 +114,31 @@ pub enum Refusal {
         /// The user.
         user: Name,
     },
-    /// A property or header of a message with a value RabbitMQ refuses, or one not built yet.
-    InvalidProperty(String),
     /// A limit that somebody set is reached.
     Excess(Excess),
+    /// tx.commit or tx.rollback on a channel that is not in tx mode.
+    NotTransactional,
+    /// tx.select on a channel in confirm mode.
+    ConfirmToTx,
+    /// confirm.select on a channel in tx mode.
+    TxToConfirm,
+    /// A transaction would hold more octets of memory than it may.
+    TransactionTooLarge {
+        /// What it may hold.
+        max: usize,
+    },
+    /// An expiration that is no number of milliseconds, or one while they are not built; and why.
+    InvalidExpiration(Name, String),
+    /// CC or BCC, but no array: the header, and RabbitMQ's name for the type it has.
+    InvalidRoutingHeader(&'static str, &'static str),
+    /// A reply is asked for over direct reply-to, and nobody would consume it.
+    NoReplyConsumer,
+    /// The channel has a reply consumer already.
+    SecondReplyConsumer,
+    /// A reply consumer that wants to acknowledge.
+    ReplyConsumerAcknowledges,
+    /// A binding to the queue of a reply consumer.
+    ReplyQueueBinding,
     /// The queue has an exclusive consumer, or has consumers and one wants to be exclusive.
     ExclusiveUse(Resource),
 }

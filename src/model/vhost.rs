@@ -7,6 +7,7 @@ use amqp::Table;
 
 use crate::exchange::{Exchange, Label, LazyHeaders, Target, Targets};
 use crate::hash::{Map, Seed, Set};
+use crate::mutant::{self, Mutant};
 use crate::spec::{Arguments, Binding, Destination, ExchangeKind, ExchangeSpec, Name, QueueSpec};
 
 /// The exchanges of every vhost; the first is the default exchange.
@@ -110,21 +111,23 @@ impl Vhost {
     }
 
     /// Adds the queues that a message goes to from the exchange to `targets`, each once, however
-    /// many bindings lead there and in however many circles.
+    /// many of its keys and of the bindings lead there, and in however many circles. Every exchange
+    /// on the way that leads nowhere hands the message to its alternate exchange.
     ///
     /// `headers` is asked for the message's headers if an exchange on the way looks at them.
     #[inline]
     pub fn route<'h>(
         &self,
         exchange: &Exchange,
-        key: &str,
+        keys: &[&str],
         headers: impl FnOnce() -> Option<Table<'h>>,
         targets: &mut Targets,
     ) {
         let headers = LazyCell::new(headers);
-        self.step(exchange, key, &headers, targets);
-        if targets.exchange(0).is_some() {
-            self.follow(exchange, key, &headers, targets);
+        targets.found = false;
+        self.step(exchange, keys, &headers, targets);
+        if exchange.alternate.is_some() || targets.exchange(0).is_some() {
+            self.follow(exchange, keys, &headers, targets);
         }
     }
 
@@ -132,14 +135,16 @@ impl Vhost {
     fn step<'h, F: FnOnce() -> Option<Table<'h>>>(
         &self,
         exchange: &Exchange,
-        key: &str,
+        keys: &[&str],
         headers: &LazyHeaders<'h, F>,
         targets: &mut Targets,
     ) {
-        if exchange.collect(key, headers, targets).0
-            && let Some(queue) = self.queues.get(key)
-        {
-            targets.queue(queue.spec.id, queue.spec.home);
+        for key in keys {
+            if exchange.collect(key, headers, targets).0
+                && let Some(queue) = self.queues.get(*key)
+            {
+                targets.queue(queue.spec.id, queue.spec.home);
+            }
         }
     }
 
@@ -148,20 +153,35 @@ impl Vhost {
     fn follow<'h, F: FnOnce() -> Option<Table<'h>>>(
         &self,
         start: &Exchange,
-        key: &str,
+        keys: &[&str],
         headers: &LazyHeaders<'h, F>,
         targets: &mut Targets,
     ) {
+        self.reach_alternate(start, targets);
         let mut nth = 0;
         while let Some(slot) = targets.exchange(nth) {
             nth += 1;
             if slot != start.slot
                 && let Some(exchange) = self.at(slot)
             {
-                self.step(exchange, key, headers, targets);
+                targets.found = false;
+                self.step(exchange, keys, headers, targets);
+                self.reach_alternate(exchange, targets);
             }
         }
         targets.forget_exchanges();
+    }
+
+    /// Reaches the alternate exchange, if there is one, of an exchange that led nowhere. What it
+    /// leads to may have been reached before: that counts as somewhere, as in RabbitMQ.
+    fn reach_alternate(&self, exchange: &Exchange, targets: &mut Targets) {
+        if let Some(name) = &exchange.alternate
+            && !targets.found
+            && !mutant::active(Mutant::AlternateIgnored)
+            && let Some(&slot) = self.slots.get(name)
+        {
+            targets.exchange_reached(slot);
+        }
     }
 
     pub(crate) fn add_exchange(&mut self, version: u64, spec: ExchangeSpec) {

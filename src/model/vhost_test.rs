@@ -70,6 +70,14 @@ impl World {
         self.apply(Change::ExchangeCreated("/".into(), exchange(name, kind)));
     }
 
+    fn exchange_with_alternate(&mut self, name: &str, kind: ExchangeKind, alternate: &str) {
+        let table =
+            TableWriter::new().with("alternate-exchange", Value::LongString(alternate.as_bytes()));
+        let arguments = table.table().into();
+        let spec = ExchangeSpec { arguments, ..exchange(name, kind) };
+        self.apply(Change::ExchangeCreated("/".into(), spec));
+    }
+
     fn bind(&mut self, binding: Binding) {
         self.apply(Change::Bound("/".into(), binding));
     }
@@ -85,7 +93,7 @@ impl World {
     fn route_with(&self, exchange: &str, key: &str, headers: Table<'_>) -> Vec<u64> {
         let vhost = self.vhost();
         let mut targets = Targets::new();
-        vhost.route(vhost.exchange(exchange).unwrap(), key, || Some(headers), &mut targets);
+        vhost.route(vhost.exchange(exchange).unwrap(), &[key], || Some(headers), &mut targets);
         let mut ids: Vec<u64> = targets.queues().iter().map(|queue| queue.0.0).collect();
         ids.sort_unstable();
         ids
@@ -205,7 +213,7 @@ fn a_list_used_again_remembers_no_exchange() {
     let mut targets = Targets::new();
     for _ in 0..3 {
         targets.clear();
-        vhost.route(vhost.exchange("amq.fanout").unwrap(), "", || None, &mut targets);
+        vhost.route(vhost.exchange("amq.fanout").unwrap(), &[""], || None, &mut targets);
         assert_eq!(targets.queues(), [(QueueId(1), ShardId(1))]);
     }
 }
@@ -265,6 +273,85 @@ fn a_hundred_thousand_bindings_come_and_go() {
     assert_eq!(world.vhost().bindings_from("f"), 0);
 }
 
+#[test]
+fn what_leads_nowhere_goes_to_the_alternate_exchange() {
+    let mut world = World::new();
+    world.exchange_with_alternate("a", ExchangeKind::Direct, "b");
+    world.exchange_with_alternate("b", ExchangeKind::Direct, "c");
+    world.queue(1, "q");
+    world.bind(to_queue("a", "q", "k"));
+    assert_eq!(world.route("a", "none"), [], "neither is there");
+    world.exchange("c", ExchangeKind::Fanout);
+    world.queue(2, "rest");
+    world.bind(to_queue("c", "rest", ""));
+    assert_eq!(world.route("a", "k"), [1]);
+    assert_eq!(world.route("a", "none"), [2], "by a chain");
+    world.apply(Change::ExchangeDeleted("/".into(), "b".into()));
+    assert_eq!(world.route("a", "none"), []);
+}
+
+#[test]
+fn alternate_exchanges_in_a_circle_end() {
+    let mut world = World::new();
+    world.exchange_with_alternate("a", ExchangeKind::Direct, "b");
+    world.exchange_with_alternate("b", ExchangeKind::Direct, "a");
+    world.exchange_with_alternate("self", ExchangeKind::Direct, "self");
+    world.exchange_with_alternate("default", ExchangeKind::Direct, "");
+    world.queue(1, "q");
+    world.bind(to_queue("a", "q", "k"));
+    assert_eq!(world.route("a", "none"), []);
+    assert_eq!(world.route("b", "k"), [1]);
+    assert_eq!(world.route("self", "k"), []);
+    assert_eq!(world.route("default", "q"), [], "nothing is bound to the default exchange");
+}
+
+#[test]
+fn each_exchange_on_the_way_has_its_own_alternate() {
+    let mut world = World::new();
+    world.exchange("start", ExchangeKind::Fanout);
+    world.exchange_with_alternate("one", ExchangeKind::Direct, "rest");
+    world.exchange_with_alternate("other", ExchangeKind::Direct, "rest");
+    world.exchange("rest", ExchangeKind::Fanout);
+    for (id, queue) in [(1, "q"), (2, "rest")] {
+        world.queue(id, queue);
+    }
+    for name in ["one", "other"] {
+        world.bind(to_exchange("start", name, ""));
+        world.bind(to_queue(name, "q", "both"));
+    }
+    world.bind(to_queue("one", "q", "one"));
+    world.bind(to_queue("rest", "rest", ""));
+    // The second finds the queue that the first has found: that is no reason for its alternate.
+    assert_eq!(world.route("start", "both"), [1]);
+    assert_eq!(world.route("start", "one"), [1, 2]);
+    assert_eq!(world.route("start", "none"), [2]);
+}
+
+#[test]
+fn several_keys_are_one_route() {
+    let mut world = World::new();
+    world.exchange_with_alternate("a", ExchangeKind::Topic, "amq.fanout");
+    for (id, queue) in [(1, "q"), (2, "r"), (3, "rest")] {
+        world.queue(id, queue);
+    }
+    world.bind(to_queue("a", "q", "*.x"));
+    world.bind(to_queue("a", "r", "y"));
+    world.bind(to_queue("amq.fanout", "rest", ""));
+    let route = |exchange: &str, keys: &[&str]| {
+        let vhost = world.vhost();
+        let mut targets = Targets::new();
+        vhost.route(vhost.exchange(exchange).unwrap(), keys, || None, &mut targets);
+        let mut ids: Vec<u64> = targets.queues().iter().map(|queue| queue.0.0).collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(route("a", &["none", "1.x", "2.x", "y"]), [1, 2]);
+    assert_eq!(route("a", &["none", "1.x"]), [1], "one key that leads somewhere is enough");
+    assert_eq!(route("a", &["none", "nor this"]), [3]);
+    assert_eq!(route("", &["none", "q", "r", "q"]), [1, 2]);
+    assert_eq!(route("amq.fanout", &["a", "b"]), [3]);
+}
+
 const KINDS: [(&str, ExchangeKind); 4] = [
     ("d", ExchangeKind::Direct),
     ("f", ExchangeKind::Fanout),
@@ -280,6 +367,7 @@ struct Naive {
     next: u64,
     queues: Map<&'static str, u64>,
     exchanges: Vec<&'static str>,
+    alternates: Map<&'static str, &'static str>,
     bindings: Vec<Binding>,
 }
 
@@ -304,18 +392,26 @@ impl Naive {
         let mut at = 0;
         while at < reached.len() {
             let source = reached[at].clone();
+            let mut nowhere = true;
             for binding in self.bindings.iter().filter(|binding| *binding.source == *source) {
                 let is_match = match &*source {
                     "d" => *binding.key == *key,
                     "t" => *binding.key == *key || &*binding.key == "#",
                     _ => true,
                 };
+                nowhere &= !is_match;
                 match &binding.destination {
                     _ if !is_match => {}
                     Destination::Queue(name) => ids.push(self.queues[&**name]),
                     Destination::Exchange(name) if reached.contains(&name.to_string()) => {}
                     Destination::Exchange(name) => reached.push(name.to_string()),
                 }
+            }
+            if let Some(alternate) = self.alternates.get(&*source).filter(|_| nowhere)
+                && self.exchanges.contains(alternate)
+                && !reached.iter().any(|name| name == alternate)
+            {
+                reached.push((*alternate).to_owned());
             }
             at += 1;
         }
@@ -339,9 +435,11 @@ impl Naive {
                 self.queues.entry(queue).or_insert(self.next);
             }
             1 => {
-                world.exchange(source, kind);
+                let alternate = KINDS.get(b).map_or("missing", |(name, _)| name);
+                world.exchange_with_alternate(source, kind, alternate);
                 if !self.exchanges.contains(&source) {
                     self.exchanges.push(source);
+                    self.alternates.insert(source, alternate);
                 }
             }
             2 => {

@@ -21,7 +21,9 @@ use super::mesh::{Endpoint, mesh};
 use super::probe::{self, Obstacle, cannot};
 use super::sys;
 use crate::config::{Config, Mechanism};
-use crate::shard::{Batch, Coordinator, CoordinatorConfig, Limits, NodeLimits, Place, ShardConfig};
+use crate::shard::{
+    Batch, Coordinator, CoordinatorConfig, Limits, NodeLimits, Place, ReplyKey, ShardConfig,
+};
 
 /// How long clients have to close their connections when the broker stops.
 const STOPPING: Duration = Duration::from_secs(5);
@@ -68,6 +70,7 @@ struct Plan {
     /// Octets from which on publishers are blocked.
     memory_limit: u64,
     seed: u64,
+    reply_key: ReplyKey,
 }
 
 impl Plan {
@@ -85,6 +88,7 @@ impl Plan {
             cpus: cpus.into_iter().cycle().take(shards.into()).collect(),
             memory_limit: config.memory.limit(machine.memory),
             seed: sys::random().map_err(cannot("get random numbers"))?,
+            reply_key: reply_key().map_err(cannot("get random numbers"))?,
         })
     }
 
@@ -92,6 +96,14 @@ impl Plan {
         // Made from a u16.
         u16::try_from(self.cpus.len()).unwrap_or(u16::MAX)
     }
+}
+
+fn reply_key() -> std::io::Result<ReplyKey> {
+    let mut octets = [0; 32];
+    for part in octets.as_chunks_mut::<8>().0 {
+        *part = sys::random()?.to_be_bytes();
+    }
+    Ok(ReplyKey::new(octets))
 }
 
 fn banner(config: &Config, plan: &Plan, listeners: &[TcpListener]) {
@@ -297,6 +309,8 @@ fn seat(
         plain: config.auth_mechanisms.contains(&Mechanism::Plain),
         amqplain: config.auth_mechanisms.contains(&Mechanism::AmqPlain),
     };
-    let config = ShardConfig { limits, ..ShardConfig::new(id, plan.shards(), plan.seed) };
+    let reply_key = plan.reply_key;
+    let config =
+        ShardConfig { limits, reply_key, ..ShardConfig::new(id, plan.shards(), plan.seed) };
     Seat { config, cpu: plan.cpus[number], mesh, arrivals, clock }
 }

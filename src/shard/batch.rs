@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use amqp::{Reader, WireError, Writer};
 use model::queue::{Addressed, Settle};
-use model::{Body, ChannelId, ConnId, ConsumerId, Message, QueueId, Ticket};
+use model::{Ask, Body, ChannelId, ConnId, ConsumerId, Message, QueueId, Ticket};
 
 use super::message::Control;
 
@@ -42,6 +42,22 @@ pub enum Record<'a> {
     Enqueue {
         /// Their ids, eight octets each.
         queues: QueueIds<'a>,
+        /// The message.
+        carried: Carried<'a>,
+    },
+    /// A mandatory message for a reply consumer of the receiving home.
+    Mandatory {
+        /// The consumer's queue.
+        queue: QueueId,
+        /// Where it goes if the consumer is gone.
+        publisher: (ConnId, ChannelId),
+        /// The message.
+        carried: Carried<'a>,
+    },
+    /// A mandatory message comes back: its consumer is gone.
+    Returned {
+        /// Whom it came from.
+        publisher: (ConnId, ChannelId),
         /// The message.
         carried: Carried<'a>,
     },
@@ -83,8 +99,23 @@ pub enum Record<'a> {
         /// How many octets of them.
         octets: u64,
     },
+    /// A home asks a channel for permits; answered by [`Record::Permit`].
+    Ask(QueueId, Ask),
+    /// A channel's answer: so many, or none until more are told.
+    Permit(QueueId, Ask),
+    /// A home has no use for permits of a channel.
+    Unused {
+        /// The connection.
+        conn: ConnId,
+        /// The channel.
+        channel: ChannelId,
+        /// How many.
+        count: u32,
+    },
     /// How far a home is with what the receiver sent it to enqueue.
     Watermark(Watermark),
+    /// Counted like an enqueue: the answer says that everything in front of it is applied.
+    Fence,
     /// A control.
     Control(Control),
 }
@@ -105,6 +136,12 @@ pub struct Watermark {
 pub struct QueueIds<'a>(&'a [u8]);
 
 impl QueueIds<'_> {
+    /// How many there are.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.0.len() / 8
+    }
+
     /// The ids.
     pub fn iter(&self) -> impl Iterator<Item = QueueId> {
         let (ids, _) = self.0.as_chunks::<8>();
@@ -119,6 +156,12 @@ const SETTLE: u8 = 4;
 const CREDIT: u8 = 5;
 const WATERMARK: u8 = 6;
 const CONTROL: u8 = 7;
+const MANDATORY: u8 = 8;
+const RETURNED: u8 = 9;
+const FENCE: u8 = 10;
+const ASK: u8 = 11;
+const PERMIT: u8 = 12;
+const UNUSED: u8 = 13;
 
 impl Batch {
     /// Whether there is nothing in it.
@@ -158,6 +201,28 @@ impl Batch {
         writer.octet(ENQUEUE);
         writer.long(queues.len() as u32);
         queues.for_each(|queue| writer.longlong(queue.0));
+        self.message(message);
+    }
+
+    /// Adds a mandatory message for a reply consumer.
+    pub fn mandatory(
+        &mut self,
+        queue: QueueId,
+        publisher: (ConnId, ChannelId),
+        message: Message<'_>,
+    ) {
+        let mut writer = Writer::new(&mut self.records);
+        writer.octet(MANDATORY);
+        writer.longlong(queue.0);
+        write_publisher(&mut writer, publisher);
+        self.message(message);
+    }
+
+    /// Adds a mandatory message that goes back.
+    pub fn returned(&mut self, publisher: (ConnId, ChannelId), message: Message<'_>) {
+        let mut writer = Writer::new(&mut self.records);
+        writer.octet(RETURNED);
+        write_publisher(&mut writer, publisher);
         self.message(message);
     }
 
@@ -205,6 +270,27 @@ impl Batch {
         writer.longlong(octets);
     }
 
+    /// Adds a home's question for permits.
+    pub fn ask(&mut self, queue: QueueId, ask: Ask) {
+        self.records.push(ASK);
+        write_ask(&mut Writer::new(&mut self.records), queue, ask);
+    }
+
+    /// Adds a channel's answer to [`Record::Ask`]; `permit.count` permits.
+    pub fn permit(&mut self, queue: QueueId, permit: Ask) {
+        self.records.push(PERMIT);
+        write_ask(&mut Writer::new(&mut self.records), queue, permit);
+    }
+
+    /// Adds permits that a home has no use for.
+    pub fn unused(&mut self, conn: ConnId, channel: ChannelId, count: u32) {
+        let mut writer = Writer::new(&mut self.records);
+        writer.octet(UNUSED);
+        writer.longlong(conn.0);
+        writer.longlong(channel.0);
+        writer.long(count);
+    }
+
     /// Adds a home's progress.
     pub fn watermark(&mut self, mark: Watermark) {
         let mut writer = Writer::new(&mut self.records);
@@ -212,6 +298,11 @@ impl Batch {
         writer.longlong(mark.applied);
         writer.longlong(mark.octets);
         writer.longlong(mark.durable);
+    }
+
+    /// Adds a fence.
+    pub fn fence(&mut self) {
+        self.records.push(FENCE);
     }
 
     /// Adds a control.
@@ -269,6 +360,9 @@ fn read<'a>(
             octets: reader.longlong()?,
             durable: reader.longlong()?,
         }),
+        FENCE => Record::Fence,
+        kind @ (MANDATORY | RETURNED) => read_reply(kind, reader, bodies)?,
+        kind @ (ASK | PERMIT | UNUSED) => read_permits(kind, reader)?,
         _ => return Ok(controls.pop_front().map(Record::Control)),
     }))
 }
@@ -287,6 +381,22 @@ fn read_settle<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, WireError> {
     })
 }
 
+#[cold]
+fn read_reply<'a>(
+    kind: u8,
+    reader: &mut Reader<'a>,
+    bodies: &mut VecDeque<Body>,
+) -> Result<Record<'a>, WireError> {
+    let queue = if kind == MANDATORY { QueueId(reader.longlong()?) } else { QueueId(0) };
+    let publisher = read_publisher(reader)?;
+    let carried = read_message(reader, bodies)?;
+    Ok(match kind {
+        MANDATORY => Record::Mandatory { queue, publisher, carried },
+        _ => Record::Returned { publisher, carried },
+    })
+}
+
+#[inline(always)]
 fn read_message<'a>(
     reader: &mut Reader<'a>,
     bodies: &mut VecDeque<Body>,
@@ -294,6 +404,56 @@ fn read_message<'a>(
     let large = reader.octet()? == 1;
     let record = reader.longstr()?;
     Ok(Carried { record, body: if large { bodies.pop_front() } else { None } })
+}
+
+fn write_publisher(writer: &mut Writer<'_>, (conn, channel): (ConnId, ChannelId)) {
+    writer.longlong(conn.0);
+    writer.longlong(channel.0);
+}
+
+fn read_publisher(reader: &mut Reader<'_>) -> Result<(ConnId, ChannelId), WireError> {
+    Ok((ConnId(reader.longlong()?), ChannelId(reader.longlong()?)))
+}
+
+/// Apart from the records of plain messages, which are not to pay for these.
+#[cold]
+fn read_permits<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Record<'a>, WireError> {
+    Ok(match kind {
+        ASK => {
+            let (queue, ask) = read_ask(reader)?;
+            Record::Ask(queue, ask)
+        }
+        PERMIT => {
+            let (queue, permit) = read_ask(reader)?;
+            Record::Permit(queue, permit)
+        }
+        _ => Record::Unused {
+            conn: ConnId(reader.longlong()?),
+            channel: ChannelId(reader.longlong()?),
+            count: reader.long()?,
+        },
+    })
+}
+
+fn write_ask(writer: &mut Writer<'_>, queue: QueueId, ask: Ask) {
+    writer.longlong(queue.0);
+    writer.longlong(ask.conn.0);
+    writer.longlong(ask.channel.0);
+    writer.longlong(ask.consumer.0);
+    writer.longlong(ask.slot as u64);
+    writer.long(ask.count);
+}
+
+fn read_ask(reader: &mut Reader<'_>) -> Result<(QueueId, Ask), WireError> {
+    let queue = QueueId(reader.longlong()?);
+    let ask = Ask {
+        conn: ConnId(reader.longlong()?),
+        channel: ChannelId(reader.longlong()?),
+        consumer: ConsumerId(reader.longlong()?),
+        slot: reader.longlong()? as usize,
+        count: reader.long()?,
+    };
+    Ok((queue, ask))
 }
 
 fn write_address(writer: &mut Writer<'_>, to: Addressed) {

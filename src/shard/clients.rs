@@ -2,9 +2,11 @@
 
 use amqp::methods::Method;
 use model::queue::Addressed;
-use model::session::Confirms;
 use model::session::channel::State;
-use model::{ChannelId, ConnId, ConsumerId, Map, Message, Name, Seed, ShardId, Ticket};
+use model::session::{Candidate, Confirms};
+use model::{
+    Ask, ChannelId, ConnId, ConsumerId, Map, Message, Name, QueueId, Seed, ShardId, Ticket,
+};
 
 use super::conn::Conn;
 
@@ -26,6 +28,8 @@ pub(super) enum Then {
     OpenVhost(Name),
     /// Answer channel.open.
     OpenChannel,
+    /// The user may still use the vhost.
+    SecretUpdated,
     /// One thing less to let go before close-ok.
     Released,
     /// Do the method over: what it needs is there, or gone, by now.
@@ -33,6 +37,7 @@ pub(super) enum Then {
     /// Send a reply that has no content but its name.
     Reply(Reply),
     Declared(Name),
+    RepliesDeclared(Name),
     Deleted {
         nowait: bool,
     },
@@ -46,6 +51,10 @@ pub(super) enum Then {
         nowait: bool,
     },
     Got,
+    /// A commit that homes are applying.
+    Committed,
+    /// Every home limits the channel's consumers.
+    Limited,
     Purged {
         nowait: bool,
     },
@@ -90,6 +99,8 @@ pub(super) struct Clients {
     pub lifted: Vec<(ConnId, u16)>,
     /// Channels with publishes confirmed that the client was not told of.
     pub telling: Vec<(ConnId, u16)>,
+    /// Commits that may go on.
+    pub committing: Vec<(ConnId, ChannelId)>,
 }
 
 impl Clients {
@@ -100,6 +111,7 @@ impl Clients {
             dirty: Vec::new(),
             lifted: Vec::new(),
             telling: Vec::new(),
+            committing: Vec::new(),
         }
     }
 
@@ -158,11 +170,29 @@ impl Clients {
         }
     }
 
+    /// Returns a message that another shard could give to nobody.
+    pub fn returned(&mut self, id: ConnId, channel: ChannelId, message: Message<'_>) {
+        let Some(conn) = self.get(id) else { return };
+        let Some((number, channel)) = conn.channel_by_id(channel) else { return };
+        if channel.state == State::Open {
+            conn.give_back(number, message);
+            self.touch(id);
+        }
+    }
+
     /// Tells a basic.get that there is no message.
     pub fn empty(&mut self, ticket: Ticket) {
         if let Some(waiting) = self.answered(ticket) {
             self.send(waiting.conn, waiting.number, &Method::BasicGetEmpty { cluster_id: "" });
         }
+    }
+
+    /// Permits for a consumer that could be sent messages from a queue of `home`.
+    pub fn permits(&mut self, home: ShardId, queue: QueueId, ask: Ask) -> u32 {
+        let Ask { conn, channel, consumer, slot, count } = ask;
+        let channel = self.get(conn).and_then(|conn| conn.channel_by_id(channel));
+        let candidate = Candidate { home, queue, consumer, slot, count };
+        channel.map_or(0, |(_, channel)| channel.ask(candidate))
     }
 
     /// Takes a question off the list and lifts the barrier it put up. `None` if whoever asked is
@@ -193,13 +223,17 @@ impl Clients {
         channel.and_then(|channel| channel.confirms.as_ref()).map_or(0, Confirms::next)
     }
 
-    /// A publish is confirmed by one of its homes.
+    /// A publish is confirmed by one of its homes, or that home has what a commit waits for.
     pub fn confirm(&mut self, id: ConnId, channel: ChannelId, publish: u64) {
+        let channel_id = channel;
         let Some(conn) = self.get(id) else { return };
         let Some((number, channel)) = conn.channel_by_id(channel) else {
             return;
         };
         let Some(confirms) = channel.confirms.as_mut() else {
+            if channel.tx.as_mut().is_some_and(|tx| tx.answered()) {
+                self.committing.push((id, channel_id));
+            }
             return;
         };
         let due = confirms.due();

@@ -180,7 +180,10 @@ impl Shard {
         let barrier = channel.barrier.take();
         let parked = std::mem::take(&mut channel.parked).len();
         channel.draft.shrink();
+        channel.keys = Vec::new();
         channel.unacked = model::ledger::Ledger::default();
+        let tx = channel.tx.take();
+        (channel.limit, channel.limiting) = (None, None);
         let order = std::mem::take(&mut channel.draft_order);
         conn.parked -= parked;
         // A basic.get that waits at its home is dropped there without an answer.
@@ -190,6 +193,9 @@ impl Shard {
         self.received(order);
         if self.limits.counts_channels {
             self.tell_coordinator(Control::ChannelLeft(channel_id));
+        }
+        if let Some(tx) = tx {
+            self.end_transaction(id, number, channel_id, *tx);
         }
         let mut away = 0;
         for home in homes {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use model::mutant::{self, Mutant};
 use model::queue::Addressed;
 use model::session::channel::State;
-use model::session::{Channel, Handshake, Limits};
+use model::session::{Channel, Handshake, Limits, content};
 use model::{ChannelId, Draft, Fault, Message, Name, Now, Outbox, Refusal, ShardId};
 
 use super::home::cost;
@@ -96,6 +96,8 @@ pub(super) struct Conn {
     pub publisher: bool,
     /// Was told connection.blocked.
     pub blocked: bool,
+    /// Channels whose commits wait until more output has left.
+    pub commits: Vec<ChannelId>,
     /// Declared exclusive queues, which go with it.
     pub owns: bool,
     /// What must be let go before close-ok.
@@ -151,6 +153,7 @@ impl Conn {
             paused: 0,
             publisher: false,
             blocked: false,
+            commits: Vec::new(),
             owns: false,
             releasing: 0,
             links: Vec::new(),
@@ -256,7 +259,7 @@ impl Conn {
             | Frame::Heartbeat { channel } => channel,
         };
         if number == 0 || !self.handshake.running() || matches!(frame, Frame::Heartbeat { .. }) {
-            return Err((0, Fault::unexpected_frame(frame)));
+            return Err((0, Fault::unexpected_frame(frame.kind(), frame.payload())));
         }
         if self.phase != Phase::Alive {
             return Ok(None);
@@ -297,6 +300,7 @@ impl Conn {
         else {
             return false;
         };
+        channel.arrived(to.number);
         if channel.consumer(to.consumer).is_none() {
             return false;
         }
@@ -324,12 +328,27 @@ impl Conn {
         else {
             return;
         };
+        channel.got(to.number);
         let method = Method::BasicGetOk {
             delivery_tag: channel.deliver(to.queue, home, to.number),
             redelivered: to.redelivered,
             exchange: message.exchange(),
             routing_key: message.routing_key(),
             message_count: remaining,
+        };
+        self.outbox.method(number, &method);
+        self.outbox.content(number, message, frame_max);
+        self.pause_over_mark();
+    }
+
+    /// Returns a message that nobody takes.
+    pub fn give_back(&mut self, number: u16, message: Message<'_>) {
+        let frame_max = self.frame_max();
+        let method = Method::BasicReturn {
+            reply_code: 312,
+            reply_text: "NO_ROUTE",
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
         };
         self.outbox.method(number, &method);
         self.outbox.content(number, message, frame_max);
@@ -481,9 +500,12 @@ fn special_header(
     body_size: u32,
 ) -> Result<(), Fault> {
     let (properties, basic) = Properties::parse(properties).map_err(SequenceError::from)?;
-    super::publish::check_properties(&basic, user).map_err(|no| no.fault((60, 40)))?;
+    let meaning = content::meaning((properties, &basic), user, channel.replies.as_ref())
+        .map_err(|refusal| refusal.fault((60, 40)))?;
     let (mode, priority) = (basic.delivery_mode.unwrap_or(0), basic.priority.unwrap_or(0));
-    channel.draft.header(properties, mode, priority, body_size);
+    let rewritten = meaning.rewritten.as_deref().map(Properties::checked_before);
+    channel.draft.header(rewritten.unwrap_or(properties), mode, priority, body_size);
+    channel.keys = meaning.keys;
     Ok(())
 }
 

@@ -40,16 +40,34 @@ impl Shard {
     }
 
     fn running_method(&mut self, id: ConnId, method: &Method<'_>, now: Now) {
-        let fault = match method {
-            Method::ConnectionUpdateSecret { .. } => {
-                Fault::new(Code::NotImplemented, "connection.update-secret", method.id())
-            }
-            _ => {
-                let text = "unexpected method in connection state running";
-                Fault::new(Code::ChannelError, text, method.id())
-            }
-        };
+        if let Method::ConnectionUpdateSecret { .. } = method {
+            return self.update_secret(id);
+        }
+        let text = "unexpected method in connection state running";
+        let fault = Fault::new(Code::ChannelError, text, method.id());
         self.fail(id, 0, &fault, now);
+    }
+
+    /// A password does not expire, so the new secret changes nothing, whatever it is; but the
+    /// right to the vhost is looked at again.
+    fn update_secret(&mut self, id: ConnId) {
+        let Some(conn) = self.clients.get(id) else {
+            return;
+        };
+        let (user, vhost) = (conn.user.clone(), conn.vhost.clone());
+        let request = Request::OpenVhost { conn: id, user, vhost };
+        self.ask_for_connection(id, request, Then::SecretUpdated);
+    }
+
+    pub(super) fn secret_answered(&mut self, id: ConnId, answer: &Answer, now: Now) {
+        self.unpause(id, pause::HANDSHAKE);
+        let Some(conn) = self.clients.get(id).filter(|conn| conn.phase == Phase::Alive) else {
+            return;
+        };
+        if let Some(fault) = refusal(&conn.user, &conn.vhost, answer, (10, 70)) {
+            return self.fail(id, 0, &fault, now);
+        }
+        self.clients.send(id, 0, &Method::ConnectionUpdateSecretOk {});
     }
 
     fn handshake_method(&mut self, id: ConnId, method: &Method<'_>, now: Now) {
@@ -109,22 +127,24 @@ impl Shard {
         let Some(conn) = self.clients.get(id).filter(|conn| conn.phase == Phase::Alive) else {
             return;
         };
-        let text = match answer {
-            Answer::Done => {
-                conn.vhost = vhost;
-                conn.handshake.opened(&mut conn.outbox);
-                self.clients.touch(id);
-                // From now on heartbeats are due, earlier than the end of the handshake was.
-                self.arm(id, now);
-                return;
-            }
-            Answer::NoVhost => format!("vhost {vhost} not found"),
-            Answer::Refused(refusal) => {
-                let fault = refusal.fault((10, 40));
-                return self.fail(id, 0, &fault, now);
-            }
-            _ => format!("access to vhost '{vhost}' refused for user '{}'", conn.user),
-        };
-        self.fail(id, 0, &Fault::new(Code::NotAllowed, &text, (10, 40)), now);
+        if let Some(fault) = refusal(&conn.user, &vhost, answer, (10, 40)) {
+            return self.fail(id, 0, &fault, now);
+        }
+        conn.vhost = vhost;
+        conn.handshake.opened(&mut conn.outbox);
+        self.clients.touch(id);
+        // From now on heartbeats are due, earlier than the end of the handshake was.
+        self.arm(id, now);
     }
+}
+
+/// Why the user may not open the vhost.
+fn refusal(user: &str, vhost: &str, answer: &Answer, method: (u16, u16)) -> Option<Fault> {
+    let text = match answer {
+        Answer::Done => return None,
+        Answer::Refused(refusal) => return Some(refusal.fault(method)),
+        Answer::NoVhost => format!("vhost {vhost} not found"),
+        _ => format!("access to vhost '{vhost}' refused for user '{user}'"),
+    };
+    Some(Fault::new(Code::NotAllowed, &text, method))
 }

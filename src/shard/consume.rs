@@ -2,6 +2,7 @@
 
 use amqp::Method;
 use model::excess::Excess;
+use model::session::content::REPLY_TO;
 use model::session::{ChannelConsumer, arguments};
 use model::{ConsumerId, ConsumerSpec, Now, Refusal, Resource};
 
@@ -9,6 +10,7 @@ use super::clients::{Then, Waiting};
 use super::machine::Shard;
 use super::message::QueueRequest;
 use super::questions::Call;
+use super::replies::ReplyConsume;
 
 impl Shard {
     pub(super) fn qos(&mut self, call: Call<'_>, method: &Method<'_>) -> Result<(), Refusal> {
@@ -20,15 +22,15 @@ impl Shard {
             return Err(Refusal::NotImplemented(text));
         }
         if global {
-            return Err(Refusal::NotImplemented(
-                "basic.qos global=true is not supported yet".into(),
-            ));
+            self.limit(call, prefetch_count);
+            return Ok(());
         }
         let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
         if let Some(channel) = channel {
             channel.prefetch = prefetch_count;
         }
-        self.clients.send(call.conn, call.number, &Method::BasicQosOk {});
+        // RabbitMQ's: a limit for each consumer takes the place of one that they share.
+        self.limit(call, 0);
         Ok(())
     }
 
@@ -44,11 +46,15 @@ impl Shard {
         else {
             return Ok(());
         };
+        if queue == REPLY_TO {
+            let consume = ReplyConsume { tag: consumer_tag, no_ack, nowait };
+            return self.consume_replies(call, consume);
+        }
         let name = self.queue_name(call, queue)?;
         let Some((vhost, _)) = self.vhost(call.conn) else {
             return Ok(());
         };
-        arguments::check_consumer(&Resource::queue(vhost, &name), arguments)?;
+        let priority = arguments::check_consumer(&Resource::queue(vhost, &name), arguments)?;
         let (spec, _) = self.usable_queue(call.conn, &name)?;
         let (queue, home) = (spec.id, spec.home);
         let tag = match consumer_tag {
@@ -80,6 +86,8 @@ impl Shard {
             no_ack,
             prefetch: channel.prefetch,
             exclusive,
+            priority,
+            limited: channel.limit.is_some() && !no_ack,
         };
         let then = Then::Consuming { consumer: id, tag, nowait };
         self.ask_queue(call, (queue, home), QueueRequest::Consume(consumer), then, now);
@@ -87,6 +95,8 @@ impl Shard {
     }
 
     pub(super) fn cancel(&mut self, call: Call<'_>, tag: &str, nowait: bool, now: Now) {
+        // What was its own is gone; what is left is the answer to a cancel of nothing.
+        self.cancel_replies(call, tag);
         let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
         let found = channel.and_then(|channel| {
             let (id, consumer) = channel.consumer_by_tag(tag)?;

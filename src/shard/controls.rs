@@ -39,6 +39,11 @@ impl Shard {
                 self.peers.get(from).out.control(Control::ChannelReleased(channel));
             }
             Control::ChannelReleased(channel) => self.channel_released(channel),
+            Control::Limit(conn, channel, limited) => {
+                self.limit_here(channel, limited);
+                self.peers.get(from).out.control(Control::Limited(conn, channel));
+            }
+            Control::Limited(conn, channel) => self.limit_applied(conn, channel),
             Control::ConnGone(conn) => {
                 self.home.links.remove(&conn);
             }
@@ -105,7 +110,7 @@ impl Shard {
         }
     }
 
-    fn add_consumer(&mut self, id: QueueId, consumer: ConsumerSpec) -> QueueAnswer {
+    pub(super) fn add_consumer(&mut self, id: QueueId, consumer: ConsumerSpec) -> QueueAnswer {
         let Some(kept) = self.home.queues.get(&id) else {
             return QueueAnswer::Frozen(id);
         };
@@ -143,10 +148,13 @@ impl Shard {
                 unused
             });
             self.tell_unused(id, unused);
+            if self.is_reply_queue(id) {
+                self.drop_queue(id);
+            }
         }
     }
 
-    fn drop_queue(&mut self, id: QueueId) {
+    pub(super) fn drop_queue(&mut self, id: QueueId) {
         self.store.forget_queue(id);
         for ConsumerSpec { id: consumer, conn, channel, .. } in self.home.drop_queue(id) {
             let there = conn.origin();

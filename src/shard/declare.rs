@@ -6,12 +6,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use model::mutant::{self, Mutant};
 use model::session::arguments;
+use model::session::content::REPLY_TO;
 use model::{
     Arguments, Binding, ConnId, Destination, ExchangeKind, ExchangeSpec, Name, Now, QueueId,
     QueueSpec, Refusal, Resource, Vhost,
 };
 
-use super::clients::{Reply, Then, Waiting};
+use super::clients::{Reply, Then};
 use super::machine::Shard;
 use super::message::{QueueRequest, Request};
 use super::questions::Call;
@@ -66,7 +67,8 @@ impl Shard {
         match *method {
             Method::QueueDeclare { queue, passive: true, .. } => {
                 let name = self.queue_name(call, queue)?;
-                self.queue_there(call, name, now)
+                let replies = self.declare_replies(call, &name, now);
+                replies.unwrap_or_else(|| self.queue_there(call, name, now))
             }
             Method::QueueDeclare { queue, durable, exclusive, auto_delete, arguments, .. } => {
                 let flags = QueueFlags { durable, exclusive, auto_delete };
@@ -74,6 +76,7 @@ impl Shard {
             }
             Method::QueueBind { queue, exchange, routing_key, nowait, arguments, .. } => {
                 let name = self.queue_name(call, queue)?;
+                check_bindable(&name)?;
                 // An empty name and an empty key both mean the queue declared last (spec 50.20).
                 let key =
                     if queue.is_empty() && routing_key.is_empty() { &name } else { routing_key };
@@ -83,6 +86,7 @@ impl Shard {
             }
             Method::QueueUnbind { queue, exchange, routing_key, arguments, .. } => {
                 let name = self.queue_name(call, queue)?;
+                check_bindable(&name)?;
                 let key =
                     if queue.is_empty() && routing_key.is_empty() { &name } else { routing_key };
                 let to = Destination::Queue(name.clone());
@@ -103,7 +107,7 @@ impl Shard {
         Some((name, self.topology.vhost(name)?))
     }
 
-    fn vhost_name(&self, id: ConnId) -> Name {
+    pub(super) fn vhost_name(&self, id: ConnId) -> Name {
         self.clients.conns.get(&id).map(|conn| conn.vhost.clone()).unwrap_or_default()
     }
 
@@ -156,8 +160,8 @@ impl Shard {
         let resource = Resource::exchange(&vhost, &name);
         let kind = ExchangeKind::from_name(kind)
             .ok_or_else(|| Refusal::UnknownExchangeKind(kind.into()))?;
-        arguments::check_exchange(&resource, arguments)?;
-        let arguments = Arguments::from(arguments);
+        let table = arguments;
+        let arguments = Arguments::from(table);
         let spec = ExchangeSpec { name, kind, durable, auto_delete, internal, arguments };
         let found = self.vhost(call.conn).and_then(|(_, vhost)| vhost.exchange(&spec.name));
         if let Some(found) = found {
@@ -169,6 +173,7 @@ impl Shard {
         if spec.name.starts_with("amq.") {
             return Err(Refusal::ReservedName(resource));
         }
+        arguments::check_exchange(&resource, table)?;
         self.ask(call, Request::DeclareExchange(vhost, spec), Then::Again);
         Ok(())
     }
@@ -223,9 +228,15 @@ impl Shard {
     ) -> Result<(), Refusal> {
         let vhost = self.vhost_name(call.conn);
         let name = clean(name);
+        if let Some(replies) = self.declare_replies(call, &name, now) {
+            return replies;
+        }
         let server_named = name.is_empty();
         let name = if server_named { self.fresh_name("amq.gen-") } else { name };
         let resource = Resource::queue(&vhost, &name);
+        if name.starts_with("amq.") && !server_named {
+            return Err(Refusal::ReservedName(resource));
+        }
         let spec = QueueSpec {
             id: QueueId(0),
             name,
@@ -243,9 +254,6 @@ impl Shard {
             return self.queue_there(call, spec.name, now);
         }
         arguments::check_queue(&resource, spec.arguments.table())?;
-        if spec.name.starts_with("amq.") && !server_named {
-            return Err(Refusal::ReservedName(resource));
-        }
         if let Some(conn) = self.clients.get(call.conn) {
             conn.owns |= flags.exclusive;
         }
@@ -257,17 +265,17 @@ impl Shard {
     /// Answers queue.declare.
     pub(super) fn declared(
         &mut self,
-        waiting: &Waiting,
+        call: Call<'_>,
         name: Name,
         (message_count, consumer_count): (u32, u32),
     ) {
         let nowait =
-            matches!(Method::read(&waiting.method), Ok(Method::QueueDeclare { nowait: true, .. }));
+            matches!(Method::read(call.payload), Ok(Method::QueueDeclare { nowait: true, .. }));
         if !nowait {
             let method = Method::QueueDeclareOk { queue: &name, message_count, consumer_count };
-            self.clients.send(waiting.conn, waiting.number, &method);
+            self.clients.send(call.conn, call.number, &method);
         }
-        let channel = self.clients.get(waiting.conn).and_then(|conn| conn.channel(waiting.number));
+        let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
         if let Some(channel) = channel {
             channel.last_queue = name;
         }
@@ -308,6 +316,12 @@ impl Shard {
 
 fn binding(destination: Destination, source: &str, key: &str, arguments: Table<'_>) -> Binding {
     Binding { source: clean(source), destination, key: key.into(), arguments: arguments.into() }
+}
+
+/// A reply consumer has no queue that a binding could lead to.
+fn check_bindable(queue: &str) -> Result<(), Refusal> {
+    let replies = queue.strip_prefix(REPLY_TO).is_some_and(|rest| rest.starts_with('.'));
+    if replies { Err(Refusal::ReplyQueueBinding) } else { Ok(()) }
 }
 
 /// RabbitMQ takes line ends out of names, so that a log line stays one.

@@ -3,8 +3,8 @@
 use model::mutant::{self, Mutant};
 use model::queue::{Delivery, Outlet, Queue, Settle};
 use model::{
-    ChannelId, ConnId, ConsumerSpec, Map, Message, Name, QueueId, QueueSpec, Refusal, Resource,
-    Seed, ShardId, Ticket,
+    Ask, ChannelId, ConnId, ConsumerSpec, Map, Message, Name, QueueId, QueueSpec, Refusal,
+    Resource, Seed, ShardId, Ticket,
 };
 
 use super::clients::Clients;
@@ -15,12 +15,21 @@ use crate::store::Store;
 /// Octets of deliveries that a home may have on the way to one connection.
 pub const CREDIT_OCTETS: i64 = 256 * 1024;
 
+/// Octets that a message needs around its own.
+const AROUND: u64 = 64;
+
 /// What a message counts in windows and credits: its octets and what goes around them.
 #[inline]
 pub(super) fn cost(message: Message<'_>) -> u64 {
-    const AROUND: u64 = 64;
     let body = message.large_body().map_or(0, |_| message.body_len());
     (message.record().len() + body) as u64 + AROUND
+}
+
+/// What a message counts that goes to so many queues of one home: each has a record of its own.
+#[inline]
+pub(super) fn cost_of_copies(message: Message<'_>, queues: usize) -> u64 {
+    let more = queues.saturating_sub(1) as u64;
+    cost(message) + more * (message.record().len() as u64 + AROUND)
 }
 
 /// A queue with its names.
@@ -80,6 +89,16 @@ impl Outlet for Door<'_> {
             link.stalled.push(queue);
         }
         false
+    }
+
+    fn ask(&mut self, queue: QueueId, ask: Ask) -> Option<u32> {
+        let there = ask.conn.origin();
+        if there == self.me {
+            // Who is asked here gets one at a time: consumers take turns.
+            return Some(self.clients.permits(self.me, queue, Ask { count: 1, ..ask }));
+        }
+        self.peers.get(there).out.ask(queue, ask);
+        None
     }
 
     #[inline]

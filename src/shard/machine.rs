@@ -6,7 +6,9 @@ use bytes::Bytes;
 use model::message::REFERENCE_MIN;
 use model::mutant::{self, Mutant};
 use model::session::Limits;
-use model::{ConnId, Draft, IdSource, Now, Outbox, QueueId, Seed, ShardId, Targets, Topology};
+use model::{
+    ChannelId, ConnId, Draft, IdSource, Now, Outbox, QueueId, Seed, ShardId, Targets, Topology,
+};
 
 use super::batch::Batch;
 use super::clients::Clients;
@@ -15,6 +17,7 @@ use super::conn::{Conn, ConnInfo, Phase};
 use super::home::{Door, Home};
 use super::peers::Peers;
 use super::receiving::Turn;
+use super::replies::ReplyKey;
 use super::timers::Due;
 use crate::store::Store;
 
@@ -27,12 +30,16 @@ pub struct ShardConfig {
     pub shards: u16,
     /// Randomness: names the server makes, seeds of hash maps.
     pub seed: u64,
+    /// What the names of reply consumers are proved with, the same on every shard.
+    pub reply_key: ReplyKey,
     /// What clients are offered.
     pub limits: Limits,
     /// Octets of records a queue keeps in memory before the store gets them.
     pub resident_max: usize,
     /// Octets of large messages being received at once; beyond it only the oldest goes on.
     pub receiving_max: usize,
+    /// Octets of memory that one transaction may hold; a single publish may always be held.
+    pub transaction_max: usize,
 }
 
 impl ShardConfig {
@@ -43,9 +50,11 @@ impl ShardConfig {
             id,
             shards,
             seed,
+            reply_key: ReplyKey::from_seed(seed),
             limits: Limits::default(),
             resident_max: usize::MAX,
             receiving_max: 256 * 1024 * 1024,
+            transaction_max: 256 * 1024 * 1024,
         }
     }
 }
@@ -77,12 +86,17 @@ pub struct Shard {
     pub(super) conn_ids: IdSource,
     pub(super) ids: IdSource,
     pub(super) rng: fastrand::Rng,
+    pub(super) reply_key: ReplyKey,
     /// The message being published.
     pub(super) scratch: Draft,
     pub(super) targets: Targets,
     /// The queues that a message goes to.
     pub(super) routes: Vec<(QueueId, ShardId)>,
     pub(super) timers: BinaryHeap<Due>,
+    /// Octets that publishes to several queues of this shard have copied in this turn.
+    pub(super) copied: u64,
+    /// Commits that go on in the next turn, since they copied so much in this one.
+    pub(super) later: Vec<(ConnId, ChannelId)>,
     /// Connections that may be read again.
     pub(super) resumed: Vec<ConnId>,
     /// Memory is short: publishers are not read.
@@ -94,6 +108,9 @@ pub struct Shard {
     pub(super) receiving_max: usize,
     pub(super) receiving_next: u64,
     pub(super) receiving_turn: Option<Turn>,
+    /// Octets of memory that open transactions hold.
+    pub(super) held: usize,
+    pub(super) transaction_max: usize,
 }
 
 impl Shard {
@@ -119,10 +136,13 @@ impl Shard {
                 // Shards may share a seed, but never a name that they make.
                 fastrand::Rng::with_seed(config.seed.rotate_left(16) ^ u64::from(config.id.0))
             },
+            reply_key: config.reply_key,
             scratch: Draft::default(),
             targets: Targets::new(),
             routes: Vec::new(),
             timers: BinaryHeap::new(),
+            copied: 0,
+            later: Vec::new(),
             resumed: Vec::new(),
             alarm: false,
             memory_told: 0,
@@ -131,6 +151,8 @@ impl Shard {
             receiving_max: config.receiving_max,
             receiving_next: 1,
             receiving_turn: None,
+            held: 0,
+            transaction_max: config.transaction_max,
         }
     }
 
@@ -220,7 +242,8 @@ impl Shard {
     }
 
     /// What is still held for clients: connections, consumers, unsettled deliveries, questions,
-    /// confirms, releases, credit. 0 when all clients are gone and everything has arrived.
+    /// confirms, releases, credit, octets of transactions. 0 when all clients are gone and
+    /// everything has arrived.
     #[must_use]
     pub fn leftovers(&self) -> usize {
         let queues = self.home.queues.values().map(|kept| &kept.queue);
@@ -231,13 +254,14 @@ impl Shard {
             + self.home.links.len()
             + self.home.channels.len()
             + self.receiving.len()
+            + self.held
             + queues.map(|queue| queue.consumers().len() + queue.unacked()).sum::<usize>()
     }
 
-    /// Octets of memory that queues and half-received messages hold.
+    /// Octets of memory that queues, half-received messages and transactions hold.
     #[must_use]
     pub fn pinned(&self) -> usize {
-        self.home.pinned + self.receiving_octets
+        self.home.pinned + self.receiving_octets + self.held
     }
 
     /// Works on a queue of this shard. `None`: there is no such queue here.

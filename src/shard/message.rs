@@ -66,6 +66,11 @@ pub enum Control {
     ChannelGone(ChannelId),
     /// The home holds nothing of the channel any more.
     ChannelReleased(ChannelId),
+    /// The consumers of the channel share a limit from now on (`true`), or no more; answered by
+    /// [`Control::Limited`]. Permits that came before it were used or have come back by then.
+    Limit(ConnId, ChannelId, bool),
+    /// The home has done that.
+    Limited(ConnId, ChannelId),
     /// The connection is gone: its flow credit here can be forgotten.
     ConnGone(ConnId),
     /// The consumer was cancelled by the server: its queue is gone.

@@ -53,6 +53,7 @@ impl Shard {
             40 => self.exchange_method(call, method),
             50 => self.queue_method(call, method, now),
             60 => self.basic_method(call, method, now),
+            90 => self.tx_method(call, method),
             _ => self.other_method(call, method),
         };
         result.map_err(|refusal| refusal.fault(method.id()))
@@ -98,7 +99,7 @@ impl Shard {
     fn other_method(&mut self, call: Call<'_>, method: &Method<'_>) -> Result<(), Refusal> {
         let reply = match *method {
             Method::ConfirmSelect { nowait } => {
-                self.select_confirms(call);
+                self.select_confirms(call)?;
                 if nowait {
                     return Ok(());
                 }
@@ -110,9 +111,6 @@ impl Shard {
             }
             // Tickets of AMQP 0-8; every client that asks gets the same.
             Method::AccessRequest { .. } => Method::AccessRequestOk { ticket: 1 },
-            Method::TxSelect {} | Method::TxCommit {} | Method::TxRollback {} => {
-                return Err(not_built(method));
-            }
             _ => return Err(Refusal::ServersMethod),
         };
         self.clients.send(call.conn, call.number, &reply);
@@ -146,19 +144,18 @@ impl Shard {
         Ok(())
     }
 
-    fn select_confirms(&mut self, call: Call<'_>) {
+    fn select_confirms(&mut self, call: Call<'_>) -> Result<(), Refusal> {
         let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
         if let Some(channel) = channel {
+            if channel.tx.is_some() {
+                return Err(Refusal::TxToConfirm);
+            }
             channel.confirms.get_or_insert_default();
         }
+        Ok(())
     }
 }
 
 fn unwanted(requeue: bool) -> Settle {
     if requeue { Settle::Requeue } else { Settle::Drop }
-}
-
-fn not_built(method: &Method<'_>) -> Refusal {
-    let (class, id) = method.id();
-    Refusal::NotImplemented(format!("{} ({class}, {id}) is not supported yet", method.name()))
 }

@@ -37,13 +37,16 @@ mod machine;
 pub mod message;
 mod methods;
 mod peers;
+mod permits;
 mod publish;
 mod questions;
 mod receiving;
+mod replies;
 mod settle;
 
 mod timers;
 mod turn;
+mod tx;
 
 pub use batch::Batch;
 pub use conn::{ConnInfo, OUTPUT_MARK, PARKED_MARK};
@@ -52,3 +55,4 @@ pub use home::CREDIT_OCTETS;
 pub use machine::{Gate, Shard, ShardConfig};
 pub use model::Outbox;
 pub use model::session::Limits;
+pub use replies::ReplyKey;

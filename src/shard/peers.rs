@@ -9,16 +9,16 @@ use super::batch::{Batch, Watermark};
 
 /// Octets a shard may have sent to all its peers and not seen applied. Publishers beyond it are not
 /// read.
-const WINDOW_OCTETS: u64 = 4 * 1024 * 1024;
+pub(super) const WINDOW_OCTETS: u64 = 4 * 1024 * 1024;
 
-/// A publish whose confirm waits for a home.
+/// A publish whose confirm, or a commit that, waits for a home.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Awaiting {
     /// The enqueue at that home.
     pub enqueue: u64,
     pub conn: ConnId,
     pub channel: ChannelId,
-    /// The number of the publish on its channel.
+    /// The number of the publish on its channel; 0 for a commit.
     pub publish: u64,
 }
 
@@ -34,6 +34,8 @@ pub(super) struct Peer {
     awaiting_durable: VecDeque<Awaiting>,
     /// Connections that are not read until the window opens.
     pub stalled: Vec<ConnId>,
+    /// Commits that go on when the window opens.
+    pub commits: Vec<(ConnId, ChannelId)>,
     /// What this shard has done for that one.
     pub done: Watermark,
     told: Watermark,
@@ -44,6 +46,11 @@ impl Peer {
     pub fn send(&mut self, octets: u64) -> u64 {
         self.sent += 1;
         self.sent_octets += octets;
+        self.sent
+    }
+
+    /// The number of the last enqueue sent there.
+    pub fn sent(&self) -> u64 {
         self.sent
     }
 

@@ -2,24 +2,25 @@
 
 use std::cell::Cell;
 
-use amqp::properties::Basic;
-use amqp::{Method, Value};
+use amqp::Method;
 use model::mutant::{self, Mutant};
-use model::{ConnId, Message, Now, QueueId, Refusal, Resource, ShardId, Targets};
+use model::{ConnId, Message, Name, Now, QueueId, Refusal, Resource, ShardId, Targets};
 
 use super::conn::pause;
-use super::home::cost;
+use super::home::cost_of_copies;
 use super::machine::Shard;
-use super::peers::Awaiting;
+use super::peers::{Awaiting, WINDOW_OCTETS};
 
 /// What a publish needs to know of its channel.
 #[derive(Debug, Clone, Copy)]
-struct Publisher {
-    id: ConnId,
-    number: u16,
-    channel: model::ChannelId,
-    confirms: bool,
-    mandatory: bool,
+pub(super) struct Publisher {
+    pub id: ConnId,
+    pub number: u16,
+    pub channel: model::ChannelId,
+    pub confirms: bool,
+    /// In tx mode: what it publishes is held.
+    pub tx: bool,
+    pub mandatory: bool,
 }
 
 impl Shard {
@@ -31,6 +32,7 @@ impl Shard {
         let mut queues = std::mem::take(&mut self.routes);
         let message = draft.message();
         match self.route(id, number, message, &mut queues) {
+            Ok(Some(publisher)) if publisher.tx => self.hold(publisher, message, &queues, now),
             Ok(Some(publisher)) => self.routed(publisher, message, &mut queues),
             Ok(None) => {}
             Err(refusal) => {
@@ -62,9 +64,11 @@ impl Shard {
             number,
             channel: channel.id,
             confirms: channel.confirms.is_some(),
+            tx: channel.tx.is_some() && !mutant::active(Mutant::TxPublishesAtOnce),
             mandatory: channel.mandatory,
         };
-        let known = channel.route.get(version, message.names());
+        let several = !channel.keys.is_empty();
+        let known = if several { None } else { channel.route.get(version, message.names()) };
         let found = known.map(|known| queues.extend_from_slice(known)).is_some();
         let order = std::mem::take(&mut channel.draft_order);
         if order != 0 {
@@ -88,7 +92,9 @@ impl Shard {
     ) -> Result<(), Refusal> {
         let mut targets = std::mem::take(&mut self.targets);
         targets.clear();
-        let by_names = self.find(publisher.id, message, &mut targets);
+        let channel = self.clients.get(publisher.id).and_then(|c| c.channel(publisher.number));
+        let keys = channel.map(|channel| std::mem::take(&mut channel.keys)).unwrap_or_default();
+        let by_names = self.find(publisher.id, message, &keys, &mut targets);
         queues.extend_from_slice(targets.queues());
         self.targets = targets;
         let version = self.topology.version();
@@ -99,11 +105,13 @@ impl Shard {
         Ok(())
     }
 
-    /// Asks the exchange; says whether only the names mattered, not the headers.
+    /// Asks the exchange; says whether only the names mattered, not the headers. `more` are the
+    /// keys beside the one of the publish.
     fn find(
         &self,
         id: ConnId,
         message: Message<'_>,
+        more: &[Name],
         targets: &mut Targets,
     ) -> Result<bool, Refusal> {
         let Some((vhost_name, vhost)) = self.vhost(id) else { return Ok(false) };
@@ -118,11 +126,35 @@ impl Shard {
             looked_at.set(true);
             message.properties().basic().headers
         };
-        vhost.route(exchange, message.routing_key(), headers, targets);
-        Ok(!looked_at.get())
+        let (one, several): (_, Vec<&str>);
+        let keys = if more.is_empty() {
+            one = [message.routing_key()];
+            &one[..]
+        } else {
+            let more = more.iter().map(AsRef::as_ref);
+            several = std::iter::once(message.routing_key()).chain(more).collect();
+            &several
+        };
+        vhost.route(exchange, keys, headers, targets);
+        if exchange.spec.name.is_empty() {
+            self.reply_targets(vhost_name, keys, targets);
+        }
+        Ok(more.is_empty() && !looked_at.get())
     }
 
-    #[inline]
+    /// Sends a message that a transaction has held to its queues.
+    #[cold]
+    pub(super) fn routed_late(
+        &mut self,
+        publisher: Publisher,
+        message: Message<'_>,
+        queues: &mut [(QueueId, ShardId)],
+    ) {
+        self.routed(publisher, message, queues);
+    }
+
+    /// Sends a message to its queues.
+    #[inline(always)]
     fn routed(
         &mut self,
         publisher: Publisher,
@@ -136,7 +168,17 @@ impl Shard {
                 }
                 0
             }
-            [(queue, home)] => self.enqueue(publisher, *home, std::iter::once(*queue), message),
+            [(queue, home)] => {
+                let reply = publisher.mandatory && self.is_reply_queue(*queue);
+                let sent = if reply {
+                    self.mandatory_reply(publisher, (*queue, *home), message)
+                } else {
+                    None
+                };
+                sent.unwrap_or_else(|| {
+                    self.enqueue(publisher, *home, std::iter::once(*queue), message)
+                })
+            }
             many => {
                 many.sort_unstable_by_key(|(queue, home)| (*home, *queue));
                 self.enqueue_many(publisher, many, message)
@@ -164,7 +206,7 @@ impl Shard {
     }
 
     /// Puts a message into queues of one home; 1 if its confirm waits for that.
-    #[inline]
+    #[inline(always)]
     fn enqueue(
         &mut self,
         publisher: Publisher,
@@ -172,26 +214,42 @@ impl Shard {
         queues: impl ExactSizeIterator<Item = QueueId>,
         message: Message<'_>,
     ) -> u16 {
-        let here = home == self.me;
-        let early = mutant::active(Mutant::ConfirmTooEarly) && !here;
-        let confirms = publisher.confirms && !early;
-        if here {
+        let copies = queues.len();
+        if home == self.me {
             for queue in queues {
                 self.push(queue, message);
             }
-            if !message.persistent() || !confirms {
+            if copies > 1 {
+                self.count_copies(publisher.id, cost_of_copies(message, copies));
+            }
+            if !message.persistent() || !publisher.confirms {
                 return 0;
             }
         } else {
             self.peers.get(home).out.enqueue(queues, message);
         }
+        self.sent(publisher, home, cost_of_copies(message, copies), message.persistent())
+    }
+
+    /// Counts what was sent to a home; 1 if the confirm waits for that.
+    #[inline(always)]
+    pub(super) fn sent(
+        &mut self,
+        publisher: Publisher,
+        home: ShardId,
+        octets: u64,
+        persistent: bool,
+    ) -> u16 {
+        let here = home == self.me;
+        let early = mutant::active(Mutant::ConfirmTooEarly) && !here;
+        let confirms = publisher.confirms && !early;
         let peer = self.peers.get(home);
-        let enqueue = peer.send(cost(message));
+        let enqueue = peer.send(octets);
         if confirms {
             let Publisher { id: conn, channel, .. } = publisher;
             let publish = self.clients.next_publish(conn, publisher.number);
             let awaiting = Awaiting { enqueue, conn, channel, publish };
-            self.peers.get(home).wait(awaiting, message.persistent());
+            self.peers.get(home).wait(awaiting, persistent);
         }
         if !here && self.peers.full(home) {
             self.stall(publisher.id, home);
@@ -200,9 +258,27 @@ impl Shard {
     }
 
     /// A message enters a queue of this shard; one that is gone drops it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, queue: QueueId, message: Message<'_>) {
+        // Other shards' reply queues are not here.
+        if queue.origin() == self.me {
+            return self.push_reply(queue, message);
+        }
         self.with_queue(queue, |queue, door| queue.push(message, door));
+    }
+
+    /// What goes to many queues is small to send and large to keep: beyond a window's octets the
+    /// rest waits for the next turn, so that others have theirs and an alarm can come between.
+    fn count_copies(&mut self, id: ConnId, octets: u64) {
+        self.copied += octets;
+        if self.copied_enough() {
+            self.stall(id, self.me);
+        }
+    }
+
+    /// Whether publishes to several queues of this shard have to wait for the next turn.
+    pub(super) fn copied_enough(&self) -> bool {
+        self.copied > WINDOW_OCTETS
     }
 
     /// The connection published more to a home than that has applied: it is not read for now.
@@ -217,7 +293,7 @@ impl Shard {
         }
     }
 
-    fn give_back(&mut self, publisher: Publisher, message: Message<'_>) {
+    pub(super) fn give_back(&mut self, publisher: Publisher, message: Message<'_>) {
         if publisher.confirms && mutant::active(Mutant::AckBeforeReturn) {
             let number = self.clients.next_publish(publisher.id, publisher.number);
             let ack = Method::BasicAck { delivery_tag: number, multiple: false };
@@ -226,16 +302,7 @@ impl Shard {
         let Some(conn) = self.clients.get(publisher.id) else {
             return;
         };
-        let method = Method::BasicReturn {
-            reply_code: 312,
-            reply_text: "NO_ROUTE",
-            exchange: message.exchange(),
-            routing_key: message.routing_key(),
-        };
-        let frame_max = conn.frame_max();
-        conn.outbox.method(publisher.number, &method);
-        conn.outbox.content(publisher.number, message, frame_max);
-        conn.pause_over_mark();
+        conn.give_back(publisher.number, message);
         self.clients.touch(publisher.id);
     }
 
@@ -251,37 +318,5 @@ impl Shard {
         if !due && confirms.due() {
             self.clients.telling.push((id, number));
         }
-    }
-}
-
-/// Refuses properties that mean something that is not built, and a user-id that is not the user's.
-#[inline]
-pub(super) fn check_properties(basic: &Basic<'_>, user: &str) -> Result<(), Refusal> {
-    if let Some(claimed) = basic.user_id
-        && claimed != user
-    {
-        return Err(Refusal::UserId { claimed: claimed.into(), user: user.into() });
-    }
-    if let Some(expiration) = basic.expiration {
-        let text = format!("invalid expiration '{expiration}': message TTL is not supported yet");
-        return Err(Refusal::InvalidProperty(text));
-    }
-    if basic.reply_to == Some("amq.rabbitmq.reply-to") {
-        return Err(Refusal::InvalidProperty("fast reply consumer does not exist".into()));
-    }
-    match basic.headers {
-        Some(headers) => check_headers(headers.iter()),
-        None => Ok(()),
-    }
-}
-
-fn check_headers<'a>(
-    mut headers: impl Iterator<Item = (&'a str, Value<'a>)>,
-) -> Result<(), Refusal> {
-    match headers.find(|(key, _)| matches!(*key, "CC" | "BCC")) {
-        Some((key, _)) => {
-            Err(Refusal::InvalidProperty(format!("invalid header '{key}': not supported yet")))
-        }
-        None => Ok(()),
     }
 }

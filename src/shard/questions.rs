@@ -45,7 +45,7 @@ impl Shard {
         self.with_queue(queue, |queue, door| queue.dispatch(door));
     }
 
-    fn wait(&mut self, call: Call<'_>, then: Then) -> Ticket {
+    pub(super) fn wait(&mut self, call: Call<'_>, then: Then) -> Ticket {
         let ticket: Ticket = self.ids.fresh();
         let Call { conn, number, channel, payload } = call;
         let waiting = Waiting { conn, number, channel, method: payload.to_vec(), then };
@@ -66,6 +66,7 @@ impl Shard {
         match (waiting.then.clone(), answer) {
             (Then::Login, answer) => self.login_answered(id, &answer, now),
             (Then::OpenVhost(vhost), answer) => self.vhost_answered(id, vhost, &answer, now),
+            (Then::SecretUpdated, answer) => self.secret_answered(id, &answer, now),
             (Then::Released, _) => self.released_one(id),
             (_, Answer::Refused(refusal)) => self.refuse(&waiting, &refusal, now),
             (Then::OpenChannel, _) => {
@@ -77,7 +78,7 @@ impl Shard {
                     self.clients.send(id, number, &method);
                 }
             }
-            (Then::Declared(name), _) => self.declared(&waiting, name, (0, 0)),
+            (Then::Declared(name), _) => self.declared(waiting.call(), name, (0, 0)),
             (Then::Deleted { nowait }, Answer::Deleted(message_count)) if !nowait => {
                 self.clients.send(id, number, &Method::QueueDeleteOk { message_count });
             }
@@ -92,13 +93,16 @@ impl Shard {
         };
         let (id, number) = (waiting.conn, waiting.number);
         match (waiting.then.clone(), answer) {
+            (Then::RepliesDeclared(name), answer) => {
+                self.replies_declared(&waiting, name, &answer, now);
+            }
             (_, QueueAnswer::Refused(refusal)) => self.refuse(&waiting, &refusal, now),
             (_, QueueAnswer::Frozen(_)) if mutant::active(Mutant::FrozenNotFound) => {
                 self.refuse(&waiting, &Refusal::NotFound(model::Resource::queue("/", "")), now);
             }
             (_, QueueAnswer::Frozen(frozen)) => self.wait_deleted(&waiting, frozen),
             (Then::Declared(name), QueueAnswer::Counts(messages, consumers)) => {
-                self.declared(&waiting, name, (messages, consumers));
+                self.declared(waiting.call(), name, (messages, consumers));
             }
             (Then::Consuming { tag, nowait: false, .. }, _) => {
                 let method = Method::BasicConsumeOk { consumer_tag: &tag };
@@ -131,7 +135,7 @@ impl Shard {
         }
     }
 
-    fn refuse(&mut self, waiting: &Waiting, refusal: &Refusal, now: Now) {
+    pub(super) fn refuse(&mut self, waiting: &Waiting, refusal: &Refusal, now: Now) {
         if let Then::Consuming { consumer, .. } = waiting.then {
             self.forget_consumer(waiting.conn, waiting.channel, consumer);
         }
@@ -141,7 +145,7 @@ impl Shard {
 }
 
 impl Waiting {
-    fn call(&self) -> Call<'_> {
+    pub(super) fn call(&self) -> Call<'_> {
         let Waiting { conn, number, channel, ref method, .. } = *self;
         Call { conn, number, channel, payload: method }
     }

@@ -1,6 +1,7 @@
 //! ack, nack and reject: from tags of a channel to numbers of its queues' homes.
 
 use amqp::Method;
+use model::mutant::{self, Mutant};
 use model::queue::Settle;
 use model::session::{Channel, Outstanding};
 use model::{ChannelId, Refusal, ShardId};
@@ -21,13 +22,20 @@ impl Shard {
         let Some(channel) = channel else {
             return Ok(());
         };
-        if !multiple {
+        if channel.tx.is_some() && !mutant::active(Mutant::TxSettlesAtOnce) {
+            return self.hold_settles(call, tag, multiple, how);
+        }
+        let limited = channel.limit.is_some();
+        if multiple {
+            for last in take_up_to(channel, tag)? {
+                self.settle_at_home(last, call.channel, true, how);
+            }
+        } else {
             let one = channel.unacked.remove(tag).ok_or(Refusal::UnknownDeliveryTag(tag))?;
             self.settle_at_home(one, call.channel, false, how);
-            return Ok(());
         }
-        for last in take_up_to(channel, tag)? {
-            self.settle_at_home(last, call.channel, true, how);
+        if limited && !mutant::active(Mutant::LimitNotReturned) {
+            self.permit(call.conn, call.number);
         }
         Ok(())
     }
@@ -45,10 +53,27 @@ impl Shard {
         if let Some(method) = reply {
             self.clients.send(call.conn, call.number, &method);
         }
-        self.settle(call, 0, true, Settle::Requeue)
+        let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
+        let Some(channel) = channel else { return Ok(()) };
+        if channel.tx.is_none() {
+            return self.settle(call, 0, true, Settle::Requeue);
+        }
+        // One by one: among them are deliveries whose settles wait for a commit.
+        let mut rest = std::mem::take(&mut channel.unacked);
+        while let Some((_, one)) = rest.pop_up_to(u64::MAX) {
+            self.settle_at_home(one, call.channel, false, Settle::Requeue);
+        }
+        self.permit(call.conn, call.number);
+        Ok(())
     }
 
-    fn settle_at_home(&mut self, last: Outstanding, channel: ChannelId, up_to: bool, how: Settle) {
+    pub(super) fn settle_at_home(
+        &mut self,
+        last: Outstanding,
+        channel: ChannelId,
+        up_to: bool,
+        how: Settle,
+    ) {
         let Outstanding { queue, home, number } = last;
         self.pass_settle(home, Settlement { queue, channel, number, up_to, how });
     }

@@ -5,7 +5,7 @@ use model::{ConnId, Now, ShardId};
 
 use super::batch::{Batch, Record, Watermark};
 use super::conn::{OUTPUT_MARK, pause};
-use super::home::{Settlement, cost};
+use super::home::{Settlement, cost, cost_of_copies};
 use super::machine::Shard;
 use super::message::Control;
 
@@ -22,6 +22,7 @@ impl Shard {
         batch.clear();
     }
 
+    #[inline(always)]
     fn record(&mut self, from: ShardId, record: Record<'_>, now: Now) {
         match record {
             Record::Enqueue { queues, carried } => {
@@ -30,13 +31,20 @@ impl Shard {
                 let dead = |queue| !self.home.queues.contains_key(&queue);
                 let unanswered = mutant::active(Mutant::DeadEnqueueUnanswered);
                 if !(unanswered && queues.iter().any(dead)) {
-                    self.peers.get(from).applied(cost(message));
+                    self.peers.get(from).applied(cost_of_copies(message, queues.count()));
                 }
+            }
+            Record::Mandatory { queue, publisher, carried } => {
+                self.mandatory_arrived(from, queue, publisher, carried.message());
+            }
+            Record::Returned { publisher: (conn, channel), carried } => {
+                self.clients.returned(conn, channel, carried.message());
             }
             Record::Deliver { to, carried } => {
                 let message = carried.message();
                 if !self.clients.deliver(from, to, message) {
                     self.peers.get(from).out.credit(to.conn, cost(message));
+                    self.permits_back(to.conn, to.channel, 0);
                 }
             }
             Record::Got { ticket, remaining, to, carried } => {
@@ -46,7 +54,11 @@ impl Shard {
                 self.settle_here(Settlement { queue, channel, number, up_to, how });
             }
             Record::Credit { conn, octets } => self.credit(conn, octets),
+            Record::Ask(queue, ask) => self.asked(from, queue, ask),
+            Record::Permit(queue, permit) => self.permitted(from, queue, permit),
+            Record::Unused { conn, channel, count } => self.permits_back(conn, channel, count),
             Record::Watermark(mark) => self.watermark(from, mark),
+            Record::Fence => self.peers.get(from).applied(0),
             Record::Control(control) => self.control(from, control, now),
         }
     }
@@ -58,7 +70,9 @@ impl Shard {
             self.clients.confirm(done.conn, done.channel, done.publish);
         }
         if self.peers.relaxed(home) {
-            for id in std::mem::take(&mut self.peers.get(home).stalled) {
+            let peer = self.peers.get(home);
+            self.clients.committing.append(&mut peer.commits);
+            for id in std::mem::take(&mut peer.stalled) {
                 self.unpause(id, pause::WINDOW);
             }
         }
@@ -87,26 +101,40 @@ impl Shard {
 
     /// Reads a connection on when its output has shrunk.
     pub(super) fn resume_output(&mut self, id: ConnId) {
-        let unsent = self.clients.get(id).map_or(0, |conn| conn.unsent());
-        if unsent <= OUTPUT_MARK / 2 {
-            self.unpause(id, pause::OUTPUT);
-        }
+        let Some(conn) = self.clients.get(id).filter(|conn| conn.unsent() <= OUTPUT_MARK / 2)
+        else {
+            return;
+        };
+        let commits = std::mem::take(&mut conn.commits);
+        self.clients.committing.extend(commits.into_iter().map(|channel| (id, channel)));
+        self.unpause(id, pause::OUTPUT);
     }
 
     /// Ends a turn: what its events led to goes to the outboxes and batches.
     pub fn end_turn(&mut self, now: Now) {
         loop {
             self.go_on(now);
-            if !self.load() {
+            if self.load() {
+                continue;
+            }
+            self.confirm_own();
+            if !self.go_on_with_commits() {
                 break;
             }
         }
-        self.confirm_own();
+        self.copied = 0;
+        self.clients.committing.append(&mut self.later);
         self.tell_sources();
         self.clients.tell_confirms();
         self.mark_sent(now);
         self.watch_receiving(now);
         self.tell_memory();
+    }
+
+    /// Whether there is something to do in another turn although nothing happens until then.
+    #[must_use]
+    pub fn unfinished(&self) -> bool {
+        !self.resumed.is_empty() || !self.clients.committing.is_empty()
     }
 
     /// Takes records that the store has brought; false when there were none.

@@ -1,46 +1,17 @@
 """Programs that users already have, run unchanged against a broker on localhost:5672."""
 
 import pathlib
-import subprocess
 import sys
 
 import pika
 import pytest
 
 import brokers
+from programs import Program
 from support import Inbox, eventually
 
 PORT = 5672
 LISTENING = ("Waiting for messages", "Waiting for logs")
-
-
-class Program:
-    """A program as a child process; its output is read while it runs."""
-
-    def __init__(self, folder, script, *arguments, output):
-        self.output = output / f"{script}-{len(list(output.iterdir()))}"
-        with open(self.output, "wb") as sink:
-            self.process = subprocess.Popen(
-                [sys.executable, "-u", str(folder / script), *arguments],
-                stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT)
-
-    def text(self):
-        return self.output.read_text(errors="replace")
-
-    def finish(self):
-        """Waits for the end, which must be a good one."""
-        assert self.process.wait(20) == 0, self.text()
-        return self.text()
-
-    def says(self, text, times=1):
-        """Waits until the output holds the text so often."""
-        eventually(lambda: self.text().count(text) >= times, why=self.text)
-        return self
-
-    def kill(self):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
 
 
 @pytest.fixture
@@ -59,8 +30,8 @@ def run(pytestconfig, tmp_path):
     folder, started = pytestconfig.option.programs, []
 
     def start(script, *arguments):
-        program = Program(
-            pathlib.Path(folder).resolve(), script, *arguments, output=tmp_path)
+        command = [sys.executable, "-u", pathlib.Path(folder).resolve() / script, *arguments]
+        program = Program(command, tmp_path)
         started.append(program)
         return program
 

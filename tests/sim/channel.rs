@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use amqp::{Assembler, Method};
 
 use crate::client::message_of;
-use crate::history::{DeliveryLog, Fate, History, NEVER, Settle, Time, What};
+use crate::commits::Tx;
+use crate::history::{DeliveryLog, Fate, History, NEVER, Settle, Time, What, id};
 use crate::names::{EXCHANGES, body};
 
 /// What a content belongs to.
@@ -45,7 +46,8 @@ pub struct Live {
 pub struct Unacked {
     /// Its place in the history.
     pub delivery: usize,
-    consumer: Option<usize>,
+    /// Who it was delivered to; `None` for a basic.get.
+    pub consumer: Option<usize>,
 }
 
 /// Publisher confirms of a channel.
@@ -80,8 +82,14 @@ pub struct Channel {
     pub nameless: VecDeque<usize>,
     /// In confirm mode.
     pub confirms: Option<Confirms>,
+    /// In tx mode.
+    pub tx: Option<Tx>,
     /// Of the consumers to come.
     pub prefetch: u16,
+    /// Of all consumers together; 0: none.
+    pub limit: u16,
+    /// Changes of the limit that were not answered.
+    pub limiting: usize,
     /// A basic.recover is under way.
     pub recovering: bool,
     ended_tags: BTreeSet<String>,
@@ -114,6 +122,9 @@ impl Channel {
         if let Some(confirms) = &mut self.confirms {
             confirms.next += 1;
             confirms.open.insert(confirms.next, message);
+        }
+        if let Some(tx) = &mut self.tx {
+            tx.messages.push(message);
         }
     }
 
@@ -309,7 +320,9 @@ impl Channel {
                 self.begun(consumer_tag, consumer, h);
             }
             (Method::BasicCancelOk { consumer_tag }, _) => self.end_consumer(consumer_tag, h),
+            (Method::TxCommitOk {}, _) => hot.extend(h.committed(op)),
             (Method::BasicRecoverOk {}, _) => self.recovered(op, h),
+            (Method::BasicQosOk {}, _) => self.limiting -= 1,
             (Method::QueueBindOk {}, What::Bind(key)) => hot.push(key.queue),
             _ => {}
         }
@@ -429,6 +442,7 @@ impl Channel {
                 let d = self.delivery(message, queue, asked, redelivered, no_ack, h);
                 self.arrived(d, tag, Some(consumer), h);
                 self.check_prefetch(consumer, h);
+                self.check_limit(consumer, h);
             }
             Kind::Got { op, tag, redelivered, left } => {
                 let What::Get { queue, no_ack } = h.ops[op].what else { return };
@@ -486,7 +500,10 @@ impl Channel {
         if prefetch == 0 || h.consumers[consumer].no_ack || self.recovering {
             return;
         }
-        let held = self.unacked.values().filter(|u| u.consumer == Some(consumer)).count();
+        // What is settled and not committed is held all the same.
+        let settled = self.tx.iter().flat_map(|tx| tx.settles.iter().map(|(_, held, _)| held));
+        let all = self.unacked.values().chain(settled);
+        let held = all.filter(|unacked| unacked.consumer == Some(consumer)).count();
         if held > prefetch {
             h.fail(|| format!("consumer {consumer} holds {held}, its prefetch is {prefetch}"));
         }
@@ -495,7 +512,8 @@ impl Channel {
     fn returned(&mut self, message: usize, h: &mut History) {
         let log = &h.messages[message];
         let own = Some(h.ops[log.op].span.chan) == self.log;
-        if !log.mandatory || !own || log.returned.is_some() || log.confirmed {
+        let early = log.effect.is_none();
+        if !log.mandatory || !own || early || log.returned.is_some() || log.confirmed {
             let log = log.clone();
             return h.fail(|| format!("message {message} was returned: {log:?}"));
         }
@@ -507,7 +525,10 @@ impl Channel {
         let first = if multiple { 0 } else { tag };
         let tags: Vec<u64> = self.unacked.range(first..=tag).map(|(tag, _)| *tag).collect();
         for tag in tags {
-            if let Some(unacked) = self.unacked.remove(&tag) {
+            let Some(unacked) = self.unacked.remove(&tag) else { continue };
+            if let Some(tx) = &mut self.tx {
+                tx.settles.push((tag, unacked, how));
+            } else {
                 h.deliveries[unacked.delivery].settled = Some((how, op));
             }
         }
@@ -523,33 +544,12 @@ impl Incoming {
 
 /// The routing key a message was published with.
 pub fn key_text(h: &History, message: usize) -> &str {
-    let log = &h.messages[message];
-    if log.exchange == 0 { &h.queues[log.key] } else { crate::names::KEYS[log.key] }
+    key_at(h, message, h.messages[message].key)
 }
 
-/// Class and method of an operation.
-pub fn id(what: &What) -> (u16, u16) {
-    match what {
-        What::Open => (20, 10),
-        What::Close => (20, 40),
-        What::Qos(_) => (60, 10),
-        What::ConfirmSelect => (85, 10),
-        What::DeclareQueue { .. } | What::DeclareServerNamed => (50, 10),
-        What::DeleteQueue { .. } => (50, 40),
-        What::Purge { .. } => (50, 30),
-        What::Bind(_) => (50, 20),
-        What::Unbind(_) => (50, 50),
-        What::DeclareExchange { .. } => (40, 10),
-        What::DeleteExchange { .. } => (40, 20),
-        What::Consume { .. } => (60, 20),
-        What::Cancel { .. } => (60, 30),
-        What::Get { .. } => (60, 70),
-        What::Publish { .. } => (60, 40),
-        What::Settle { multiple: false, how: Settle::Ack, .. } => (60, 80),
-        What::Settle { multiple: true, how: Settle::Ack, .. } => (60, 80),
-        What::Settle { .. } => (60, 120),
-        What::Recover => (60, 110),
-    }
+/// A key of a message, by its place in the list that the message's keys are from.
+pub fn key_at(h: &History, message: usize, key: usize) -> &str {
+    if h.messages[message].exchange == 0 { &h.queues[key] } else { crate::names::KEYS[key] }
 }
 
 /// Whether a reply text may be about this operation: it names what the operation names.

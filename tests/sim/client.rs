@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 
 use amqp::frame;
 use amqp::{Assembler, Frame, Method, PROTOCOL_HEADER, Parser, Properties, Step, TableWriter};
-use amqp::{Value, properties::Basic};
+use amqp::{Value, properties::Basic, table::ArrayWriter};
 use fastrand::Rng;
 
-use crate::channel::Channel;
+use crate::channel::{Channel, key_at};
 use crate::history::{ChannelLog, ConnLog, History, NEVER, What};
 
 /// How far a connection has come.
@@ -351,15 +351,21 @@ impl Client {
     }
 }
 
-/// The properties of a message, as its publisher sends them and as they must arrive.
-pub fn properties(h: &History, message: usize) -> Vec<u8> {
+/// The properties of a message, as its publisher sends them or as they must arrive.
+pub fn properties(h: &History, message: usize, sent: bool) -> Vec<u8> {
     let log = &h.messages[message];
     let id = message.to_string();
-    let headers = crate::names::headers("", log.headers);
+    let mut headers = crate::names::headers("", log.headers);
+    if let Some((key, hidden)) = log.also.filter(|(_, hidden)| sent || !hidden) {
+        let key = Value::LongString(key_at(h, message, key).as_bytes());
+        let list = ArrayWriter::new().with(key);
+        headers = headers.with(if hidden { "BCC" } else { "CC" }, Value::Array(list.array()));
+    }
+    let some = log.headers != 0 || log.also.is_some();
     let basic = Basic {
         message_id: Some(&id),
         delivery_mode: log.persistent.then_some(2),
-        headers: (log.headers != 0).then(|| headers.table()),
+        headers: some.then(|| headers.table()),
         ..Basic::default()
     };
     let mut out = Vec::new();
@@ -371,5 +377,5 @@ pub fn properties(h: &History, message: usize) -> Vec<u8> {
 pub fn message_of(h: &History, encoded: &[u8]) -> Option<usize> {
     let (_, basic) = Properties::parse(encoded).ok()?;
     let message = basic.message_id?.parse().ok()?;
-    (message < h.messages.len() && properties(h, message) == encoded).then_some(message)
+    (message < h.messages.len() && properties(h, message, false) == encoded).then_some(message)
 }

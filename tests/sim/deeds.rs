@@ -1,13 +1,13 @@
 //! The deeds of a client: each puts one method, or a publish, into a channel's lane.
 
-use amqp::{Method, Table};
+use amqp::{Method, Table, TableWriter, Value};
 use fastrand::Rng;
 
 use crate::client::{Client, properties};
 use crate::history::{BindingKey, ConsumerLog, Fate, History, MessageLog, NEVER, Settle, What};
 use crate::names::{
-    EXCHANGES, FIRST_DECLARED, KEYS, MATCHES, NO_QUEUE, NOWHERE, PLAIN_KEYS, QUEUES, SIZES, body,
-    headers, kind,
+    EXCHANGES, FIRST_DECLARED, KEYS, MATCHES, NO_QUEUE, NOWHERE, PLAIN_KEYS, QUEUES, SIZES,
+    alternate, body, headers, kind,
 };
 use crate::plan::{Deed, Plan, one_of};
 
@@ -53,7 +53,9 @@ impl Actor<'_> {
             Deed::DeclareExchange => self.declare_exchange(),
             Deed::DeleteExchange => self.delete_exchange(),
             Deed::Confirm => self.confirm(),
+            Deed::Transact => self.transact(),
             Deed::Qos => self.qos(),
+            Deed::Limit => self.limit(),
             Deed::Recover => self.recover(),
             Deed::CloseChannel => self.close_channel(),
             Deed::Offend => self.offend(),
@@ -91,7 +93,8 @@ impl Actor<'_> {
         self.rng.usize(..3)
     }
 
-    fn ask(&mut self, what: What, method: &Method<'_>, silent: bool) -> usize {
+    /// Sends a method whose answer is awaited, unless it is to be `silent`.
+    pub fn ask(&mut self, what: What, method: &Method<'_>, silent: bool) -> usize {
         if silent {
             self.client.tell(self.at, what, method, self.h)
         } else {
@@ -245,6 +248,10 @@ impl Actor<'_> {
     fn declare_exchange(&mut self) {
         let exchange = self.exchange();
         let passive = exchange < FIRST_DECLARED;
+        let table = alternate(exchange).map_or(TableWriter::new(), |other| {
+            let name = Value::LongString(EXCHANGES[other].0.as_bytes());
+            TableWriter::new().with("alternate-exchange", name)
+        });
         let method = Method::ExchangeDeclare {
             ticket: 0,
             exchange: EXCHANGES[exchange].0,
@@ -254,7 +261,7 @@ impl Actor<'_> {
             auto_delete: false,
             internal: false,
             nowait: false,
-            arguments: Table::EMPTY,
+            arguments: table.table(),
         };
         self.ask(What::DeclareExchange { exchange, passive }, &method, false);
     }
@@ -277,11 +284,24 @@ impl Actor<'_> {
             (self.known_exchange(), self.rng.usize(..PLAIN_KEYS))
         };
         let size = SIZES[self.rng.usize(..self.plan.sizes)];
-        self.publish_to(exchange, key, size);
+        let also = (self.rng.u8(..6) == 0).then(|| {
+            let other = if exchange == 0 { self.queue() } else { self.rng.usize(..PLAIN_KEYS) };
+            (other, self.rng.bool())
+        });
+        self.publish_with(exchange, (key, also), size);
     }
 
     /// Publishes a message.
     pub fn publish_to(&mut self, exchange: usize, key: usize, size: usize) {
+        self.publish_with(exchange, (key, None), size);
+    }
+
+    fn publish_with(
+        &mut self,
+        exchange: usize,
+        (key, also): (usize, Option<(usize, bool)>),
+        size: usize,
+    ) {
         let (mandatory, persistent) = (self.rng.u8(..4) == 0, self.rng.bool());
         let headers = if EXCHANGES[exchange].1 == "headers" { self.rng.u8(..4) } else { 0 };
         let message = self.h.messages.len();
@@ -297,36 +317,47 @@ impl Actor<'_> {
         self.h.messages.push(MessageLog {
             exchange,
             key,
+            also,
             headers,
             size,
             mandatory,
             persistent,
             op,
+            effect: self.client.channels[self.at].tx.is_none().then_some(op),
             returned: None,
             arrived: NEVER,
             confirmed: false,
         });
         self.client.channels[self.at].published(message);
-        let properties = properties(self.h, message);
+        let properties = properties(self.h, message, true);
         self.client.content(self.at, &properties, body(message, size));
     }
 
     fn consume(&mut self) {
         let queue = self.usable_queue();
         let no_ack = self.rng.u8(..3) == 0;
+        let priority = *one_of(self.rng, &[0, 0, 0, -3, 2, 5]);
         if self.client.channels[self.at].consumers.len() < 3 {
-            self.consume_from(queue, no_ack);
+            self.consume_with(queue, no_ack, priority);
         }
     }
 
-    /// Starts a consumer.
+    /// Starts a consumer of no special priority.
     pub fn consume_from(&mut self, queue: usize, no_ack: bool) -> usize {
+        self.consume_with(queue, no_ack, 0)
+    }
+
+    /// Starts a consumer.
+    pub fn consume_with(&mut self, queue: usize, no_ack: bool, priority: i8) -> usize {
         let consumer = self.h.consumers.len();
         let nowait = self.rng.u8(..6) == 0;
         let named = nowait || self.rng.u8(..4) != 0;
         let tag = if named { format!("c-{consumer}") } else { String::new() };
         let prefetch = self.client.channels[self.at].prefetch;
         let name = self.h.queues[queue].clone();
+        let table = TableWriter::new();
+        let ranked = priority != 0 || self.rng.u8(..4) == 0;
+        let table = if ranked { table.with("x-priority", Value::Byte(priority)) } else { table };
         let method = Method::BasicConsume {
             ticket: 0,
             queue: &name,
@@ -335,7 +366,7 @@ impl Actor<'_> {
             no_ack,
             exclusive: false,
             nowait,
-            arguments: Table::EMPTY,
+            arguments: table.table(),
         };
         let op = self.ask(What::Consume { consumer }, &method, nowait);
         let chan = self.client.channels[self.at].log.unwrap_or_default();
@@ -346,6 +377,7 @@ impl Actor<'_> {
             op,
             no_ack,
             prefetch,
+            priority,
             ending,
             ended,
             cancelled,
@@ -436,7 +468,8 @@ impl Actor<'_> {
 
     /// Turns confirms on.
     pub fn confirm(&mut self) {
-        if self.client.channels[self.at].confirms.is_none() {
+        let channel = &self.client.channels[self.at];
+        if channel.confirms.is_none() && channel.tx.is_none() {
             let nowait = self.rng.u8(..4) == 0;
             self.ask(What::ConfirmSelect, &Method::ConfirmSelect { nowait }, nowait);
             self.client.channels[self.at].confirms = Some(Default::default());
@@ -450,18 +483,45 @@ impl Actor<'_> {
 
     /// Limits the consumers to come.
     pub fn qos_of(&mut self, prefetch_count: u16) {
-        self.client.channels[self.at].prefetch = prefetch_count;
+        let channel = &mut self.client.channels[self.at];
+        channel.prefetch = prefetch_count;
+        (channel.limit, channel.limiting) = (0, channel.limiting + 1);
         let method = Method::BasicQos { prefetch_size: 0, prefetch_count, global: false };
         self.ask(What::Qos(prefetch_count), &method, false);
     }
-
     /// Acknowledges every delivery of the channel that was read.
     pub fn ack_all(&mut self) {
-        let Some(&tag) = self.client.channels[self.at].unacked.keys().last() else { return };
-        let method = Method::BasicAck { delivery_tag: tag, multiple: true };
-        let what = What::Settle { tag, multiple: true, how: Settle::Ack };
-        let op = self.client.tell(self.at, what, &method, self.h);
-        self.client.channels[self.at].settle(tag, true, Settle::Ack, op, self.h);
+        self.ack_first(usize::MAX);
+    }
+
+    /// Acknowledges the first of the deliveries that were read, at most so many.
+    pub fn ack_first(&mut self, count: usize) {
+        if let Some(last) = count.checked_sub(1) {
+            self.settle_up_to(last, Settle::Ack);
+        }
+    }
+
+    /// Gives every delivery of the channel back that was read.
+    pub fn requeue_all(&mut self) {
+        self.settle_up_to(usize::MAX, Settle::Requeue);
+    }
+
+    /// Settles every delivery of the channel that was read, up to the one at this place.
+    pub fn settle_up_to(&mut self, last: usize, how: Settle) {
+        let unacked = &self.client.channels[self.at].unacked;
+        let last = last.min(unacked.len().saturating_sub(1));
+        let Some(&tag) = unacked.keys().nth(last) else { return };
+        let method = match how {
+            Settle::Ack => Method::BasicAck { delivery_tag: tag, multiple: true },
+            _ => Method::BasicNack {
+                delivery_tag: tag,
+                multiple: true,
+                requeue: how == Settle::Requeue,
+            },
+        };
+        let op =
+            self.client.tell(self.at, What::Settle { tag, multiple: true, how }, &method, self.h);
+        self.client.channels[self.at].settle(tag, true, how, op, self.h);
     }
 
     /// Closes the channel.

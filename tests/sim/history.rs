@@ -69,8 +69,14 @@ pub enum Settle {
 pub enum What {
     Open,
     Close,
+    /// For each consumer to come; lifts the limit that they share.
     Qos(u16),
+    /// A limit that all consumers of the channel share; 0: none.
+    Limit(u16),
     ConfirmSelect,
+    TxSelect,
+    TxCommit,
+    TxRollback,
     /// `mismatch`: with another durability than the queue has.
     DeclareQueue {
         queue: usize,
@@ -185,6 +191,8 @@ pub struct ConsumerLog {
     pub no_ack: bool,
     /// At most so many unacknowledged; 0: no limit.
     pub prefetch: u16,
+    /// Those of a higher one are served first.
+    pub priority: i8,
     /// The earliest moment at which it may have gone, its channel's end aside.
     pub ending: Time,
     /// It had certainly gone.
@@ -200,6 +208,8 @@ pub struct MessageLog {
     pub exchange: usize,
     /// Place in [`crate::names::KEYS`], or for the default exchange the queue.
     pub key: usize,
+    /// Another key, like that one, in CC or, where nobody is to see it, in BCC.
+    pub also: Option<(usize, bool)>,
     /// Which headers it had.
     pub headers: u8,
     /// Octets of body.
@@ -210,11 +220,13 @@ pub struct MessageLog {
     pub persistent: bool,
     /// The publish.
     pub op: usize,
+    /// What put it into its queues: the publish, or its commit. `None`: nothing did.
+    pub effect: Option<usize>,
     /// Came back.
     pub returned: Option<Time>,
     /// It has certainly arrived in its queues: confirmed, or the network was quiet.
     pub arrived: Time,
-    /// Confirmed by the broker.
+    /// Confirmed by the broker, or committed.
     pub confirmed: bool,
 }
 
@@ -389,10 +401,23 @@ impl History {
             consumer.ended = ended(consumer.ending, consumer.ended, now);
         }
         for message in self.messages.iter_mut().filter(|m| m.arrived == NEVER) {
-            if self.ops[message.op].span.done != NEVER {
+            let done = |op: usize| self.ops[op].span.done != NEVER;
+            if message.effect.is_some_and(done) {
                 message.arrived = now;
             }
         }
+    }
+
+    /// commit-ok: the messages of the transaction are in their queues.
+    pub fn committed(&mut self, op: usize) -> Vec<usize> {
+        let now = self.time;
+        let ours = self.messages.iter_mut().filter(|message| message.effect == Some(op));
+        ours.map(|message| {
+            message.confirmed = true;
+            message.arrived = message.arrived.min(now);
+            if message.exchange == 0 { message.key } else { 0 }
+        })
+        .collect()
     }
 
     /// The first quiet moment at or after `time`.
@@ -416,4 +441,32 @@ impl History {
 
 fn ended(ending: Time, ended: Time, now: Time) -> Time {
     if ending == NEVER { NEVER } else { ended.min(now) }
+}
+
+/// Class and method of an operation.
+pub fn id(what: &What) -> (u16, u16) {
+    match what {
+        What::Open => (20, 10),
+        What::Close => (20, 40),
+        What::Qos(_) | What::Limit(_) => (60, 10),
+        What::ConfirmSelect => (85, 10),
+        What::TxSelect => (90, 10),
+        What::TxCommit => (90, 20),
+        What::TxRollback => (90, 30),
+        What::DeclareQueue { .. } | What::DeclareServerNamed => (50, 10),
+        What::DeleteQueue { .. } => (50, 40),
+        What::Purge { .. } => (50, 30),
+        What::Bind(_) => (50, 20),
+        What::Unbind(_) => (50, 50),
+        What::DeclareExchange { .. } => (40, 10),
+        What::DeleteExchange { .. } => (40, 20),
+        What::Consume { .. } => (60, 20),
+        What::Cancel { .. } => (60, 30),
+        What::Get { .. } => (60, 70),
+        What::Publish { .. } => (60, 40),
+        What::Settle { multiple: false, how: Settle::Ack, .. } => (60, 80),
+        What::Settle { multiple: true, how: Settle::Ack, .. } => (60, 80),
+        What::Settle { .. } => (60, 120),
+        What::Recover => (60, 110),
+    }
 }

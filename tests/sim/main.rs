@@ -9,17 +9,21 @@
 //! ```
 //!
 //! From the ground up: [`names`] (exchanges, queues, keys, bodies), [`history`] (what clients saw),
-//! [`channel`] and [`client`] (the protocol from the client's side), [`plan`] and [`deeds`] (what
-//! clients do), [`world`] (the broker and its wires), [`run`] (one seed), [`check`] (the model).
+//! [`channel`], [`client`] and [`commits`] (the protocol from the client's side), [`plan`] and
+//! [`deeds`] (what clients do), [`world`] (the broker and its wires), [`run`] (one seed), [`check`]
+//! (the model).
 
 mod channel;
 mod check;
 mod client;
+mod commits;
 mod deeds;
 mod history;
+mod limit;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod names;
+mod phases;
 mod plan;
 mod run;
 mod seeds;

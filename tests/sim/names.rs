@@ -18,6 +18,17 @@ pub const EXCHANGES: [(&str, &str); 10] = [
     ("x-headers", "headers"),
     ("x-nowhere", "direct"),
 ];
+/// The alternate exchange that an exchange is declared with: a chain, and a circle of three.
+pub fn alternate(exchange: usize) -> Option<usize> {
+    match EXCHANGES[exchange].0 {
+        "x-direct" => Some(6),
+        "x-fanout" => Some(7),
+        "x-topic" => Some(5),
+        "x-headers" => Some(2),
+        _ => None,
+    }
+}
+
 /// The first exchange that clients declare and delete.
 pub const FIRST_DECLARED: usize = 5;
 /// The exchange nobody declares.

@@ -20,7 +20,9 @@ pub enum Deed {
     DeclareExchange,
     DeleteExchange,
     Confirm,
+    Transact,
     Qos,
+    Limit,
     Recover,
     CloseChannel,
     Offend,
@@ -32,7 +34,7 @@ pub enum Deed {
 }
 
 /// Every deed, how often it is favoured in comparison, and whether a run may do without it.
-const DEEDS: [(Deed, u32, bool); 23] = [
+const DEEDS: [(Deed, u32, bool); 25] = [
     (Deed::Publish, 30, false),
     (Deed::Consume, 6, false),
     (Deed::Settle, 20, false),
@@ -47,7 +49,9 @@ const DEEDS: [(Deed, u32, bool); 23] = [
     (Deed::DeclareExchange, 3, true),
     (Deed::DeleteExchange, 1, true),
     (Deed::Confirm, 4, true),
+    (Deed::Transact, 8, true),
     (Deed::Qos, 4, true),
+    (Deed::Limit, 4, true),
     (Deed::Recover, 2, true),
     (Deed::CloseChannel, 2, true),
     (Deed::Offend, 1, true),
@@ -97,6 +101,8 @@ pub struct Plan {
     pub duel: bool,
     /// The two consumers of one queue are compared.
     pub fairness: bool,
+    /// Limits that channels share, and priorities, are tried on purpose.
+    pub limits: bool,
     weights: Vec<(Deed, u32)>,
     total: u32,
 }
@@ -131,6 +137,7 @@ impl Plan {
             receiving_max: *one_of(rng, &[100_000, usize::MAX]),
             duel: rng.u8(..3) == 0,
             fairness: rng.u8(..4) == 0,
+            limits: rng.u8(..4) == 0,
             total: weights.iter().map(|(_, weight)| weight).sum(),
             weights,
         }

@@ -48,7 +48,7 @@ pub fn run(seed: u64, trace: bool) -> Result<Outcome, Broken> {
 }
 
 impl World {
-    fn broken(&self) -> bool {
+    pub(crate) fn broken(&self) -> bool {
         self.h.failure.is_some()
     }
 
@@ -71,6 +71,9 @@ impl World {
             self.cancel_all();
             self.refill();
             (0..2).for_each(|_| self.look_at_once());
+            self.look_at_commit();
+            self.settle_and_roll_back();
+            self.settle_some();
             self.quiet();
         }
         if self.plan.flood && !self.broken() {
@@ -79,6 +82,10 @@ impl World {
         }
         if self.plan.fairness && !self.broken() {
             self.fairness();
+        }
+        if self.plan.limits && !self.broken() {
+            self.limits();
+            self.ranks();
         }
         if self.plan.idle && !self.broken() {
             self.idle();
@@ -322,7 +329,10 @@ impl World {
         self.until(one, two, |world, message| world.h.messages[message].confirmed);
         self.quiet();
         self.on(one, |actor| {
-            actor.get_from(queues[0], false);
+            actor.publish_to(0, queues[0], 16);
+            for queue in [queues[0], queues[2]] {
+                actor.get_from(queue, false);
+            }
         });
         self.quiet();
         self.on(one, |actor| actor.close_channel());
@@ -330,9 +340,9 @@ impl World {
     }
 
     /// Goes on until `done`, then `two` asks every queue at once.
-    fn until(&mut self, one: usize, two: usize, done: impl Fn(&Self, usize) -> bool) {
+    pub fn until(&mut self, one: usize, two: usize, done: impl Fn(&Self, usize) -> bool) {
         let message = self.h.messages.len() - 1;
-        self.stall(20);
+        (0..4).for_each(|_| self.stall(20));
         for _ in 0..200 {
             self.jostle(one);
             self.client_reads(one, true);
@@ -349,7 +359,7 @@ impl World {
     }
 
     /// Everybody moves a little.
-    fn jostle(&mut self, at: usize) {
+    pub(crate) fn jostle(&mut self, at: usize) {
         self.links[at].client.pump(&mut self.rng, true);
         for shard in 0..self.shards() {
             if self.rng.bool() {
@@ -464,7 +474,7 @@ impl World {
     }
 
     /// The first channel of a client does something.
-    fn on(&mut self, at: usize, what: impl FnOnce(&mut Actor<'_>)) {
+    pub fn on(&mut self, at: usize, what: impl FnOnce(&mut Actor<'_>)) {
         let client = &mut self.links[at].client;
         if client.stage != Stage::Open {
             return;
@@ -571,7 +581,7 @@ impl World {
 /// The queue that everybody may delete.
 const MORTAL: usize = 3;
 /// The exchange amq.fanout.
-const FANOUT: usize = 2;
+pub const FANOUT: usize = 2;
 /// The most an outbox may hold.
 const OUTBOX_MAX: usize = 6_000_000;
 /// The most an outbound batch may hold.

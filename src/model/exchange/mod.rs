@@ -21,6 +21,9 @@ use crate::spec::{Arguments, Destination, ExchangeKind, ExchangeSpec, Name};
 pub(crate) use self::targets::Target;
 pub use self::targets::Targets;
 
+/// The argument that names an exchange's alternate exchange.
+pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
+
 /// A declared exchange and the bindings it is the source of.
 #[derive(Debug)]
 pub struct Exchange {
@@ -29,6 +32,8 @@ pub struct Exchange {
     /// The version of the topology that created it.
     pub version: u64,
     pub(crate) slot: u32,
+    /// Where a message goes that no binding takes.
+    pub(crate) alternate: Option<Name>,
     routes: Routes,
     /// How many bindings lead from here to each destination.
     pub(crate) destinations: Map<Destination, u32>,
@@ -75,8 +80,12 @@ impl Exchange {
             ExchangeKind::Topic => Routes::Topic(Topic::new(seed)),
             ExchangeKind::Headers => Routes::Headers(Headers::new(seed)),
         };
+        let alternate = spec.arguments.table().get(ALTERNATE_EXCHANGE);
+        let alternate = alternate.and_then(|name| name.as_str());
+        // Nothing is bound to the default exchange, so it would lead nowhere.
+        let alternate = alternate.filter(|name| !name.is_empty()).map(Name::from);
         let destinations = Map::with_hasher(seed);
-        Self { spec, version, slot, routes, destinations, bindings: 0 }
+        Self { spec, version, slot, alternate, routes, destinations, bindings: 0 }
     }
 
     /// How many bindings it is the source of.

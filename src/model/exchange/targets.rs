@@ -24,6 +24,8 @@ pub struct Targets {
     queues: Unique<(QueueId, ShardId)>,
     /// The exchanges reached over exchange-to-exchange bindings by the route under way.
     pub(super) exchanges: Unique<u32>,
+    /// Something was found, here already or not, since this was last set to false.
+    pub(crate) found: bool,
     pub(super) words: Words,
 }
 
@@ -34,7 +36,7 @@ impl Targets {
         Self::default()
     }
 
-    /// Forgets the queues. Routes add up until then, so that a message may have several keys.
+    /// Forgets the queues. Routes add up until then.
     #[inline]
     pub fn clear(&mut self) {
         self.queues.clear();
@@ -54,8 +56,10 @@ impl Targets {
         self.queues.items.is_empty()
     }
 
+    /// Adds a queue that was not found by a binding.
     #[inline]
-    pub(crate) fn queue(&mut self, id: QueueId, home: ShardId) {
+    pub fn queue(&mut self, id: QueueId, home: ShardId) {
+        self.found = true;
         self.queues.push((id, home));
     }
 
@@ -63,8 +67,13 @@ impl Targets {
     pub(super) fn push(&mut self, target: Target) {
         match target {
             Target::Queue(id, home) => self.queue(id, home),
-            Target::Exchange(slot) => self.exchanges.push(slot),
+            Target::Exchange(slot) => self.exchange_reached(slot),
         }
+    }
+
+    pub(crate) fn exchange_reached(&mut self, slot: u32) {
+        self.found = true;
+        self.exchanges.push(slot);
     }
 
     /// The exchange reached `nth` by the route under way.
@@ -187,6 +196,7 @@ impl TargetSet {
     pub fn collect(&self, targets: &mut Targets) {
         if self.exchanges == 0 && targets.is_empty() {
             // No target is here twice, so nothing needs to be searched.
+            targets.found |= !self.entries.is_empty();
             targets.queues.items.extend(self.entries.iter().filter_map(queue));
         } else {
             self.entries.iter().for_each(|entry| targets.push(entry.0));

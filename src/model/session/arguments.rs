@@ -2,6 +2,7 @@
 
 use amqp::{Table, Value};
 
+use crate::exchange::ALTERNATE_EXCHANGE;
 use crate::refusal::{Refusal, Resource};
 use crate::spec::{ExchangeSpec, Name, QueueSpec};
 
@@ -23,8 +24,7 @@ const QUEUE_NOT_BUILT: [&str; 12] = [
 ];
 /// Arguments of queues that count when two declares are compared, beside those.
 const QUEUE_COMPARED: [&str; 3] = ["x-queue-type", "x-queue-mode", "x-queue-version"];
-const CONSUMER_NOT_BUILT: [&str; 2] = ["x-priority", "x-consumer-timeout"];
-const EXCHANGE_NOT_BUILT: [&str; 1] = ["alternate-exchange"];
+const CONSUMER_NOT_BUILT: [&str; 1] = ["x-consumer-timeout"];
 
 /// Checks the arguments of queue.declare.
 ///
@@ -32,34 +32,85 @@ const EXCHANGE_NOT_BUILT: [&str; 1] = ["alternate-exchange"];
 /// [`Refusal::InvalidArgument`] for the first that is wrong or not built.
 pub fn check_queue(queue: &Resource, table: Table<'_>) -> Result<(), Refusal> {
     refuse_any(queue, table, &QUEUE_NOT_BUILT)?;
-    match table.get("x-queue-type") {
-        None => {}
-        Some(value) if value.as_str() == Some("classic") => {}
-        Some(value) => {
-            let why = format!("queue type {} is not supported yet", shown(value));
-            return Err(invalid(queue, "x-queue-type", why));
+    check(queue, table, "x-queue-type", queue_type)?;
+    check(queue, table, "x-queue-mode", queue_mode)?;
+    check(queue, table, "x-queue-version", queue_version)
+}
+
+/// Holds an argument, if it is there, against its rule, which says what is wrong with the value.
+fn check(
+    queue: &Resource,
+    table: Table<'_>,
+    key: &str,
+    rule: impl Fn(Value<'_>) -> Option<String>,
+) -> Result<(), Refusal> {
+    match table.get(key).and_then(rule) {
+        None => Ok(()),
+        Some(why) => Err(invalid(queue, key, why)),
+    }
+}
+
+fn queue_type(value: Value<'_>) -> Option<String> {
+    match value.as_str() {
+        Some("classic") => None,
+        Some(known @ ("quorum" | "stream")) => {
+            Some(format!("queue type '{known}' is not supported yet"))
         }
-    }
-    match table.get("x-queue-mode").map(|value| value.as_str()) {
-        None | Some(Some("default" | "lazy")) => Ok(()),
-        Some(_) => Err(invalid(queue, "x-queue-mode", "expected default or lazy".into())),
+        Some(other) => Some(format!("\"unsupported queue type '{other}'\"")),
+        None => Some(unacceptable(value)),
     }
 }
 
-/// Checks the arguments of basic.consume.
-///
-/// # Errors
-/// [`Refusal::InvalidArgument`] for the first that is not built.
-pub fn check_consumer(queue: &Resource, table: Table<'_>) -> Result<(), Refusal> {
-    refuse_any(queue, table, &CONSUMER_NOT_BUILT)
+fn queue_mode(value: Value<'_>) -> Option<String> {
+    match value.as_str() {
+        Some("default" | "lazy") => None,
+        Some(other) => Some(format!("\"unsupported queue mode '{other}'\"")),
+        None => Some(unacceptable(value)),
+    }
 }
 
-/// Checks the arguments of exchange.declare.
+fn queue_version(value: Value<'_>) -> Option<String> {
+    match value.as_integer() {
+        Some(1 | 2) => None,
+        Some(negative) if negative < 0 => Some(format!("{{value_negative,{negative}}}")),
+        Some(other) => Some(format!("\"unsupported queue version '{other}'\"")),
+        None => Some(no_integer(value)),
+    }
+}
+
+fn no_integer(value: Value<'_>) -> String {
+    format!("\"expected integer, got {}\"", value.type_name())
+}
+
+fn unacceptable(value: Value<'_>) -> String {
+    format!("{{unacceptable_type,{}}}", value.type_name())
+}
+
+/// Checks the arguments of basic.consume; the consumer's priority, 0 without x-priority.
 ///
 /// # Errors
-/// [`Refusal::InvalidArgument`] for the first that is not built.
+/// [`Refusal::InvalidArgument`] for the first that is wrong or not built.
+pub fn check_consumer(queue: &Resource, table: Table<'_>) -> Result<i64, Refusal> {
+    refuse_any(queue, table, &CONSUMER_NOT_BUILT)?;
+    let Some(value) = table.get("x-priority") else {
+        return Ok(0);
+    };
+    value.as_integer().ok_or_else(|| invalid(queue, "x-priority", no_integer(value)))
+}
+
+/// Checks the arguments of an exchange.declare that creates.
+///
+/// # Errors
+/// [`Refusal::InvalidArgumentType`] for an alternate exchange that is no long string.
 pub fn check_exchange(exchange: &Resource, table: Table<'_>) -> Result<(), Refusal> {
-    refuse_any(exchange, table, &EXCHANGE_NOT_BUILT)
+    match table.get(ALTERNATE_EXCHANGE) {
+        None | Some(Value::LongString(_)) => Ok(()),
+        Some(other) => Err(Refusal::InvalidArgumentType {
+            resource: exchange.clone(),
+            argument: ALTERNATE_EXCHANGE,
+            kind: other.type_name(),
+        }),
+    }
 }
 
 fn refuse_any(what: &Resource, table: Table<'_>, names: &[&str]) -> Result<(), Refusal> {
@@ -119,7 +170,10 @@ pub fn same_exchange(
     }
     same_flag(&resource, "durable", declared.durable, current.durable)?;
     same_flag(&resource, "auto_delete", declared.auto_delete, current.auto_delete)?;
-    same_flag(&resource, "internal", declared.internal, current.internal)
+    same_flag(&resource, "internal", declared.internal, current.internal)?;
+    let (received, current) = (declared.arguments.table(), current.arguments.table());
+    let key = ALTERNATE_EXCHANGE;
+    same_argument(&resource, key, received.get(key), current.get(key))
 }
 
 fn same_flag(what: &Resource, name: &str, received: bool, current: bool) -> Result<(), Refusal> {
@@ -147,15 +201,16 @@ fn same_argument(
     Err(Refusal::Inequivalent {
         resource: what.clone(),
         property: Name::from(key),
-        received: told(received),
-        current: told(current),
+        received: told(received, current),
+        current: told(current, received),
     })
 }
 
-/// A value as RabbitMQ's 406 prints it.
-fn told(value: Option<Value<'_>>) -> String {
+/// A value as RabbitMQ's 406 prints it: with its type where the other one is absent.
+fn told(value: Option<Value<'_>>, other: Option<Value<'_>>) -> String {
     match value {
         None => "none".into(),
+        Some(value) if other.is_some() => shown(value),
         Some(value) => format!("the value {} of type '{}'", shown(value), value.type_name()),
     }
 }

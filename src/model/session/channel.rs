@@ -6,7 +6,8 @@ use bytes::Bytes;
 use crate::ids::{ChannelId, ConsumerId, QueueId, ShardId, Ticket};
 use crate::ledger::Ledger;
 use crate::message::Draft;
-use crate::session::{Confirms, LastRoute};
+use crate::mutant::{self, Mutant};
+use crate::session::{Candidate, Confirms, LastRoute, Limit, Transaction};
 use crate::spec::Name;
 
 /// A delivery the client has not settled: where it came from and the home's number for it.
@@ -29,6 +30,28 @@ pub struct ChannelConsumer {
     pub queue: QueueId,
     /// The queue's home.
     pub home: ShardId,
+}
+
+/// A channel's consumer of direct replies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplyConsumer {
+    /// The consumer.
+    pub consumer: ConsumerId,
+    /// The queue that stands for it.
+    pub queue: QueueId,
+    /// The routing key that leads there.
+    pub name: Name,
+}
+
+/// basic.qos with global, while homes are being told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limiting {
+    /// The question that the method waits for.
+    pub ticket: Ticket,
+    /// Homes that have not answered.
+    pub homes: usize,
+    /// The limit to come; 0: none.
+    pub most: u16,
 }
 
 /// How far a channel is.
@@ -88,18 +111,30 @@ pub struct Channel {
     pub draft_order: u64,
     /// The mandatory flag of the publish being received.
     pub mandatory: bool,
+    /// Routing keys that the headers of the message being received add to the one of the publish.
+    pub keys: Vec<Name>,
     /// Where its last publish went.
     pub route: LastRoute,
     /// Deliveries by tag.
     pub unacked: Ledger<Outstanding>,
+    /// Deliveries whose settles wait for tx.commit: they are not in `unacked`, but unsettled.
+    pub settling: usize,
     /// The tag of the last delivery.
     pub last_tag: u64,
     /// In the order of their ids.
     pub consumers: Vec<(ConsumerId, ChannelConsumer)>,
+    /// Who takes what is sent to the channel's `amq.rabbitmq.reply-to`.
+    pub replies: Option<ReplyConsumer>,
     /// Present in confirm mode.
     pub confirms: Option<Confirms>,
+    /// Present in tx mode.
+    pub tx: Option<Box<Transaction>>,
     /// The limit for consumers to come; 0: none.
     pub prefetch: u16,
+    /// What its consumers may be sent together; `None`: no limit.
+    pub limit: Option<Box<Limit>>,
+    /// The limit is being changed.
+    pub limiting: Option<Limiting>,
     /// The queue an empty name stands for.
     pub last_queue: Name,
     /// The question that a method waits for; later methods wait behind it.
@@ -121,12 +156,18 @@ impl Channel {
             draft: Draft::default(),
             draft_order: 0,
             mandatory: false,
+            keys: Vec::new(),
             route: LastRoute::default(),
             unacked: Ledger::default(),
+            settling: 0,
             last_tag: 0,
             consumers: Vec::new(),
+            replies: None,
             confirms: None,
+            tx: None,
             prefetch: 0,
+            limit: None,
+            limiting: None,
             last_queue: Name::default(),
             barrier: None,
             parked: Parked::default(),
@@ -159,7 +200,43 @@ impl Channel {
     /// Removes a consumer.
     pub fn remove_consumer(&mut self, id: ConsumerId) -> Option<ChannelConsumer> {
         let at = self.consumers.binary_search_by_key(&id, |(other, _)| *other).ok()?;
+        if let Some(limit) = &mut self.limit {
+            limit.forget(id);
+        }
         Some(self.consumers.remove(at).1)
+    }
+
+    /// A consumer that could be sent messages asks for permits; 0: it is told when there is room.
+    pub fn ask(&mut self, candidate: Candidate) -> u32 {
+        let held = self.unacked.len() + self.settling;
+        self.limit.as_mut().map_or(0, |limit| limit.ask(held, candidate))
+    }
+
+    /// The next consumer that waited for permits and gets some.
+    pub fn next_permitted(&mut self) -> Option<Candidate> {
+        let held = self.unacked.len() + self.settling;
+        self.limit.as_mut()?.next(held)
+    }
+
+    /// A delivery to a consumer arrived; if it has to be settled it used a permit, where there is a
+    /// limit.
+    #[inline]
+    pub fn arrived(&mut self, number: u64) {
+        if number != 0
+            && let Some(limit) = &mut self.limit
+        {
+            limit.spent();
+        }
+    }
+
+    /// A message for basic.get arrived: it counts under the limit, which did not hold it back.
+    pub fn got(&mut self, number: u64) {
+        if mutant::active(Mutant::GetNotCounted)
+            && number != 0
+            && let Some(limit) = &mut self.limit
+        {
+            limit.set(limit.most() + 1);
+        }
     }
 
     /// The tag for the next delivery; what has a number at its home must be settled.
@@ -175,6 +252,7 @@ impl Channel {
     /// Octets of memory held for what the client is sending.
     #[must_use]
     pub fn pinned(&self) -> usize {
-        self.draft.pinned() + self.parked.len()
+        let keys: usize = self.keys.iter().map(|key| key.len() + size_of::<Name>()).sum();
+        self.draft.pinned() + self.parked.len() + keys
     }
 }

@@ -347,8 +347,10 @@ fn start(limits: Limits, out: &mut Outbox) {
         .with("basic.nack", yes)
         .with("consumer_cancel_notify", yes)
         .with("connection.blocked", yes)
+        .with("consumer_priorities", yes)
         .with("authentication_failure_close", yes)
-        .with("per_consumer_qos", yes);
+        .with("per_consumer_qos", yes)
+        .with("direct_reply_to", yes);
     let text = |text: &'static str| Value::LongString(text.as_bytes());
     let properties = TableWriter::new()
         .with("capabilities", Value::Table(capabilities.table()))

@@ -84,7 +84,7 @@ fn a_warm_route_allocates_nothing() {
     let mut round = |name: &str, key: &str, count: usize| {
         targets.clear();
         let exchange = vhost.exchange(name).unwrap();
-        vhost.route(exchange, key, || Some(headers.table()), &mut targets);
+        vhost.route(exchange, &[key], || Some(headers.table()), &mut targets);
         assert_eq!(targets.queues().len(), count, "{name}");
     };
     names.iter().for_each(|name| round(name, "a.b.c", 40));

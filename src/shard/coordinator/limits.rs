@@ -45,9 +45,11 @@ impl Usage {
         }
     }
 
-    pub fn connection_is_over(&self) -> Option<Excess> {
+    /// Whether the connection, unless it counts already, is one too many.
+    pub fn connection_is_over(&self, conn: ConnId) -> Option<Excess> {
         let limit = self.limits.connections;
-        (self.connections.len() >= limit).then_some(Excess::Connections(limit))
+        let counts = self.connections.contains(&conn);
+        (!counts && self.connections.len() >= limit).then_some(Excess::Connections(limit))
     }
 
     pub fn connection_opened(&mut self, conn: ConnId) {

@@ -177,7 +177,7 @@ impl Coordinator {
     }
 
     fn open_vhost(&mut self, conn: ConnId, user: &str, vhost: &str) -> Answer {
-        if let Some(excess) = self.usage.connection_is_over() {
+        if let Some(excess) = self.usage.connection_is_over(conn) {
             refused(Refusal::Excess(excess))
         } else if self.topology.vhost(vhost).is_none() {
             Answer::NoVhost

@@ -39,15 +39,17 @@ pub fn check(h: &History, facts: &Facts) -> Result<(), String> {
 /// At most so many messages may be in the queue.
 fn most(h: &History, facts: &Facts, queue: usize, at: &Span) -> usize {
     let routed = |message: &usize| facts.routes[*message][queue] != Route::Not;
-    let sent = |message: &usize| !at.before(&h.ops[h.messages[*message].op].span);
+    let sent = |message: &usize| {
+        h.messages[*message].effect.is_some_and(|effect| !at.before(&h.ops[effect].span))
+    };
     (0..h.messages.len()).filter(routed).filter(sent).count()
 }
 
 /// When the message had certainly arrived in its queues, as seen by `at`.
 fn arrived(h: &History, message: usize, at: &Span) -> bool {
     let log = &h.messages[message];
-    let published = h.ops[log.op].span;
-    let behind = published.chan == at.chan && published.seq < at.seq;
+    let Some(effect) = log.effect.map(|effect| h.ops[effect].span) else { return false };
+    let behind = effect.chan == at.chan && effect.seq < at.seq;
     log.arrived < at.sent || behind
 }
 
@@ -89,7 +91,9 @@ fn waits(h: &History, facts: &Facts, message: usize, queue: usize, at: &Span) ->
 fn released(h: &History, delivery: &DeliveryLog, at: &Span) -> Option<Time> {
     if let Some((how, op)) = delivery.settled {
         let op = &h.ops[op];
-        let done = op.fate == Fate::Done && how == Settle::Requeue && op.span.chan == at.chan;
+        // Who hears of a commit finds what it gave back from anywhere.
+        let seen = op.span.chan == at.chan || op.what == What::TxCommit;
+        let done = op.fate == Fate::Done && how == Settle::Requeue && seen;
         return (done && op.span.before(at)).then_some(op.span.sent);
     }
     let channel = &h.channels[delivery.chan];
@@ -136,6 +140,10 @@ fn starving(h: &History, facts: &Facts, quiet: Time) -> Result<(), String> {
         if log.prefetch != 0 && held.count() >= usize::from(log.prefetch) {
             continue;
         }
+        let limit = limit_at(h, log.chan, quiet);
+        if !log.no_ack && limit != 0 && held_on(h, log.chan, quiet) >= usize::from(limit) {
+            continue;
+        }
         if let Some(message) = idle_message(h, facts, log.queue, quiet) {
             return Err(format!(
                 "message {message} waits at {quiet}, consumer {consumer} has room"
@@ -145,7 +153,24 @@ fn starving(h: &History, facts: &Facts, quiet: Time) -> Result<(), String> {
     Ok(())
 }
 
-fn holds(h: &History, delivery: &DeliveryLog, time: Time) -> bool {
+/// The limit that the consumers of a channel share at a quiet moment; 0: none.
+pub(super) fn limit_at(h: &History, chan: usize, quiet: Time) -> u16 {
+    let limits = h.ops.iter().filter(|op| op.span.chan == chan && op.span.sent < quiet);
+    let mut limits = limits.filter_map(|op| match op.what {
+        What::Limit(limit) => Some(limit),
+        What::Qos(_) => Some(0),
+        _ => None,
+    });
+    limits.next_back().unwrap_or(0)
+}
+
+/// Deliveries of a channel that are not settled at a quiet moment.
+fn held_on(h: &History, chan: usize, quiet: Time) -> usize {
+    let held = |d: &&DeliveryLog| d.chan == chan && d.at < quiet && !d.no_ack;
+    h.deliveries.iter().filter(held).filter(|d| holds(h, d, quiet)).count()
+}
+
+pub(super) fn holds(h: &History, delivery: &DeliveryLog, time: Time) -> bool {
     let settled = delivery.settled.is_some_and(|(_, op)| h.ops[op].span.sent < time);
     !settled && h.channels[delivery.chan].ending > time
 }
@@ -167,7 +192,7 @@ fn idle_message(h: &History, facts: &Facts, queue: usize, quiet: Time) -> Option
 
 impl Facts {
     /// Whether the channel's client had stopped reading.
-    fn deaf_before(&self, h: &History, chan: usize, time: Time) -> bool {
+    pub(super) fn deaf_before(&self, h: &History, chan: usize, time: Time) -> bool {
         h.deaf.get(&h.channels[chan].conn).is_some_and(|since| *since < time)
     }
 }

@@ -11,6 +11,7 @@ pub fn check(h: &History, facts: &Facts) -> Result<(), String> {
         if facts.routes[message][queue] == Route::Not {
             return Err(format!("{name} was never routed there"));
         }
+        not_early(h, message, &seen).map_err(|why| format!("{name} {why}"))?;
         first_and_again(h, queue, &seen).map_err(|why| format!("{name} {why}"))?;
         one_at_a_time(h, &seen).map_err(|why| format!("{name} {why}"))?;
         ghost(h, facts, message, queue, &seen).map_err(|why| format!("{name} {why}"))?;
@@ -24,6 +25,17 @@ pub fn check(h: &History, facts: &Facts) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Nobody sees a message before what puts it into its queues was asked for.
+fn not_early(h: &History, message: usize, seen: &[&DeliveryLog]) -> Result<(), String> {
+    let effect = h.messages[message].effect.map_or(NEVER, |effect| h.ops[effect].span.sent);
+    match seen.first() {
+        Some(first) if first.at < effect => {
+            Err(format!("was seen at {}, before its commit", first.at))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Not flagged the first time, flagged every other time.
@@ -123,8 +135,11 @@ fn ghost(
 
 /// A message that must be in the queue, or have been taken from it, and is not.
 fn lost(h: &History, facts: &Facts, message: usize, queue: usize) -> bool {
-    let span = h.ops[h.messages[message].op].span;
-    if facts.existence.deleted_since(queue, &span, h.drained) || purged_since(h, queue, &span) {
+    let log = &h.messages[message];
+    let (published, effect) = (h.ops[log.op].span, h.ops[log.effect.unwrap_or(log.op)].span);
+    if facts.existence.deleted_since(queue, &published, h.drained)
+        || purged_since(h, queue, &effect)
+    {
         return false;
     }
     let none = Vec::new();
@@ -165,7 +180,8 @@ fn unseen_automatic(h: &History, queue: usize, back: Time) -> bool {
         }
         What::Consume { consumer } => {
             let log = &h.consumers[consumer];
-            let drain = h.deliveries.last().is_some_and(|last| last.chan == log.chan);
+            let last = h.deliveries.last();
+            let drain = last.is_some_and(|last| last.drained && last.chan == log.chan);
             // One that was cancelled in order has got all that was sent to it.
             let cancelled = log.ended <= h.channels[log.chan].ending;
             log.queue == queue && log.no_ack && over(log.chan) && !drain && !cancelled

@@ -5,6 +5,7 @@ mod counts;
 mod delivery;
 mod existence;
 mod order;
+mod rank;
 mod routing;
 mod usage;
 
@@ -42,13 +43,14 @@ pub fn all(h: &mut History) {
     for (place, delivery) in h.deliveries.iter().enumerate() {
         facts.seen.entry((delivery.message, delivery.queue)).or_default().push(place);
     }
-    let checks: [Check; 6] = [
+    let checks: [Check; 7] = [
         existence::check,
         routing::check,
         delivery::check,
         order::check,
         counts::check,
         usage::check,
+        rank::check,
     ];
     for check in checks {
         if let Err(why) = check(h, &facts) {

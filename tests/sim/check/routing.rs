@@ -1,47 +1,113 @@
 //! Which message went to which queue, and whether what was returned agrees.
 
+use std::collections::BTreeSet;
+
 use super::existence::{Existence, State};
 use super::{Facts, Route};
-use crate::channel::key_text;
-use crate::history::{Fate, History};
-use crate::names::takes;
+use crate::channel::{key_at, key_text};
+use crate::history::{BindingKey, Fate, History};
+use crate::names::{alternate, takes};
 
 /// Where every message went.
 pub fn routes(h: &History, existence: &Existence) -> Vec<Vec<Route>> {
+    let begun = begun(h);
     (0..h.messages.len())
-        .map(|message| (0..h.queues.len()).map(|q| route(h, existence, message, q)).collect())
+        .map(|message| {
+            let reached = reached(h, existence, message);
+            let route = |queue| route(h, (existence, &begun), (message, &reached), queue);
+            (0..h.queues.len()).map(route).collect()
+        })
         .collect()
 }
 
-fn route(h: &History, existence: &Existence, message: usize, queue: usize) -> Route {
+/// Commits of which a message was seen: then all of them are published, also if the client never
+/// heard of it.
+fn begun(h: &History) -> BTreeSet<usize> {
+    h.deliveries.iter().filter_map(|delivery| h.messages[delivery.message].effect).collect()
+}
+
+/// An exchange that a message may have come to.
+struct Reached {
+    exchange: usize,
+    /// It certainly did.
+    sure: bool,
+}
+
+/// The exchanges a message came to: its own, and while it led nowhere the alternate one.
+fn reached(h: &History, existence: &Existence, message: usize) -> Vec<Reached> {
+    let log = &h.messages[message];
+    let mut all = vec![Reached { exchange: log.exchange, sure: true }];
+    while let Some(last) = all.last()
+        && let Some(next) = alternate(last.exchange)
+        && !all.iter().any(|other| other.exchange == next)
+    {
+        let (surely, perhaps) = leads(h, existence, message, last.exchange, |_| true);
+        let there = existence.exchange_states(next, &h.ops[log.op].span);
+        if surely || !there.contains(&State::Present(None)) {
+            break;
+        }
+        let sure = last.sure && !perhaps && !there.contains(&State::Absent);
+        all.push(Reached { exchange: next, sure });
+    }
+    all
+}
+
+/// Whether the exchange certainly leads the message to one of these queues, and whether it may.
+fn leads(
+    h: &History,
+    existence: &Existence,
+    message: usize,
+    exchange: usize,
+    to: impl Fn(usize) -> bool,
+) -> (bool, bool) {
+    let log = &h.messages[message];
+    let span = &h.ops[log.op].span;
+    let also = log.also.map(|(key, _)| key_at(h, message, key));
+    let keys: Vec<&str> = std::iter::once(key_text(h, message)).chain(also).collect();
+    let fits = |binding: &&BindingKey| {
+        let BindingKey { exchange: from, queue, key, matches } = **binding;
+        from == exchange
+            && to(queue)
+            && keys.iter().any(|text| takes(exchange, key, matches, text, log.headers))
+    };
+    let bound = existence.bindings.keys().filter(fits).map(|key| existence.bound(key, span));
+    bound.fold((false, false), |(all, any), (surely, perhaps)| (all | surely, any | perhaps))
+}
+
+fn route(
+    h: &History,
+    (existence, begun): (&Existence, &BTreeSet<usize>),
+    (message, reached): (usize, &[Reached]),
+    queue: usize,
+) -> Route {
     let log = &h.messages[message];
     let op = &h.ops[log.op];
-    if matches!(op.fate, Fate::Dropped | Fate::Refused(_)) {
+    // Rolled back, or never committed.
+    let Some(effect) = log.effect else { return Route::Not };
+    let never = |fate: Fate| matches!(fate, Fate::Dropped | Fate::Refused(_));
+    if never(op.fate) || never(h.ops[effect].fate) {
         return Route::Not;
     }
     let present = existence.queue_states(queue, &op.span);
     let exists = |state: &State| *state != State::Absent;
     let (mut must, mut may) = (present.iter().all(exists), present.iter().any(exists));
     if log.exchange == 0 {
-        must &= log.key == queue;
-        may &= log.key == queue;
+        let named = log.key == queue || log.also.is_some_and(|(key, _)| key == queue);
+        must &= named;
+        may &= named;
     } else if may {
-        let key = key_text(h, message);
         let (mut all, mut any) = (false, false);
-        for binding in existence.bindings.keys() {
-            let fits = binding.exchange == log.exchange
-                && binding.queue == queue
-                && takes(log.exchange, binding.key, binding.matches, key, log.headers);
-            if fits {
-                let (surely, perhaps) = existence.bound(binding, &op.span);
-                all |= surely;
-                any |= perhaps;
-            }
+        for Reached { exchange, sure } in reached {
+            let (surely, perhaps) = leads(h, existence, message, *exchange, |to| to == queue);
+            all |= surely && *sure;
+            any |= perhaps;
         }
         must &= all;
         may &= any;
     }
-    match (must && op.fate == Fate::Done, may) {
+    let committed = effect != log.op && begun.contains(&effect);
+    let done = op.fate == Fate::Done && (committed || h.ops[effect].fate == Fate::Done);
+    match (must && done, may) {
         (true, _) => Route::Must,
         (false, true) => Route::May,
         (false, false) => Route::Not,

@@ -1,0 +1,233 @@
+//! A transaction of one channel: publishes and settles that wait for tx.commit.
+
+use std::collections::VecDeque;
+
+use crate::arena::{Arena, Place};
+use crate::ids::{QueueId, ShardId, Ticket};
+use crate::message::{Body, Message};
+use crate::queue::Settle;
+use crate::session::Outstanding;
+
+/// A publish that waits. Its queues are those it had when it was read, as in RabbitMQ.
+#[derive(Debug)]
+struct Held {
+    place: Place,
+    body: Option<Body>,
+    queues: usize,
+}
+
+/// A settle that waits; the delivery is outstanding again if it is rolled back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldSettle {
+    /// The delivery's tag.
+    pub tag: u64,
+    /// The delivery.
+    pub delivery: Outstanding,
+    /// What becomes of it.
+    pub how: Settle,
+}
+
+/// How far a commit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Publishes are on their way.
+    Publishing,
+    /// Homes have yet to apply the last publishes.
+    Applying,
+    /// Homes have yet to apply the settles.
+    Settling,
+}
+
+/// A commit under way.
+#[derive(Debug)]
+pub struct Commit {
+    /// The question its channel waits for.
+    pub ticket: Ticket,
+    /// How far it is.
+    pub stage: Stage,
+    /// Homes of what was sent in this stage, and whether persistent messages were among it.
+    pub homes: Vec<(ShardId, bool)>,
+    /// Homes that have not answered.
+    pub waits: usize,
+}
+
+impl Commit {
+    /// A commit of which nothing was sent yet.
+    #[must_use]
+    pub fn new(ticket: Ticket) -> Self {
+        Self { ticket, stage: Stage::Publishing, homes: Vec::new(), waits: 0 }
+    }
+
+    /// Remembers that something was sent to a home.
+    pub fn involve(&mut self, home: ShardId, persistent: bool) {
+        match self.homes.iter_mut().find(|(other, _)| *other == home) {
+            Some((_, any)) => *any |= persistent,
+            None => self.homes.push((home, persistent)),
+        }
+    }
+}
+
+/// The transaction of a channel in tx mode; after a commit or a rollback the next one begins.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    arena: Arena,
+    body_octets: usize,
+    publishes: VecDeque<Held>,
+    queues: VecDeque<(QueueId, ShardId)>,
+    settles: Vec<HeldSettle>,
+    /// Present while it is being committed.
+    pub commit: Option<Commit>,
+}
+
+impl Transaction {
+    /// Whether nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.publishes.is_empty() && self.settles.is_empty()
+    }
+
+    /// Octets of memory held.
+    #[must_use]
+    pub fn pinned(&self) -> usize {
+        self.arena.pinned()
+            + self.body_octets
+            + self.publishes.capacity() * size_of::<Held>()
+            + self.queues.capacity() * size_of::<(QueueId, ShardId)>()
+            + self.settles.capacity() * size_of::<HeldSettle>()
+    }
+
+    /// Holds a publish; without queues it is one that will be returned.
+    pub fn publish(&mut self, message: Message<'_>, queues: &[(QueueId, ShardId)]) {
+        let body = message.large_body().cloned();
+        self.body_octets += body.as_ref().map_or(0, Body::len);
+        let place = self.arena.push(message.record());
+        self.publishes.push_back(Held { place, body, queues: queues.len() });
+        self.queues.extend(queues);
+    }
+
+    /// The first publish; its queues go into `queues`.
+    pub fn front(&self, queues: &mut Vec<(QueueId, ShardId)>) -> Option<Message<'_>> {
+        let first = self.publishes.front()?;
+        queues.clear();
+        queues.extend(self.queues.range(..first.queues));
+        Some(Message::new(self.arena.get(first.place), first.body.as_ref()))
+    }
+
+    /// The first publish has gone to its queues.
+    pub fn pop(&mut self) {
+        let Some(first) = self.publishes.pop_front() else { return };
+        self.body_octets -= first.body.as_ref().map_or(0, Body::len);
+        self.arena.free(first.place);
+        self.queues.drain(..first.queues);
+        if self.publishes.is_empty() {
+            (self.publishes, self.queues) = Default::default();
+            self.arena = Arena::default();
+        }
+    }
+
+    /// Holds a settle.
+    pub fn settle(&mut self, settle: HeldSettle) {
+        self.settles.push(settle);
+    }
+
+    /// How many settles are held.
+    #[must_use]
+    pub fn settles(&self) -> usize {
+        self.settles.len()
+    }
+
+    /// Takes the settles in the order they were sent in. Neighbours of one kind are in the order
+    /// of their tags, so that what is given back comes again in its order.
+    pub fn take_settles(&mut self) -> Vec<HeldSettle> {
+        let mut settles = std::mem::take(&mut self.settles);
+        for alike in settles.chunk_by_mut(|one, other| one.how == other.how) {
+            alike.sort_unstable_by_key(|settle| settle.tag);
+        }
+        settles
+    }
+
+    /// Forgets everything; the deliveries that are outstanding again, by tag.
+    pub fn rollback(&mut self) -> Vec<(u64, Outstanding)> {
+        let settles = std::mem::take(self).settles;
+        settles.into_iter().map(|settle| (settle.tag, settle.delivery)).collect()
+    }
+
+    /// A home has applied what it was sent; true when that was the last one waited for.
+    pub fn answered(&mut self) -> bool {
+        let Some(commit) = self.commit.as_mut().filter(|commit| commit.waits > 0) else {
+            return false;
+        };
+        commit.waits -= 1;
+        commit.waits == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use amqp::Properties;
+
+    use super::*;
+    use crate::message::Draft;
+
+    fn draft(size: usize) -> Draft {
+        let mut draft = Draft::default();
+        draft.begin("", "q");
+        draft.header(Properties::EMPTY, 0, 0, size as u32);
+        let chunk = bytes::Bytes::from(vec![7; size]);
+        draft.body(&chunk, &chunk);
+        draft
+    }
+
+    #[test]
+    fn publishes_come_out_in_order_and_leave_no_memory() {
+        let mut tx = Transaction::default();
+        assert_eq!(tx.pinned(), 0);
+        for n in 0..100 {
+            let queues = vec![(QueueId(n as u64), ShardId(0)); n % 4];
+            tx.publish(draft(n * 100).message(), &queues);
+        }
+        assert!(tx.pinned() > 100 * 99 / 2 * 100);
+        let mut queues = Vec::new();
+        for n in 0..100 {
+            let message = tx.front(&mut queues).unwrap();
+            assert_eq!(message.body_len(), n * 100);
+            assert_eq!(queues, vec![(QueueId(n as u64), ShardId(0)); n % 4]);
+            tx.pop();
+        }
+        assert!(tx.front(&mut queues).is_none() && tx.is_empty());
+        assert_eq!(tx.pinned(), 0);
+    }
+
+    #[test]
+    fn settles_of_one_kind_are_sorted_and_come_back_with_their_tags() {
+        let delivery = Outstanding { queue: QueueId(1), home: ShardId(0), number: 1 };
+        let sent =
+            [(3, Settle::Requeue), (1, Settle::Requeue), (4, Settle::Ack), (2, Settle::Requeue)];
+        let mut tx = Transaction::default();
+        for (tag, how) in sent {
+            tx.settle(HeldSettle { tag, delivery, how });
+        }
+        let tags: Vec<u64> = tx.take_settles().iter().map(|settle| settle.tag).collect();
+        assert_eq!(tags, [1, 3, 4, 2]);
+        for (tag, how) in sent {
+            tx.settle(HeldSettle { tag, delivery, how });
+        }
+        tx.publish(draft(5000).message(), &[]);
+        let tags: Vec<u64> = tx.rollback().into_iter().map(|(tag, _)| tag).collect();
+        assert_eq!((tags, tx.pinned()), (vec![3, 1, 4, 2], 0));
+    }
+
+    #[test]
+    fn a_commit_waits_for_each_home_once() {
+        let mut tx = Transaction::default();
+        assert!(!tx.answered());
+        let mut commit = Commit::new(Ticket(1));
+        for (home, persistent) in [(1, false), (2, false), (1, true)] {
+            commit.involve(ShardId(home), persistent);
+        }
+        assert_eq!(commit.homes, [(ShardId(1), true), (ShardId(2), false)]);
+        commit.waits = 2;
+        tx.commit = Some(commit);
+        assert_eq!([(); 3].map(|()| tx.answered()), [false, true, false]);
+    }
+}
