@@ -283,3 +283,11 @@ fn what_is_not_predeclared_is_told_and_what_is_stays() {
     check(&report(&output), &[("sent", 10), ("received", 10)]);
     assert!(!broker.log().contains(&"QueueDelete".to_owned()));
 }
+
+#[test]
+fn a_slow_start_lets_a_second_pass_between_consumers() {
+    let broker = Broker::start(echo);
+    let begin = std::time::Instant::now();
+    check(&report(&broker.run("-C 10 -y 2 -S")), &[("received", 10)]);
+    assert!(begin.elapsed() >= std::time::Duration::from_secs(1));
+}
