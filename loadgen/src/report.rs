@@ -284,7 +284,7 @@ impl Report {
     /// Draws the tally up.
     #[must_use]
     pub fn new(command: &'static str, message: &MessageArgs, mut tally: Tally) -> Self {
-        let (account, size) = (books(&tally), message.size.mean());
+        let (account, size, notes) = (books(&tally), message.size.mean(), notes(&tally));
         Self {
             command,
             broken: tally.broken.take(),
@@ -304,7 +304,7 @@ impl Report {
             broker: tally.broker,
             churn: None,
             seconds: std::mem::take(&mut tally.seconds),
-            notes: notes(&tally),
+            notes,
         }
     }
 }
@@ -374,6 +374,9 @@ fn notes(tally: &Tally) -> Vec<String> {
              --rate or widen --confirm",
             tally.unsent
         ));
+    }
+    if tally.broken.is_some() && tally.missing() > 0 {
+        notes.push("what is missing was under way or in a queue when the run broke off".to_owned());
     }
     if tally.idle_lost > 0 {
         notes.push(format!("{} idle connections were ended by the broker", tally.idle_lost));

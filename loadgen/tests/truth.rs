@@ -261,6 +261,8 @@ fn a_broker_that_dies_leaves_a_partial_report() {
     let received = report["account"]["received"].as_u64().unwrap();
     assert!((50..=60).contains(&received), "{report}");
     assert!(report["broken"].as_str().unwrap().contains("hung up"), "{report}");
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("under way") && !notes.contains("not closed in time"), "{notes}");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("the run broke off: the broker hung up"), "{text}");
 }
