@@ -34,6 +34,8 @@ class Writer:
         self.queues, self.exchanges = {}, {}
         self.consumers, self.modes, self.holding = {}, {}, set()
         self.invented = {"$": 0, "%": 0, "^": 0}
+        # Whether a queue may go with its last consumer.
+        self.auto_delete = False
         self.bodies = 0
         self.at = (0, 1)
         self.connections = self.dice.choice([1, 2, 2, 2, 3])
@@ -109,7 +111,7 @@ class Writer:
         return self.grouped([self.qos(), self.consume()])
 
     def grouped(self, ops):
-        return {"c": self.at[0], "ch": self.at[1], "ops": orderly([op for op in ops if op])}
+        return {"c": self.at[0], "ch": self.at[1], "ops": orderly([op for op in ops if op], self.auto_delete)}
 
     def step(self):
         self.at = self.place()
@@ -255,6 +257,7 @@ class Writer:
             self.invented["$"] += 1
         elif self.chance(0.1):
             given["nowait"] = True
+        self.auto_delete |= given.get("auto_delete", False)
         self.queues.setdefault(name, self.at[0] if given.get("exclusive") else None)
         return ["queue.declare", given]
 
@@ -404,11 +407,14 @@ class Writer:
                                   "method_id": 0}]
 
 
-def orderly(ops):
-    """The part of a group whose outcome RabbitMQ leaves to no race between its processes."""
+def orderly(ops, auto_delete):
+    """The part of a group whose outcome RabbitMQ leaves to no race between its processes.
+
+    `auto_delete`: there may be queues that go with their last consumers.
+    """
     kept, seen = [], set()
     for op in ops:
-        marks = races(*op)
+        marks = races(*op, auto_delete)
         if any(clashes(mark, seen) for mark in marks):
             break
         kept.append(op)
@@ -416,7 +422,7 @@ def orderly(ops):
     return kept
 
 
-def races(name, given):
+def races(name, given, auto_delete):
     """What an operation must not meet in its group."""
     if name == "basic.qos" and given.get("global_qos"):
         return {"settles for new limits"}
@@ -429,6 +435,8 @@ def races(name, given):
         marks.add(f"{name} {given['queue']}")
     if name in ("basic.consume", "basic.cancel"):
         marks.add(f"consumer {given['consumer_tag']}")
+    if name == "basic.cancel" and auto_delete:
+        marks.add("may end a queue")
     return marks
 
 
@@ -440,7 +448,9 @@ def clashes(mark, seen):
     # prioritise_cast), and a channel counts what it has been delivered when it gets a shared limit.
     # A channel knows a consumer when its queue has answered; until then a cancel
     # makes it crash (541), and the tag, or a second one of the server's, is anyone's.
-    if "closes" in seen:
+    # A queue answers the cancel of its last consumer, and deletes itself after that
+    # (rabbit_amqqueue_process, handle_call of basic_cancel): what follows finds it or not.
+    if "closes" in seen or "may end a queue" in seen:
         return True
     if mark.startswith("settles") and seen - {mark, "closes"}:
         return True
