@@ -4,7 +4,9 @@ What AMQP and RabbitMQ leave undefined is left out here, each with its reason; w
 purpose is a rule.
 """
 
+import collections
 import re
+from dataclasses import dataclass
 
 import rules
 
@@ -13,11 +15,29 @@ DIVIDED = "scripts cut where a dying connection could give messages to another o
 # Scripts that end because the next consumer in turn is another one. RabbitMQ leaves a consumer at
 # its limit in its turn until a message finds it there; Ringtail takes it out at once.
 ROUND = "scripts cut where another consumer of the same rank had its turn"
+# Scripts that end because one settle freed consumers of several priorities. RabbitMQ tells the
+# queue of each tag apart, in the order of tags (rabbit_channel, settle_acks and internal_reject
+# by foreach_per_queue), so the first one freed has room alone. Ringtail frees all, then looks for
+# the highest priority.
+FREED = "scripts cut where one settle freed consumers of several priorities"
 # Scripts that end because consumers share a limit. RabbitMQ's limiter is a process beside queue and
 # channel; Ringtail's queues ask for permits. Which message a permit meets is undefined in both.
 LIMITED = "scripts cut where a message met a shared limit at another time"
+# What tells how many messages a queue has, or which comes next.
+COUNTING = ("basic.get", "queue.purge", "queue.delete")
 COUNTS = re.compile(r"^(queue\.declare-ok) consumer_count=\d+ message_count=\d+")
+PRIORITY = re.compile(r", priority -?\d+: ")
+SOURCE = re.compile(r"from (.*), priority -?\d+: .*", re.DOTALL)
 FLAG = re.compile(r" redelivered=\w+")
+
+
+@dataclass(frozen=True)
+class Leeway:
+    """What a step leaves undefined: queues whose consumers share a limit, and consumers that are
+    freed together, each as the key of its deliveries."""
+
+    limited: frozenset = frozenset()
+    freed: frozenset = frozenset()
 
 
 def normal(view, step):
@@ -58,7 +78,7 @@ def drop(view, connection, channel):
             del view[key]
 
 
-def differences(reference, other, step, fired, limited=False):
+def differences(reference, other, step, fired, leeway):
     """Lists (key, lines of the reference, lines of the other) that no rule covers.
 
     `fired` counts the rules that were needed. The second value tells whether one of them ends the
@@ -84,19 +104,33 @@ def differences(reference, other, step, fired, limited=False):
     if found and alternated(found):
         fired[ROUND] += 1
         return [], True
-    if found and limited and permitted(found):
+    if found and outran(found, leeway.freed):
+        fired[FREED] += 1
+        return [], True
+    if found and leeway.limited and permitted(found, step, leeway.limited):
         fired[LIMITED] += 1
         return [], True
     return found, over
 
 
-def permitted(found):
-    """Whether a queue's messages were delivered, got or kept otherwise, and each within limits."""
+def permitted(found, step, limited):
+    """Whether messages of limited queues were delivered, got or kept otherwise, each within its
+    limits."""
+    counted = any(arguments["queue"] in limited or not arguments["queue"]
+                  for name, arguments in step.get("ops", []) if name in COUNTING)
     return all(
         key[2] == "queues" and not any("gone" in line for line in mine + theirs)
+        and all(line.rsplit(": ", 1)[0] in limited for line in apart(mine, theirs))
         or key[2].startswith("deliver ") and "!" not in "".join(theirs)
-        or key[2] == "reply" and untold(mine) == untold(theirs)
+        and all(SOURCE.fullmatch(line)[1] in limited for line in apart(mine, theirs))
+        or key[2] == "reply" and counted and untold(mine) == untold(theirs)
         for key, mine, theirs in found)
+
+
+def apart(mine, theirs):
+    """Lines that only one of both has; all, if it is their order that differs."""
+    one, other = collections.Counter(mine), collections.Counter(theirs)
+    return [*(one - other), *(other - one)] or mine
 
 
 def untold(lines):
@@ -112,6 +146,15 @@ def alternated(found):
         return False
     mine = sorted(line for _, lines, _ in found for line in lines)
     return mine == sorted(line for _, _, lines in found for line in lines)
+
+
+def outran(found, freed):
+    """Whether the same messages came from the same queues to others of the consumers that one
+    settle freed."""
+    if not all(key in freed for key, *_ in found):
+        return False
+    mine = sorted(PRIORITY.sub(": ", line) for _, lines, _ in found for line in lines)
+    return mine == sorted(PRIORITY.sub(": ", line) for _, _, lines in found for line in lines)
 
 
 def last(view, step):

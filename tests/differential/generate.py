@@ -111,7 +111,8 @@ class Writer:
         return self.grouped([self.qos(), self.consume()])
 
     def grouped(self, ops):
-        return {"c": self.at[0], "ch": self.at[1], "ops": orderly([op for op in ops if op], self.auto_delete)}
+        ops = orderly([op for op in ops if op], self.auto_delete)
+        return {"c": self.at[0], "ch": self.at[1], "ops": ops}
 
     def step(self):
         self.at = self.place()

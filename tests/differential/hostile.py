@@ -92,7 +92,8 @@ ENDINGS = {
     "unopened": unopened(("queue.declare", {"queue": "@q0"})),
     "unopened close": unopened(("channel.close", CLOSE)),
     "unopened close-ok": unopened(("channel.close-ok", {})),
-    # No publish on a channel that is not open: now and then 3.10 says nothing at all to it.
+    "unopened publish": unopened(("publish", {
+        "id": "x", "size": 3, "exchange": "", "routing_key": "@q0"})),
     "beyond channel_max": unopened(("channel.open", {}), channel=3000),
     "channel method on 0": on_zero(("queue.declare", {"queue": "@q0"})),
     "channel open on 0": on_zero(("channel.open", {})),

@@ -85,6 +85,8 @@ class Run:
         self.reference = sessions[REFERENCE]
         self.others = {name: s for name, s in sessions.items() if name != REFERENCE}
         self.outcome = Outcome(transcripts={name: [] for name in sessions})
+        # Consumers of which several are freed by one settle of the step.
+        self.freed = set()
 
     def steps(self):
         """All steps, until one differs."""
@@ -112,15 +114,18 @@ class Run:
                 session.forget()
                 session.ensure(step["c"])
         dies_divided = self.reference.holds_both_ends(step["c"])
+        self.freed.clear()
         for name, arguments in step.get("ops", []):
+            self.freed |= self.frees(step, name, arguments)
             self.operation(step, name, arguments)
+        leeway = compare.Leeway(self.reference.limited(), frozenset(self.freed))
         together(session.perform(step) for session in self.sessions.values())
         if dies_divided and self.reference.peers[step["c"]].eof:
             # RabbitMQ's channels end one after the other: what the first gives back may go to the
             # next, which is about to end. If that one does not acknowledge, it is lost.
             self.outcome.fired[compare.DIVIDED] += 1
             return True
-        over = self.agree(step)
+        over = self.agree(step, leeway)
         self.align()
         return over
 
@@ -144,6 +149,23 @@ class Run:
             for session in self.sessions.values():
                 session.settle(step, arguments["how"], flags, *choice)
 
+    def frees(self, step, name, arguments):
+        """Consumers that an operation frees together, as views name their deliveries."""
+        channel = self.reference.channel(step)
+        if channel is None:
+            return set()
+        if name.startswith("basic.recover") or arguments.get("literal") == 0:
+            keys = channel.unacked
+        elif name == "tx.commit":
+            keys = channel.in_tx
+        elif name == "settle" and arguments.get("multiple"):
+            keys = (self.choose(step, arguments) or [[]])[0]
+        else:
+            keys = []
+        consumers = {consumer for consumer, _ in keys}
+        return {(step["c"], step["ch"], f"deliver {consumer}") for consumer in consumers
+                if len(consumers) > 1}
+
     def choose(self, step, arguments):
         """Which deliveries an operation means, by what the reference has delivered."""
         channel = self.reference.channel(step)
@@ -162,7 +184,7 @@ class Run:
             return keys[:keys.index(chosen) + 1], None, None
         return [chosen], None, None
 
-    def agree(self, step):
+    def agree(self, step, leeway):
         """Compares; what is late is waited for. Whether the script ends here."""
         deadline = time.monotonic() + self.patience
         pause = 0.0005
@@ -171,7 +193,7 @@ class Run:
             fired, found, over = collections.Counter(), {}, False
             for name in self.others:
                 found[name], ends = compare.differences(
-                    views[REFERENCE], views[name], step, fired, self.reference.limited)
+                    views[REFERENCE], views[name], step, fired, leeway)
                 over |= ends
             differing = [lines for lines in found.values() if lines]
             heals = all(compare.may_heal(lines) for lines in differing)

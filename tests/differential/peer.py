@@ -45,6 +45,8 @@ class Channel:
         # Consumers by tag, those that have ended too; and the limit of the next one.
         self.consumers, self.past = {}, {}
         self.prefetch, self.limit = 0, 0
+        # Whether the consumers ever shared a limit.
+        self.shared = False
         self.counts = {}
         # What was delivered and not settled: (consumer, how manieth) to delivery tag.
         self.unacked = {}

@@ -32,8 +32,6 @@ class Session:
         self.pongs = {}
         self.group, self.sent_tags = [], set()
         self.lives = 0
-        # Whether consumers of a channel ever shared a limit.
-        self.limited = False
 
     # Names -------------------------------------------------------------------------------------
 
@@ -184,7 +182,7 @@ class Session:
         elif name == "basic.qos" and arguments.get("global_qos"):
             # What is held beyond a lower limit is not taken back.
             channel.limit = max(arguments.get("prefetch_count", 0), channel.held())
-            self.limited = True
+            channel.shared = True
             if not arguments.get("prefetch_count"):
                 channel.limit = 0
         elif name == "basic.qos":
@@ -265,6 +263,16 @@ class Session:
         return any(one.unacked and other.consumers and one is not other
                    for one in channels for other in channels)
 
+    def limited(self):
+        """Queues whose consumers share a limit or did so, as scripts and as transcripts name
+        them."""
+        wishes = [wish for each in self.peers.values() for channel in each.channels.values()
+                  if channel.open and channel.shared
+                  for known in (channel.consumers, channel.past, channel.consuming)
+                  for wish in known.values()]
+        return frozenset(name for wish in wishes
+                         for name in (self.symbolic(wish.queue), self.plain(wish.queue)))
+
     # Carrying out ------------------------------------------------------------------------------
 
     def perform(self, step):
@@ -314,7 +322,9 @@ class Session:
         """Every connection asks every queue it may, and its channels."""
         for number, each in self.living():
             open_channels = [n for n, channel in each.channels.items() if channel.open]
-            each.write(self.questions(number, each) + each.ping(*open_channels))
+            asked = self.questions(number, each) + each.ping(*open_channels)
+            # Who has nothing to answer is asked all the same: only so its end is read.
+            each.write(asked or each.ping(peer.FENCE))
 
     def questions(self, number, each):
         """Octets that ask all queues this connection may ask."""
