@@ -34,8 +34,8 @@ class Writer:
         self.queues, self.exchanges = {}, {}
         self.consumers, self.modes, self.holding = {}, {}, set()
         self.invented = {"$": 0, "%": 0, "^": 0}
-        # Whether a queue may go with its last consumer.
-        self.auto_delete = False
+        # Whether a queue may go with its last consumer; whether consumers may share a limit.
+        self.auto_delete, self.limits = False, False
         self.bodies = 0
         self.at = (0, 1)
         self.connections = self.dice.choice([1, 2, 2, 2, 3])
@@ -111,7 +111,7 @@ class Writer:
         return self.grouped([self.qos(), self.consume()])
 
     def grouped(self, ops):
-        ops = orderly([op for op in ops if op], self.auto_delete)
+        ops = orderly([op for op in ops if op], self.auto_delete, self.limits)
         return {"c": self.at[0], "ch": self.at[1], "ops": ops}
 
     def step(self):
@@ -375,6 +375,7 @@ class Writer:
 
     def qos(self):
         whole = "global-qos" in self.features and self.chance(0.3)
+        self.limits |= whole
         given = {"prefetch_count": self.dice.choice([0, 1, 1, 2, 3, 10])}
         if self.chance(0.02):
             given["prefetch_size"] = 1
@@ -408,14 +409,15 @@ class Writer:
                                   "method_id": 0}]
 
 
-def orderly(ops, auto_delete):
+def orderly(ops, auto_delete, limits):
     """The part of a group whose outcome RabbitMQ leaves to no race between its processes.
 
-    `auto_delete`: there may be queues that go with their last consumers.
+    `auto_delete`: there may be queues that go with their last consumers. `limits`: consumers may
+    share a limit.
     """
     kept, seen = [], set()
     for op in ops:
-        marks = races(*op, auto_delete)
+        marks = races(*op, auto_delete, limits)
         if any(clashes(mark, seen) for mark in marks):
             break
         kept.append(op)
@@ -423,7 +425,7 @@ def orderly(ops, auto_delete):
     return kept
 
 
-def races(name, given, auto_delete):
+def races(name, given, auto_delete, limits):
     """What an operation must not meet in its group."""
     if name == "basic.qos" and given.get("global_qos"):
         return {"settles for new limits"}
@@ -438,6 +440,8 @@ def races(name, given, auto_delete):
         marks.add(f"consumer {given['consumer_tag']}")
     if name == "basic.cancel" and auto_delete:
         marks.add("may end a queue")
+    if name == "queue.delete" and given.get("if_empty") and limits:
+        marks.add("if empty")
     return marks
 
 
@@ -452,6 +456,9 @@ def clashes(mark, seen):
     # A queue answers the cancel of its last consumer, and deletes itself after that
     # (rabbit_amqqueue_process, handle_call of basic_cancel): what follows finds it or not.
     if "closes" in seen or "may end a queue" in seen:
+        return True
+    # A message leaves for a consumer that shares a limit when its permit has come.
+    if mark == "if empty" and seen:
         return True
     if mark.startswith("settles") and seen - {mark, "closes"}:
         return True
