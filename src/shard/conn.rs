@@ -281,9 +281,7 @@ impl Conn {
                 if body(channel, (piece, last), chunk, scratch)? {
                     return Ok(Some(Event::Publish { channel: number }));
                 }
-                if !self.halves.contains(&number) {
-                    self.halves.push(number);
-                }
+                half(&mut self.halves, number);
                 Ok(None)
             }
             (_, Frame::Method { payload, .. }) => closing_method(number, payload),
@@ -428,7 +426,11 @@ impl Conn {
         let size = body_size as u32;
         match Properties::parse_plain(properties) {
             Some((properties, mode)) => channel.draft.header(properties, mode, 0, size),
-            None => special_header(channel, properties, &self.user, size)?,
+            None => {
+                special_header(channel, properties, &self.user, size)?;
+                // Headers may be large: they count before a body comes.
+                half(&mut self.halves, number);
+            }
         }
         if body_size > 0 {
             return Ok(None);
@@ -507,6 +509,14 @@ fn special_header(
     channel.draft.header(rewritten.unwrap_or(properties), mode, priority, body_size);
     channel.keys = meaning.keys;
     Ok(())
+}
+
+/// The message on this channel is half received.
+#[inline]
+fn half(halves: &mut Vec<u16>, number: u16) {
+    if !halves.contains(&number) {
+        halves.push(number);
+    }
 }
 
 #[inline]

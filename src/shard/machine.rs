@@ -101,6 +101,8 @@ pub struct Shard {
     pub(super) receiving_octets: usize,
     pub(super) receiving_max: usize,
     pub(super) receiving_next: u64,
+    /// Connections may be paused for that.
+    pub(super) receiving_waits: bool,
     pub(super) receiving_turn: Option<Turn>,
     /// Octets of memory that open transactions hold.
     pub(super) held: usize,
@@ -142,6 +144,7 @@ impl Shard {
             receiving_octets: 0,
             receiving_max: config.receiving_max,
             receiving_next: 1,
+            receiving_waits: false,
             receiving_turn: None,
             held: 0,
             transaction_max: config.transaction_max,
