@@ -100,6 +100,8 @@ pub(super) struct Conn {
     pub commits: Vec<ChannelId>,
     /// Declared exclusive queues, which go with it.
     pub owns: bool,
+    /// Closed channels that homes have not let go of yet.
+    pub releases: usize,
     /// What must be let go before close-ok.
     pub releasing: usize,
     /// Homes that keep flow credit for it.
@@ -155,6 +157,7 @@ impl Conn {
             blocked: false,
             commits: Vec::new(),
             owns: false,
+            releases: 0,
             releasing: 0,
             links: Vec::new(),
             let_go: false,

@@ -1,13 +1,16 @@
 //! Clients that send any frame at any time, whole, cut or damaged, and go when they like.
 
 use amqp::frame::{write_body, write_header, write_heartbeat};
-use amqp::{Method, Properties, Table};
+use amqp::properties::Basic;
+use amqp::table::{ArrayWriter, TableWriter};
+use amqp::{Method, Table, Value};
 use fastrand::Rng;
 use ringtail::shard::Gate;
 
 use crate::rig::{self, Client, Rig};
 
 const NAMES: [&str; 5] = ["a", "b", "", "amq.topic", "\n"];
+const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 const SEEDS: u64 = 150;
 const STEPS: usize = 400;
 
@@ -18,7 +21,7 @@ fn methods<'a>(rng: &mut Rng) -> Method<'a> {
     let (ticket, arguments) = (0, Table::EMPTY);
     let delivery_tag = rng.u64(..5);
     let passive = rng.u8(..4) == 0;
-    match rng.u8(..32) {
+    match rng.u8(..38) {
         0..4 => Method::QueueDeclare {
             ticket,
             queue,
@@ -62,9 +65,26 @@ fn methods<'a>(rng: &mut Rng) -> Method<'a> {
         }
         25 if nowait => Method::ChannelCloseOk {},
         27..30 => exchange_method(rng),
+        32 => reply_consumer(rng),
+        33 if flag => Method::TxSelect {},
+        34 | 35 => Method::TxCommit {},
+        36 => Method::TxRollback {},
         30 if flag && no_ack => rig::close(),
         31 if flag && no_ack => Method::ConnectionCloseOk {},
         _ => Method::ChannelFlow { active: true },
+    }
+}
+
+fn reply_consumer<'a>(rng: &mut Rng) -> Method<'a> {
+    Method::BasicConsume {
+        ticket: 0,
+        queue: REPLY_TO,
+        consumer_tag: NAMES[rng.usize(..NAMES.len())],
+        no_local: false,
+        no_ack: rng.u8(..8) > 0,
+        exclusive: false,
+        nowait: rng.u8(..4) == 0,
+        arguments: Table::EMPTY,
     }
 }
 
@@ -97,11 +117,36 @@ fn exchange_method<'a>(rng: &mut Rng) -> Method<'a> {
     }
 }
 
-fn publish(rng: &mut Rng, channel: u16, octets: &mut Vec<u8>) {
+/// Properties: persistent or not, asking for replies, with further keys.
+fn properties(rng: &mut Rng, replies: &[String]) -> Vec<u8> {
+    let mut key = || match rng.choice(replies) {
+        Some(name) if rng.bool() => name.clone(),
+        _ => NAMES[rng.usize(..NAMES.len())].to_owned(),
+    };
+    let (one, other) = (key(), key());
+    let keys = ArrayWriter::new()
+        .with(Value::LongString(one.as_bytes()))
+        .with(Value::LongString(other.as_bytes()));
+    let header = if rng.bool() { "CC" } else { "BCC" };
+    let headers = TableWriter::new().with(header, Value::Array(keys.array()));
+    let basic = Basic {
+        delivery_mode: rng.bool().then_some(2),
+        reply_to: (rng.u8(..8) == 0).then_some(REPLY_TO),
+        headers: (rng.u8(..6) == 0).then(|| headers.table()),
+        ..Basic::default()
+    };
+    let mut octets = Vec::new();
+    basic.write(&mut octets);
+    octets
+}
+
+fn publish(rng: &mut Rng, channel: u16, octets: &mut Vec<u8>, replies: &[String]) {
+    let reply = rng.choice(replies).filter(|_| rng.u8(..4) == 0);
+    let to_queue = reply.is_some() || rng.bool();
     let method = Method::BasicPublish {
         ticket: 0,
-        exchange: if rng.bool() { "" } else { NAMES[rng.usize(..NAMES.len())] },
-        routing_key: NAMES[rng.usize(..NAMES.len())],
+        exchange: if to_queue { "" } else { NAMES[rng.usize(..NAMES.len())] },
+        routing_key: reply.map_or(NAMES[rng.usize(..NAMES.len())], String::as_str),
         mandatory: rng.bool(),
         immediate: false,
     };
@@ -109,19 +154,30 @@ fn publish(rng: &mut Rng, channel: u16, octets: &mut Vec<u8>) {
     let size = sizes[rng.usize(..sizes.len())];
     octets.extend(rig::encoded(channel, &method));
     let announced = if rng.u8(..100) == 0 { rng.u64(..) } else { size as u64 };
-    let properties: &[u8] = if rng.bool() { &[0x10, 0, 2] } else { Properties::EMPTY.encoded() };
-    write_header(octets, channel, announced, properties);
+    write_header(octets, channel, announced, &properties(rng, replies));
     let frame_max = [9, 4096, 131_072][rng.usize(..3)].max(if size > 3000 { 8192 } else { 0 });
     write_body(octets, channel, &vec![b'x'; size], frame_max);
 }
 
+/// Remembers the names of reply consumers that a client was told.
+fn remember(octets: &[u8], replies: &mut Vec<String>) {
+    let start = format!("{REPLY_TO}.");
+    let found = octets.windows(start.len() + 32).find(|all| all.starts_with(start.as_bytes()));
+    if let Some(name) = found.and_then(|name| std::str::from_utf8(name).ok())
+        && !replies.iter().any(|other| other == name)
+    {
+        replies.truncate(5);
+        replies.insert(0, name.to_owned());
+    }
+}
+
 /// Some frames, at times damaged or cut off.
-fn frames(rng: &mut Rng) -> Vec<u8> {
+fn frames(rng: &mut Rng, replies: &[String]) -> Vec<u8> {
     let mut octets = Vec::new();
     for _ in 0..rng.u8(1..8) {
-        let channel = if rng.u8(..200) == 0 { rng.u16(..5) } else { 1 };
+        let channel = if rng.u8(..200) == 0 { rng.u16(..5) } else { rng.u16(1..3) };
         match rng.u8(..10) {
-            0..3 => publish(rng, channel, &mut octets),
+            0..3 => publish(rng, channel, &mut octets, replies),
             3 => write_heartbeat(&mut octets),
             _ => octets.extend(rig::encoded(channel, &methods(rng))),
         }
@@ -137,9 +193,11 @@ fn frames(rng: &mut Rng) -> Vec<u8> {
 }
 
 /// A client reads, and answers what must be answered.
-fn answer(broker: &mut Rig, client: Client) {
+fn answer(broker: &mut Rig, client: Client, replies: &mut Vec<String>) {
     let open = Method::ChannelOpen { out_of_band: "" };
-    for (channel, name) in rig::methods(&broker.take_now(client)) {
+    let octets = broker.take_now(client);
+    remember(&octets, replies);
+    for (channel, name) in rig::methods(&octets) {
         match name.split(' ').next() {
             Some("ChannelClose") => {
                 broker.receive(client, &rig::encoded(channel, &Method::ChannelCloseOk {}));
@@ -155,23 +213,34 @@ fn answer(broker: &mut Rig, client: Client) {
 }
 
 /// One client does something; `None` when it is gone.
-fn step(broker: &mut Rig, rng: &mut Rng, client: Client) -> Option<Client> {
+fn step(
+    broker: &mut Rig,
+    rng: &mut Rng,
+    client: Client,
+    replies: &mut Vec<String>,
+) -> Option<Client> {
     if broker.gate(client) == Gate::Closing || rng.u8(..80) == 0 {
         broker.vanish_now(client);
         return None;
     }
     match rng.u8(..8) {
         0..5 if broker.gate(client) == Gate::Open => {
-            let octets = frames(rng);
+            let octets = frames(rng, replies);
             for piece in octets.chunks(rng.usize(1..80_000)) {
                 broker.receive(client, piece);
             }
         }
-        5 => answer(broker, client),
+        5 => answer(broker, client, replies),
         6 => broker.settle(),
         _ => drop(broker.turn(rng.usize(..broker.shards.len()))),
     }
     Some(client)
+}
+
+fn two_channels(broker: &mut Rig, shard: usize) -> Client {
+    let client = broker.client(shard);
+    broker.call(client, 2, &Method::ChannelOpen { out_of_band: "" });
+    client
 }
 
 fn run(seed: u64) {
@@ -186,11 +255,12 @@ fn run(seed: u64) {
         config.receiving_max = receiving;
     });
     let mut clients: Vec<Option<Client>> = vec![None; 5];
+    let mut replies = Vec::new();
     for _ in 0..STEPS {
         let at = rng.usize(..clients.len());
         clients[at] = match clients[at] {
-            Some(client) => step(&mut broker, &mut rng, client),
-            None => Some(broker.client(rng.usize(..usize::from(shards)))),
+            Some(client) => step(&mut broker, &mut rng, client, &mut replies),
+            None => Some(two_channels(&mut broker, rng.usize(..usize::from(shards)))),
         };
     }
     let clients: Vec<Client> = clients.into_iter().flatten().collect();
