@@ -100,14 +100,14 @@ impl Shard {
     }
 
     /// Beside the oldest message a connection may send others on its other channels: those that it
-    /// began last are given up once they hold more together than everybody may.
+    /// began last are given up once all of them together hold too much for one connection.
     fn give_up_youngest(&mut self, id: ConnId, now: Now) {
         let own = self.receiving.iter().filter(|(_, (conn, _))| *conn == id);
         let mut own: Vec<(u64, usize)> =
             own.map(|(order, (_, octets))| (*order, *octets)).collect();
         let mut octets: usize = own.iter().map(|(_, octets)| octets).sum();
         while own.len() > 1
-            && octets > self.receiving_max
+            && octets > self.receiving_own_max
             && let Some((order, freed)) = own.pop()
         {
             octets -= freed;

@@ -49,7 +49,10 @@ fn methods<'a>(rng: &mut Rng) -> Method<'a> {
             nowait,
             arguments,
         },
-        12 => Method::BasicCancel { consumer_tag, nowait },
+        12 => {
+            let consumer_tag = if flag { consumer_tag } else { "replies" };
+            Method::BasicCancel { consumer_tag, nowait }
+        }
         13 | 14 => Method::BasicGet { ticket, queue, no_ack },
         15 => Method::BasicAck { delivery_tag, multiple: flag },
         16 => Method::BasicNack { delivery_tag, multiple: flag, requeue: no_ack },
@@ -65,7 +68,7 @@ fn methods<'a>(rng: &mut Rng) -> Method<'a> {
         }
         25 if nowait => Method::ChannelCloseOk {},
         27..30 => exchange_method(rng),
-        32 => reply_consumer(rng),
+        32 => consume_replies(consumer_tag, no_ack || flag, nowait),
         33 if flag => Method::TxSelect {},
         34 | 35 => Method::TxCommit {},
         36 => Method::TxRollback {},
@@ -75,15 +78,15 @@ fn methods<'a>(rng: &mut Rng) -> Method<'a> {
     }
 }
 
-fn reply_consumer<'a>(rng: &mut Rng) -> Method<'a> {
+fn consume_replies(consumer_tag: &str, no_ack: bool, nowait: bool) -> Method<'_> {
     Method::BasicConsume {
         ticket: 0,
         queue: REPLY_TO,
-        consumer_tag: NAMES[rng.usize(..NAMES.len())],
+        consumer_tag,
         no_local: false,
-        no_ack: rng.u8(..8) > 0,
+        no_ack,
         exclusive: false,
-        nowait: rng.u8(..4) == 0,
+        nowait,
         arguments: Table::EMPTY,
     }
 }
@@ -237,9 +240,30 @@ fn step(
     Some(client)
 }
 
-fn two_channels(broker: &mut Rig, shard: usize) -> Client {
+/// A client with two channels; its reply consumer, if it has one, is known to all.
+fn client(broker: &mut Rig, rng: &mut Rng, shard: usize, replies: &mut Vec<String>) -> Client {
     let client = broker.client(shard);
     broker.call(client, 2, &Method::ChannelOpen { out_of_band: "" });
+    if rng.bool() {
+        return client;
+    }
+    broker.call(client, 1, &consume_replies("replies", true, false));
+    let queue = format!("requests {:?}", client.conn);
+    broker.call(client, 1, &rig::declare(&queue, true));
+    let publish = Method::BasicPublish {
+        ticket: 0,
+        exchange: "",
+        routing_key: &queue,
+        mandatory: false,
+        immediate: false,
+    };
+    let mut octets = rig::encoded(1, &publish);
+    let mut properties = Vec::new();
+    Basic { reply_to: Some(REPLY_TO), ..Basic::default() }.write(&mut properties);
+    write_header(&mut octets, 1, 0, &properties);
+    broker.send(client, &octets);
+    let get = Method::BasicGet { ticket: 0, queue: &queue, no_ack: true };
+    remember(&broker.call(client, 1, &get), replies);
     client
 }
 
@@ -260,7 +284,10 @@ fn run(seed: u64) {
         let at = rng.usize(..clients.len());
         clients[at] = match clients[at] {
             Some(client) => step(&mut broker, &mut rng, client, &mut replies),
-            None => Some(two_channels(&mut broker, rng.usize(..usize::from(shards)))),
+            None => {
+                let shard = rng.usize(..usize::from(shards));
+                Some(client(&mut broker, &mut rng, shard, &mut replies))
+            }
         };
     }
     let clients: Vec<Client> = clients.into_iter().flatten().collect();
@@ -272,6 +299,7 @@ fn run(seed: u64) {
     }
     broker.settle();
     assert_eq!(broker.leftovers(), 0, "seed {seed}");
+    assert!(!replies.is_empty(), "seed {seed}");
     // Everybody is served who comes now.
     for shard in 0..usize::from(shards) {
         let client = broker.client(shard);

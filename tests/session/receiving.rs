@@ -15,7 +15,10 @@ const GIVEN_UP: &str = "ChannelClose CONTENT_TOO_LARGE - message was not finishe
                         were waiting for memory";
 
 fn broker() -> Rig {
-    let mut broker = Rig::configured(1, u64::MAX, |config| config.receiving_max = RECEIVING_MAX);
+    let mut broker = Rig::configured(1, u64::MAX, |config| {
+        config.receiving_max = RECEIVING_MAX;
+        config.receiving_own_max = RECEIVING_MAX;
+    });
     let client = broker.client(0);
     broker.call(client, 1, &rig::declare("q", false));
     broker
