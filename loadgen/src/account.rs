@@ -44,7 +44,12 @@ pub struct Account {
     producers: usize,
     /// Stamps from before (ns) are not of this run.
     begin: u64,
+    /// Consumers give messages back: one that comes again flagged redelivered is no duplicate.
+    gives_back: bool,
+    /// Of each producer, in the first book, most often the only one.
     seen: Vec<Sequences>,
+    /// The same for the other books.
+    others: Vec<Vec<Sequences>>,
     /// Messages that came again.
     pub duplicates: u64,
     /// Messages that carry no stamp of this run.
@@ -53,6 +58,28 @@ pub struct Account {
     pub redelivered: u64,
     /// New messages that came after a later one of the same producer, to the same consumer.
     pub out_of_order: u64,
+    /// Messages that came again as they should, since a consumer had given them back.
+    pub again: u64,
+    /// Messages flagged redelivered that this thread had not seen.
+    pub fresh_redelivered: u64,
+}
+
+/// Who received a message.
+#[derive(Debug, Default)]
+pub struct Receiver {
+    /// In which book its messages are. A message that goes to several queues has one for each
+    /// queue; else there is one for all, and a message in two queues is a duplicate.
+    pub book: usize,
+    /// For each producer the number behind the highest seen.
+    pub order: Vec<u64>,
+}
+
+impl Receiver {
+    /// One that has received nothing.
+    #[must_use]
+    pub fn new(book: usize) -> Self {
+        Self { book, order: Vec::new() }
+    }
 }
 
 impl Account {
@@ -62,22 +89,54 @@ impl Account {
         Self { producers, begin, ..Self::default() }
     }
 
-    /// Takes a message. `order` is the receiving consumer's own: for each producer the number
-    /// behind the highest seen. Says whether the message is new.
-    #[inline]
-    pub fn take(&mut self, stamp: Option<Stamp>, redelivered: bool, order: &mut Vec<u64>) -> bool {
+    /// The same, of a run whose consumers give messages back.
+    #[must_use]
+    pub fn giving_back(self, gives_back: bool) -> Self {
+        Self { gives_back, ..self }
+    }
+
+    /// Takes a message. Says whether it is new: not received before, also not by another thread.
+    #[inline(always)]
+    pub fn take(&mut self, stamp: Option<Stamp>, redelivered: bool, to: &mut Receiver) -> bool {
         self.redelivered += u64::from(redelivered);
         let Some(stamp) = stamp.filter(|stamp| self.is_ours(stamp)) else {
             self.foreign += 1;
             return false;
         };
+        if to.book != 0 || self.gives_back {
+            return self.take_with_care(stamp, redelivered, to);
+        }
         let producer = usize::from(stamp.producer);
         if producer >= self.seen.len() {
             self.seen.resize_with(producer + 1, Sequences::default);
         }
-        match self.seen[producer].insert(stamp.sequence) {
+        let insert = self.seen[producer].insert(stamp.sequence);
+        self.judge(insert, stamp, to)
+    }
+
+    /// Of several books, or of messages that are given back.
+    #[inline(never)]
+    fn take_with_care(&mut self, stamp: Stamp, redelivered: bool, to: &mut Receiver) -> bool {
+        let insert = self.sequences(to.book, stamp.producer).insert(stamp.sequence);
+        match insert {
+            Insert::New if redelivered && self.gives_back => {
+                // Another thread's consumer has had it and gave it back.
+                self.fresh_redelivered += 1;
+                false
+            }
+            Insert::Duplicate if redelivered && self.gives_back => {
+                self.again += 1;
+                false
+            }
+            insert => self.judge(insert, stamp, to),
+        }
+    }
+
+    #[inline]
+    fn judge(&mut self, insert: Insert, stamp: Stamp, to: &mut Receiver) -> bool {
+        match insert {
             Insert::New => {
-                self.out_of_order += u64::from(is_late(stamp, order));
+                self.out_of_order += u64::from(is_late(stamp, &mut to.order));
                 true
             }
             Insert::Duplicate => {
@@ -91,30 +150,60 @@ impl Account {
         }
     }
 
+    fn sequences(&mut self, book: usize, producer: u16) -> &mut Sequences {
+        let producer = usize::from(producer);
+        let book = match book.checked_sub(1) {
+            None => &mut self.seen,
+            Some(other) => {
+                if other >= self.others.len() {
+                    self.others.resize_with(other + 1, Vec::new);
+                }
+                &mut self.others[other]
+            }
+        };
+        if producer >= book.len() {
+            book.resize_with(producer + 1, Sequences::default);
+        }
+        &mut book[producer]
+    }
+
     fn is_ours(&self, stamp: &Stamp) -> bool {
         self.producers == 0
             || (usize::from(stamp.producer) < self.producers && stamp.intended >= self.begin)
     }
 
-    /// How many different messages of the run arrived.
+    /// How many different messages of the run arrived, counted for each book.
     #[must_use]
     pub fn received(&self) -> u64 {
-        self.seen.iter().map(Sequences::len).sum()
+        self.seen.iter().chain(self.others.iter().flatten()).map(Sequences::len).sum()
     }
 
     /// Adds the account of another thread; what both received is a duplicate.
-    pub fn add(&mut self, mut other: Account) {
+    pub fn add(&mut self, other: Account) {
         let apart = self.received() + other.received();
-        let len = self.seen.len().max(other.seen.len());
-        self.seen.resize_with(len, Sequences::default);
-        other.seen.resize_with(len, Sequences::default);
-        for (mine, theirs) in self.seen.iter_mut().zip(other.seen) {
-            *mine = std::mem::take(mine).union(theirs);
+        let books = std::iter::once(other.seen).chain(other.others);
+        for (book, theirs) in books.enumerate() {
+            for (producer, theirs) in (0..=u16::MAX).zip(theirs) {
+                let mine = self.sequences(book, producer);
+                *mine = std::mem::take(mine).union(theirs);
+            }
         }
-        self.duplicates += other.duplicates + (apart - self.received());
+        self.fresh_redelivered += other.fresh_redelivered;
+        let twice = apart - self.received();
+        let given_back = twice.min(self.fresh_redelivered);
+        self.fresh_redelivered -= given_back;
+        self.again += other.again + given_back;
+        self.duplicates += other.duplicates + (twice - given_back);
         self.foreign += other.foreign;
         self.redelivered += other.redelivered;
         self.out_of_order += other.out_of_order;
+    }
+
+    /// More cannot come again than was given back: the rest are duplicates.
+    pub fn settle(&mut self, given_back: u64) {
+        let wrong = self.again.saturating_sub(given_back);
+        self.again -= wrong;
+        self.duplicates += wrong;
     }
 }
 
@@ -149,7 +238,7 @@ mod tests {
 
     #[test]
     fn sorts_messages_into_new_again_late_and_foreign() {
-        let (mut account, mut order) = (Account::new(2, 50), Vec::new());
+        let (mut account, mut order) = (Account::new(2, 50), Receiver::default());
         for sequence in [0, 1, 3, 2, 2] {
             account.take(stamp(1, sequence), false, &mut order);
         }
@@ -163,7 +252,8 @@ mod tests {
 
     #[test]
     fn two_consumers_may_share_a_producer() {
-        let (mut account, mut one, mut two) = (Account::new(1, 0), Vec::new(), Vec::new());
+        let (mut account, mut one, mut two) =
+            (Account::new(1, 0), Receiver::default(), Receiver::default());
         account.take(stamp(0, 1), false, &mut one);
         account.take(stamp(0, 0), false, &mut two);
         assert_eq!(account.out_of_order, 0);
@@ -172,10 +262,37 @@ mod tests {
     #[test]
     fn what_two_threads_received_is_a_duplicate() {
         let (mut one, mut two) = (Account::new(1, 0), Account::new(1, 0));
-        one.take(stamp(0, 0), false, &mut Vec::new());
-        two.take(stamp(0, 0), false, &mut Vec::new());
-        two.take(stamp(0, 1), false, &mut Vec::new());
+        one.take(stamp(0, 0), false, &mut Receiver::default());
+        two.take(stamp(0, 0), false, &mut Receiver::default());
+        two.take(stamp(0, 1), false, &mut Receiver::default());
         one.add(two);
         assert_eq!((one.received(), one.duplicates), (2, 1));
+    }
+
+    #[test]
+    fn a_message_of_two_queues_has_two_books() {
+        let (mut account, mut one, mut two) =
+            (Account::new(1, 0), Receiver::new(0), Receiver::new(1));
+        account.take(stamp(0, 0), false, &mut one);
+        account.take(stamp(0, 0), false, &mut two);
+        account.take(stamp(0, 0), false, &mut two);
+        assert_eq!((account.received(), account.duplicates), (2, 1));
+    }
+
+    #[test]
+    fn what_was_given_back_may_come_again_once() {
+        let mut account = Account::new(1, 0).giving_back(true);
+        let mut to = Receiver::default();
+        account.take(stamp(0, 0), false, &mut to);
+        account.take(stamp(0, 0), true, &mut to);
+        account.take(stamp(0, 0), true, &mut to);
+        account.take(stamp(0, 0), false, &mut to);
+        assert_eq!((account.again, account.duplicates), (2, 1), "the flag is missing on one");
+        let mut other = Account::new(1, 0).giving_back(true);
+        other.take(stamp(0, 0), true, &mut Receiver::default());
+        account.add(other);
+        assert_eq!((account.again, account.duplicates, account.received()), (3, 1, 1));
+        account.settle(2);
+        assert_eq!((account.again, account.duplicates), (2, 2));
     }
 }

@@ -13,10 +13,14 @@ use crate::clock::{self, SECOND};
 use crate::connection::{CHANNEL, Connection};
 use crate::consumer::{Acks, CONSUMER_TAG, Consumer};
 use crate::drive::{Goal, drive};
+use crate::ends::{Pattern, sink, source};
 use crate::failure::Failure;
 use crate::handshake::FRAME_MAX;
 use crate::incoming::Incoming;
+use crate::lane::Role;
+use crate::live::Live;
 use crate::pace::Pace;
+use crate::plan::Plan;
 use crate::producer::{Producer, Window};
 use crate::publishes;
 use crate::relay::{self, relay};
@@ -24,42 +28,95 @@ use crate::report::{Report, Tally};
 use crate::run::{RUN_UP, plan, publishes, shape};
 use crate::shared::Shared;
 use crate::threads;
-use crate::worker::{Plan, Role, Worker};
+use crate::worker::Worker;
 
 /// Measures and reports.
 ///
 /// # Errors
 /// The system refuses a socket, a thread or a CPU.
 pub fn ceiling(args: &CeilingArgs) -> Result<Report, Failure> {
+    let tally = match (args.sink, args.source) {
+        (true, _) => into_sink(args),
+        (_, true) => from_source(args),
+        _ => through_relay(args),
+    }?;
+    Ok(Report::new("ceiling", &args.message, tally))
+}
+
+fn through_relay(args: &CeilingArgs) -> Result<Tally, Failure> {
     let queue = args.message.queue_name();
     let (near_publisher, far_publisher) = pair()?;
     let (near_consumer, far_consumer) = pair()?;
     let shape = relay_shape(&shape(&args.message, &queue));
-    let cpu = args.relay_cpus.as_ref().and_then(|list| list.0.first().copied());
-    let relay = start(far_publisher, far_consumer, shape, cpu)?;
+    let relay = start("relay", args, move || relay(far_publisher, far_consumer, &shape))?;
 
     let plan = plan(&args.message, clock::now() + RUN_UP, 1, false);
+    let consumer = Role::Consumer(Box::new(Consumer::new(Acks::Automatic, None)));
+    let members = vec![
+        (near_publisher, Role::Producer(producer(args, &queue, plan))),
+        (near_consumer, consumer),
+    ];
+    let tally = play(args, plan, members, true);
+    let ((), relay_cpu) = end(relay)?;
+    let mut tally = tally?;
+    tally.relay_cpu = Some(relay_cpu);
+    Ok(tally)
+}
+
+/// A producer alone: what one thread publishes at most.
+fn into_sink(args: &CeilingArgs) -> Result<Tally, Failure> {
+    let queue = args.message.queue_name();
+    let (near, far) = pair()?;
+    let len = relay_shape(&shape(&args.message, &queue)).publish as u64;
+    let sink = start("sink", args, move || sink(far))?;
+    let plan = plan(&args.message, clock::now() + RUN_UP, 1, false);
+    let members = vec![(near, Role::Producer(producer(args, &queue, plan)))];
+    let tally = play(args, plan, members, false);
+    let (octets, relay_cpu) = end(sink)?;
+    let mut tally = tally?;
+    (tally.left, tally.relay_cpu) = (octets / len, Some(relay_cpu));
+    Ok(tally)
+}
+
+/// A consumer alone: what one thread consumes at most.
+fn from_source(args: &CeilingArgs) -> Result<Tally, Failure> {
+    let (near, far) = pair()?;
+    let shape = relay_shape(&shape(&args.message, &args.message.queue_name()));
+    let pattern = Pattern { stamp_at: shape.deliver.len() - shape.tail, deliver: shape.deliver };
+    let plan = plan(&args.message, clock::now() + RUN_UP, 0, false);
+    let source = start("source", args, move || source(far, &pattern, plan.stop))?;
+    let consumer = Role::Consumer(Box::new(Consumer::new(Acks::Automatic, None)));
+    let tally = play(args, plan, vec![(near, consumer)], false);
+    let ((), relay_cpu) = end(source)?;
+    let mut tally = tally?;
+    tally.relay_cpu = Some(relay_cpu);
+    Ok(tally)
+}
+
+/// Drives a worker over these connections; it drops them at the end, so that their other ends
+/// come to theirs.
+fn play(
+    args: &CeilingArgs,
+    plan: Plan,
+    members: Vec<(TcpStream, Role)>,
+    expect_all: bool,
+) -> Result<Tally, Failure> {
     let shared = Arc::new(Shared::new(1)?);
     let mut worker = Worker::new(0, plan, Arc::clone(&shared))?;
-    let consumer = Consumer::new(Acks::Automatic, None);
-    worker.add(connection(near_publisher), Role::Producer(producer(args, &queue, plan)))?;
-    worker.add(connection(near_consumer), Role::Consumer(Box::new(consumer)))?;
-
-    let goal = Goal {
-        consumers_have_limit: false,
-        expect_all: true,
-        drain_max: 10 * SECOND,
-        confirms: false,
-    };
-    let driven = drive(vec![worker], &shared, plan, args.message.cpus(), goal, || Ok(()));
-    // The worker has dropped its sockets, so the relay comes to its end.
-    let relayed = relay.join().map_err(|_| {
-        Failure::Settings("the relay's thread panicked; this is a fault of loadgen".to_owned())
-    })?;
-    let relay_cpu = relayed?;
-    let mut tally = Tally::new(driven?, plan);
-    tally.relay_cpu = Some(relay_cpu);
-    Ok(Report::new("ceiling", &args.message, tally))
+    for (stream, role) in members {
+        worker.add(connection(stream), vec![role])?;
+    }
+    let (enough, consumers_have_limit, all_kept) = (None, false, true);
+    let drain_max = 10 * SECOND;
+    let goal = Goal { enough, consumers_have_limit, expect_all, all_kept, drain_max };
+    let mut live = Live::new(plan, args.message.quiet, false, None);
+    let cpus = args.message.cpus();
+    let driven = drive(vec![worker], &shared, plan, cpus, goal, &mut live, || Ok(()))?;
+    let (outcomes, ended) = driven;
+    ended?;
+    let mut tally = Tally::new(outcomes, plan);
+    tally.seconds = live.end().0;
+    Ok(tally)
 }
 
 fn producer(args: &CeilingArgs, queue: &str, plan: Plan) -> Box<Producer> {
@@ -90,25 +147,33 @@ fn relay_shape(shape: &publishes::Shape) -> relay::Shape {
     relay::Shape { publish: publish.len(), deliver, tail }
 }
 
-/// Starts the relay; its result is the CPU time it used (ns).
-fn start(
-    publisher: TcpStream,
-    consumer: TcpStream,
-    shape: relay::Shape,
-    cpu: Option<usize>,
-) -> Result<JoinHandle<Result<u64, Failure>>, Failure> {
+/// The other end of a run, a thread; it also says what CPU time it used (ns).
+type Other<T> = JoinHandle<Result<(T, u64), Failure>>;
+
+fn start<T: Send + 'static>(
+    name: &str,
+    args: &CeilingArgs,
+    body: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<Other<T>, Failure> {
+    let cpu = args.relay_cpus.as_ref().and_then(|list| list.0.first().copied());
     std::thread::Builder::new()
-        .name("relay".to_owned())
+        .name(name.to_owned())
         .spawn(move || {
             threads::prepare(cpu)?;
-            relay(publisher, consumer, &shape)?;
-            Ok(clock::thread_cpu())
+            Ok((body()?, clock::thread_cpu()))
         })
         .map_err(Failure::io("cannot start a thread"))
 }
 
+fn end<T>(other: Other<T>) -> Result<(T, u64), Failure> {
+    other.join().map_err(|_| {
+        Failure::Settings("the relay's thread panicked; this is a fault of loadgen".to_owned())
+    })?
+}
+
 fn connection(stream: TcpStream) -> Connection {
-    Connection { stream, incoming: Incoming::new(FRAME_MAX), frame_max: FRAME_MAX }
+    let incoming = Incoming::new(FRAME_MAX);
+    Connection { stream, incoming, frame_max: FRAME_MAX, product: String::new(), heartbeat: 0 }
 }
 
 /// Two ends of one TCP connection over the loopback.

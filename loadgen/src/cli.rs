@@ -1,14 +1,23 @@
 //! The command line. Flags that PerfTest has are named as there.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::account::STAMP;
+use crate::churn::Kind;
+use crate::compare::Target;
 use crate::failure::Failure;
+use crate::flags::{CareArgs, ConnectionArgs, RoutingArgs, VariationArgs};
+use crate::sizes::Sizes;
 use crate::threads::parse_cpus;
 use crate::uri::Uri;
 
 /// How long a run takes when nothing bounds it (s).
 const DEFAULT_SECONDS: f64 = 10.0;
+
+/// How long consuming a backlog takes at most when nothing bounds it (s).
+const DRAIN_SECONDS: f64 = 300.0;
 
 /// Measures what an AMQP 0-9-1 broker carries and how late it delivers.
 #[derive(Debug, Parser)]
@@ -26,14 +35,21 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Send the same octets through a minimal relay: what this machine can carry at most.
     Ceiling(CeilingArgs),
+    /// Let things come and go: connections, channels, queues, bindings, consumers.
+    Churn(ChurnArgs),
+    /// Run the same scenarios against several brokers, in turn, and compare.
+    Compare(CompareArgs),
+    /// Compare over the whole standard set of scenarios.
+    Suite(CompareArgs),
 }
 
 /// What messages look like.
 #[derive(Debug, Clone, Args)]
 pub struct MessageArgs {
-    /// Octets of body; the first 16 are a time stamp and a sequence number
-    #[arg(short, long, default_value_t = STAMP, value_name = "OCTETS")]
-    pub size: usize,
+    /// Octets of body: a number, FROM-TO or a mix such as 100:70,1000:30. The first 16 are a time
+    /// stamp and a sequence number
+    #[arg(short, long, default_value = "16", value_name = "OCTETS")]
+    pub size: Sizes,
     /// Messages a second of each producer, on a fixed schedule: latency counts from the time a
     /// message was due. Without it, as fast as it goes
     #[arg(short, long, value_name = "PER SECOND")]
@@ -47,10 +63,11 @@ pub struct MessageArgs {
     /// Comma-separated list; persistent also makes the declared queue durable
     #[arg(short, long, value_delimiter = ',', value_name = "FLAG")]
     pub flag: Vec<Flag>,
-    /// The exchange; created as a direct one, and deleted at the end, if it does not exist
+    /// The exchange; created, and deleted at the end, if it does not exist
     #[arg(short, long, default_value = "", value_name = "NAME")]
     pub exchange: String,
-    /// The routing key; without it the queue's name
+    /// The routing key; without it the queue's name. With %d in it there are several, see
+    /// --routing-key-count
     #[arg(short = 'k', long, value_name = "KEY")]
     pub routing_key: Option<String>,
     /// The queue; declared, and deleted at the end, if it does not exist. Without it, one named
@@ -66,6 +83,12 @@ pub struct MessageArgs {
     /// Print one JSON object instead of the table
     #[arg(long)]
     pub json: bool,
+    /// Write the latencies in HdrHistogram's text form; those of confirms into FILE.confirm
+    #[arg(long, value_name = "FILE")]
+    pub hgrm: Option<PathBuf>,
+    /// Show nothing while it runs
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 /// `loadgen run`.
@@ -74,6 +97,18 @@ pub struct RunArgs {
     /// The broker: amqp://user:password@host:port/vhost, percent-encoded
     #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672/%2f")]
     pub uri: Uri,
+    /// Where messages go.
+    #[command(flatten)]
+    pub routing: RoutingArgs,
+    /// How messages vary.
+    #[command(flatten)]
+    pub variation: VariationArgs,
+    /// What consumers do.
+    #[command(flatten)]
+    pub care: CareArgs,
+    /// What connections there are.
+    #[command(flatten)]
+    pub connections: ConnectionArgs,
     /// How many producers, each with a connection of its own
     #[arg(short = 'x', long, default_value_t = 1, value_name = "COUNT")]
     pub producers: u16,
@@ -104,6 +139,10 @@ pub struct RunArgs {
     /// Messages each consumer takes
     #[arg(short = 'D', long, value_name = "COUNT")]
     pub cmessages: Option<u64>,
+    /// Fill the queues with so many messages before the first consumer comes; without producers
+    /// the run ends when they are consumed
+    #[arg(long, value_name = "COUNT")]
+    pub backlog: Option<u64>,
     /// Several queues: a name with %d in it. Producers and consumers are dealt over them in turn
     #[arg(long, value_name = "NAME", conflicts_with = "queue")]
     pub queue_pattern: Option<String>,
@@ -128,6 +167,9 @@ pub struct RunArgs {
     /// How long confirms and deliveries may take after the last publish
     #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
     pub drain_timeout: f64,
+    /// The broker's process on this machine: its CPU time and memory are reported
+    #[arg(long, value_name = "PID")]
+    pub broker_pid: Option<u32>,
     /// Threads the connections are dealt over
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: u16,
@@ -145,6 +187,99 @@ pub struct CeilingArgs {
     /// The CPU the relay is pinned to
     #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
     pub relay_cpus: Option<CpuList>,
+    /// Publish to a reader that forgets all, instead of the relay: what the generator can publish,
+    /// and with large messages what a pair of sockets carries
+    #[arg(long, conflicts_with = "source")]
+    pub sink: bool,
+    /// Consume from a writer that makes deliveries up, instead of the relay: what the generator
+    /// can consume
+    #[arg(long)]
+    pub source: bool,
+}
+
+/// `loadgen churn`.
+#[derive(Debug, Clone, Args)]
+pub struct ChurnArgs {
+    /// What comes and goes
+    #[arg(long, value_enum)]
+    pub kind: Kind,
+    /// The broker: amqp://user:password@host:port/vhost, percent-encoded
+    #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672/%2f")]
+    pub uri: Uri,
+    /// How many clients at once, each a connection and a thread
+    #[arg(short = 'x', long, default_value_t = 1, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub clients: u16,
+    /// How long
+    #[arg(short = 'z', long, default_value_t = DEFAULT_SECONDS, value_name = "SECONDS")]
+    #[arg(value_parser = positive)]
+    pub time: f64,
+    /// How much of the beginning is left out
+    #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
+    pub warmup: f64,
+    /// The broker's process on this machine: its CPU time and memory are reported
+    #[arg(long, value_name = "PID")]
+    pub broker_pid: Option<u32>,
+    /// Write the latencies of the operations in HdrHistogram's text form
+    #[arg(long, value_name = "FILE")]
+    pub hgrm: Option<PathBuf>,
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ChurnArgs {
+    /// Refuses settings that cannot work together.
+    ///
+    /// # Errors
+    /// A sentence that names the flag.
+    pub fn check(&self) -> Result<(), Failure> {
+        if !(self.warmup >= 0.0 && self.warmup < self.time) {
+            return refuse("--warmup is part of --time and must be shorter".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// `loadgen compare` and `loadgen suite`.
+#[derive(Debug, Clone, Args)]
+pub struct CompareArgs {
+    /// A broker and what to call it, name=amqp://user:password@host:port/vhost; with ,pid=N behind
+    /// it, its CPU time and memory are read. Repeat it for each broker: the first is what the
+    /// others are compared with
+    #[arg(short, long, required = true, value_name = "NAME=URI[,pid=N]")]
+    pub target: Vec<Target>,
+    /// A scenario of the standard set by name, or a file; may be repeated. Without it, the whole
+    /// standard set
+    #[arg(long, value_name = "NAME")]
+    pub scenario: Vec<String>,
+    /// How often each run is made
+    #[arg(long, default_value_t = 3, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub rounds: u16,
+    /// How long each run publishes, where its scenario does not say
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS", value_parser = positive)]
+    pub seconds: f64,
+    /// Warm-up before that, where the scenario does not say
+    #[arg(long, default_value_t = 1.0, value_name = "SECONDS", value_parser = positive)]
+    pub warmup: f64,
+    /// CPUs the worker threads are pinned to, such as 0,2-3
+    #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
+    pub cpus: Option<CpuList>,
+    /// The CPU the relay is pinned to
+    #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
+    pub relay_cpus: Option<CpuList>,
+    /// Write the report as one HTML file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write all figures of all runs
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| *number > 0.0 && number.is_finite());
+    number.ok_or_else(|| "allowed is a number above 0".to_owned())
 }
 
 /// A property of published messages.
@@ -180,7 +315,7 @@ impl MessageArgs {
     }
 
     fn check(&self) -> Result<(), Failure> {
-        if self.size < STAMP {
+        if self.size.bounds().0 < STAMP {
             return refuse(format!("--size is at least {STAMP}: the stamp is in the body"));
         }
         let positive = |value: f64| value > 0.0 && value.is_finite();
@@ -211,7 +346,12 @@ impl RunArgs {
     /// A sentence that names the flag.
     pub fn check(&mut self) -> Result<(), Failure> {
         self.message.check()?;
-        if self.producers == 0 && self.consumers == 0 {
+        let MessageArgs { routing_key, exchange, .. } = &self.message;
+        self.routing.check(routing_key.as_deref(), exchange)?;
+        self.variation.check()?;
+        self.care.check(self.autoack)?;
+        self.check_channels()?;
+        if self.producers == 0 && self.consumers == 0 && self.connections.idle_connections == 0 {
             return refuse("neither --producers nor --consumers: nothing to do".to_owned());
         }
         if !self.autoack && self.qos > 0 && self.multi_ack_every > u32::from(self.qos) {
@@ -231,10 +371,43 @@ impl RunArgs {
         }
         let bounded = self.pmessages.is_some() && self.producers > 0
             || self.cmessages.is_some() && self.consumers > 0;
+        if self.backlog.is_some() && self.consumers == 0 {
+            return refuse("--backlog is there to be consumed: add --consumers".to_owned());
+        }
         if self.message.time.is_none() && !bounded {
-            self.message.time = Some(DEFAULT_SECONDS + self.message.warmup);
+            let seconds = if self.drains() { DRAIN_SECONDS } else { DEFAULT_SECONDS };
+            self.message.time = Some(seconds + self.message.warmup);
         }
         Ok(())
+    }
+
+    fn check_channels(&self) -> Result<(), Failure> {
+        if self.all_producers() > usize::from(u16::MAX) {
+            return refuse("--producers times --producer-channel-count is below 65536".to_owned());
+        }
+        if self.confirm.is_some() && self.connections.ptxsize.is_some() {
+            return refuse("--confirm or --ptxsize: a channel cannot have both".to_owned());
+        }
+        Ok(())
+    }
+
+    /// How many channels publish.
+    #[must_use]
+    pub fn all_producers(&self) -> usize {
+        usize::from(self.producers) * usize::from(self.connections.producer_channel_count)
+    }
+
+    /// Messages a second of each producer, if they are the same all the time.
+    #[must_use]
+    pub fn rate(&self) -> Option<f64> {
+        let share = |total: f64| total / self.all_producers().max(1) as f64;
+        self.message.rate.or(self.variation.total_rate.map(share))
+    }
+
+    /// Whether it only consumes what it has filled in before.
+    #[must_use]
+    pub fn drains(&self) -> bool {
+        self.backlog.is_some() && self.producers == 0
     }
 
     /// The names of the queues, at least one.
@@ -256,6 +429,9 @@ impl CeilingArgs {
     /// A sentence that names the flag.
     pub fn check(&mut self) -> Result<(), Failure> {
         self.message.check()?;
+        if self.message.size.fixed().is_none() {
+            return refuse("the ceiling is of messages of one --size".to_owned());
+        }
         self.message.time.get_or_insert(DEFAULT_SECONDS + self.message.warmup);
         Ok(())
     }
@@ -293,12 +469,21 @@ mod tests {
             run("--uri amqp://a:b@h:1/v -x 2 -y 3 -s 100 -c 10 -q 50 -A 25 -r 1000 -z 5 -u q \
              -f persistent,mandatory -k key -e ex --cpus 0-1 --auto-delete true")
             .unwrap();
-        assert_eq!((args.producers, args.consumers, args.message.size), (2, 3, 100));
+        assert_eq!((args.producers, args.consumers, args.message.size.fixed()), (2, 3, Some(100)));
         assert!(args.message.has(Flag::Persistent) && args.message.has(Flag::Mandatory));
         assert_eq!((args.message.cpus(), args.auto_delete), (&[0, 1][..], true));
         assert_eq!(args.queues(), ["q"]);
         let many = run("--queue-pattern q-%d --queue-pattern-to 3").unwrap();
         assert_eq!(many.queues(), ["q-1", "q-2", "q-3"]);
+    }
+
+    #[test]
+    fn shares_may_stand_alone_and_a_total_rate_is_shared() {
+        let args = run("--nack --requeue 0.25 --total-rate 100 -x 2 -X 5").unwrap();
+        assert_eq!((args.care.nack, args.care.requeue), (1.0, 0.25));
+        assert_eq!((args.all_producers(), args.rate()), (10, Some(10.0)));
+        let spans = run("--variable-rate 10:1 --variable-rate 0:2.5").unwrap();
+        assert_eq!(spans.variation.variable_rate.len(), 2);
     }
 
     #[test]
@@ -320,6 +505,19 @@ mod tests {
             ("-c 0", "--confirm"),
             ("--uri http://x", "amqp://"),
             ("-f durable", "persistent"),
+            ("--backlog 5 -y 0", "--consumers"),
+            ("-e x --routing-key a --routing-key-count 3", "%d"),
+            ("--type fanout", "--exchange"),
+            ("-e x -t fanout --random-routing-key -k a", "--random-routing-key"),
+            ("--requeue", "--nack"),
+            ("--nack 2", "from 0 to 1"),
+            ("--nack -a", "--autoack"),
+            ("-m 10 -c 10", "--ptxsize"),
+            ("-r 5 --total-rate 5", "--total-rate"),
+            ("--variable-rate 0:5", "--variable-rate"),
+            ("--variable-size 15:5", "--variable-size"),
+            ("-x 300 -X 300", "--producer-channel-count"),
+            ("-s 9-100", "--size"),
         ] {
             let error = run(arguments).unwrap_err();
             assert!(error.contains(expected), "{arguments}: {error}");

@@ -46,13 +46,14 @@ impl Confirms {
     }
 
     /// The broker settled `tag`, with `multiple` all up to it (0: all). Calls `settled` with the
-    /// intended time of each and returns how many there were; `None` for a tag never published.
+    /// tag and the intended time of each and returns how many there were; `None` for a tag never
+    /// published.
     #[inline]
     pub fn settle(
         &mut self,
         tag: u64,
         multiple: bool,
-        mut settled: impl FnMut(u64),
+        mut settled: impl FnMut(u64, u64),
     ) -> Option<u64> {
         let last = if tag == 0 && multiple { self.next - 1 } else { tag };
         if last >= self.next || last == 0 && !multiple {
@@ -65,7 +66,7 @@ impl Confirms {
             let intended = std::mem::replace(&mut self.intended[slot], SETTLED);
             if intended != SETTLED {
                 self.open -= 1;
-                settled(intended);
+                settled(tag, intended);
             }
         }
         while self.lowest < self.next && self.intended[self.slot(self.lowest)] == SETTLED {
@@ -91,8 +92,8 @@ mod tests {
         }
         assert_eq!((confirms.room(), confirms.open()), (0, 3));
         let mut seen = Vec::new();
-        assert_eq!(confirms.settle(2, false, |intended| seen.push(intended)), Some(1));
-        assert_eq!(confirms.settle(3, true, |intended| seen.push(intended)), Some(2));
+        assert_eq!(confirms.settle(2, false, |_, intended| seen.push(intended)), Some(1));
+        assert_eq!(confirms.settle(3, true, |_, intended| seen.push(intended)), Some(2));
         assert_eq!(seen, [11, 10, 12]);
         assert_eq!((confirms.room(), confirms.open()), (3, 0));
     }
@@ -101,11 +102,11 @@ mod tests {
     fn settling_twice_counts_once_and_unknown_tags_are_told() {
         let mut confirms = Confirms::new(2);
         confirms.published(1);
-        assert_eq!(confirms.settle(1, false, |_| {}), Some(1));
-        assert_eq!(confirms.settle(1, false, |_| {}), Some(0));
-        assert_eq!(confirms.settle(2, false, |_| {}), None);
-        assert_eq!(confirms.settle(0, false, |_| {}), None);
-        assert_eq!(confirms.settle(0, true, |_| {}), Some(0));
+        assert_eq!(confirms.settle(1, false, |_, _| {}), Some(1));
+        assert_eq!(confirms.settle(1, false, |_, _| {}), Some(0));
+        assert_eq!(confirms.settle(2, false, |_, _| {}), None);
+        assert_eq!(confirms.settle(0, false, |_, _| {}), None);
+        assert_eq!(confirms.settle(0, true, |_, _| {}), Some(0));
     }
 
     #[test]
@@ -116,10 +117,10 @@ mod tests {
         while confirms.room() > 0 {
             confirms.published(tag);
             tag += 1;
-            assert_eq!(confirms.settle(tag, false, |_| {}), Some(1));
+            assert_eq!(confirms.settle(tag, false, |_, _| {}), Some(1));
         }
         assert_eq!(tag, 8, "four windows of two");
-        assert_eq!(confirms.settle(1, false, |_| {}), Some(1));
+        assert_eq!(confirms.settle(1, false, |_, _| {}), Some(1));
         assert_eq!(confirms.room(), 2);
     }
 }

@@ -16,7 +16,7 @@ use crate::uri::Uri;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The channel that every connection of the generator uses.
+/// The first channel of every connection, and of most the only one.
 pub const CHANNEL: u16 = 1;
 
 /// An open connection with channel 1 open.
@@ -28,6 +28,10 @@ pub struct Connection {
     pub incoming: Incoming,
     /// The agreed frame_max, never 0.
     pub frame_max: u32,
+    /// The broker's product and version.
+    pub product: String,
+    /// The agreed seconds between heartbeats, 0 for none.
+    pub heartbeat: u16,
 }
 
 impl Connection {
@@ -36,16 +40,25 @@ impl Connection {
     /// # Errors
     /// The broker cannot be reached, refuses the login or the vhost, or does not answer.
     pub fn open(uri: &Uri) -> Result<Self, Failure> {
+        Self::open_with(uri, 0)
+    }
+
+    /// The same with heartbeats at most every `heartbeat` seconds; 0 is none.
+    ///
+    /// # Errors
+    /// See [`Connection::open`].
+    pub fn open_with(uri: &Uri, heartbeat: u16) -> Result<Self, Failure> {
         let stream = connect(uri)?;
         let incoming = Incoming::new(FRAME_MAX);
-        let mut connection = Self { stream, incoming, frame_max: FRAME_MAX };
+        let product = String::new();
+        let mut connection = Self { stream, incoming, frame_max: FRAME_MAX, product, heartbeat };
         connection.handshake(uri)?;
         connection.open_channel()?;
         Ok(connection)
     }
 
     fn handshake(&mut self, uri: &Uri) -> Result<(), Failure> {
-        let mut handshake = Handshake::new(uri);
+        let mut handshake = Handshake::new(uri, self.heartbeat);
         let mut out = PROTOCOL_HEADER.to_vec();
         let tuned = loop {
             self.send(&out)?;
@@ -59,7 +72,8 @@ impl Connection {
                 Err(failure) => return Err(failure),
             }
         };
-        self.frame_max = tuned.frame_max;
+        (self.frame_max, self.heartbeat) = (tuned.frame_max, tuned.heartbeat);
+        self.product = handshake.product();
         Ok(())
     }
 
@@ -68,12 +82,34 @@ impl Connection {
     /// # Errors
     /// See [`Connection::call`].
     pub fn open_channel(&mut self) -> Result<(), Failure> {
-        self.call(&Method::ChannelOpen { out_of_band: "" }, "to channel.open", |method| {
+        self.open_channel_at(CHANNEL)
+    }
+
+    /// Opens one more channel.
+    ///
+    /// # Errors
+    /// See [`Connection::call`].
+    pub fn open_channel_at(&mut self, channel: u16) -> Result<(), Failure> {
+        let open = Method::ChannelOpen { out_of_band: "" };
+        self.call_on(channel, &open, "to channel.open", |method| {
             matches!(method, Method::ChannelOpenOk { .. }).then_some(())
         })
     }
 
-    /// Sends a method and waits for the answer that `pick` accepts; others are passed over.
+    /// Closes channel 1.
+    ///
+    /// # Errors
+    /// See [`Connection::call`].
+    pub fn close_channel(&mut self) -> Result<(), Failure> {
+        let close =
+            Method::ChannelClose { reply_code: 200, reply_text: "done", class_id: 0, method_id: 0 };
+        self.call(&close, "to channel.close", |method| {
+            matches!(method, Method::ChannelCloseOk {}).then_some(())
+        })
+    }
+
+    /// Sends a method on channel 1 and waits for the answer that `pick` accepts; others are passed
+    /// over.
     ///
     /// # Errors
     /// The broker closes the channel or the connection, hangs up or does not answer. A closed
@@ -82,10 +118,24 @@ impl Connection {
         &mut self,
         method: &Method<'_>,
         waiting_for: &'static str,
+        pick: impl FnMut(&Method<'_>) -> Option<T>,
+    ) -> Result<T, Failure> {
+        self.call_on(CHANNEL, method, waiting_for, pick)
+    }
+
+    /// The same on any channel.
+    ///
+    /// # Errors
+    /// See [`Connection::call`].
+    pub fn call_on<T>(
+        &mut self,
+        channel: u16,
+        method: &Method<'_>,
+        waiting_for: &'static str,
         mut pick: impl FnMut(&Method<'_>) -> Option<T>,
     ) -> Result<T, Failure> {
         let mut out = Vec::new();
-        write_method(&mut out, CHANNEL, method);
+        write_method(&mut out, channel, method);
         self.send(&out)?;
         let answer = self.method(waiting_for, |method| match method {
             Method::ConnectionClose { reply_code, reply_text, .. } => {
@@ -97,7 +147,7 @@ impl Connection {
             _ => Ok(pick(&method)),
         });
         if let Err(Failure::Closed { what: "channel", .. }) = answer {
-            self.send_method(CHANNEL, &Method::ChannelCloseOk {})?;
+            self.send_method(channel, &Method::ChannelCloseOk {})?;
         }
         answer
     }
@@ -170,6 +220,16 @@ pub const CLOSE: Method<'static> = Method::ConnectionClose {
     class_id: 0,
     method_id: 0,
 };
+
+/// Ends a channel in order: the first with its connection, others alone.
+pub fn goodbye(channel: u16, out: &mut Vec<u8>) {
+    if channel == CHANNEL {
+        return write_method(out, 0, &CLOSE);
+    }
+    let (reply_code, reply_text) = (200, "the run is over");
+    let close = Method::ChannelClose { reply_code, reply_text, class_id: 0, method_id: 0 };
+    write_method(out, channel, &close);
+}
 
 fn hung_up(when: &'static str) -> Failure {
     Failure::HungUp { when, hint: "" }

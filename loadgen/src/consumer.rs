@@ -3,7 +3,9 @@
 use amqp::frame::write_method;
 use amqp::{Assembler, Method, Step};
 
-use crate::connection::{CHANNEL, CLOSE};
+use crate::account::Receiver;
+use crate::care::Careful;
+use crate::connection::{CHANNEL, goodbye};
 use crate::delivery::{Delivery, Fit, Template, Unfinished};
 use crate::failure::Failure;
 use crate::incoming::Incoming;
@@ -44,7 +46,9 @@ pub struct Consumer {
     template: Option<Template>,
     assembler: Assembler,
     unfinished: Unfinished,
-    order: Vec<u64>,
+    receiver: Receiver,
+    channel: u16,
+    care: Option<Box<Careful>>,
 }
 
 impl Consumer {
@@ -61,8 +65,34 @@ impl Consumer {
             template: None,
             assembler: Assembler::default(),
             unfinished: Unfinished::default(),
-            order: Vec::new(),
+            receiver: Receiver::default(),
+            channel: CHANNEL,
+            care: None,
         }
+    }
+
+    /// The same on another channel than the first, with its own book of messages.
+    #[must_use]
+    pub fn on_channel(self, channel: u16, book: usize) -> Self {
+        Self { channel, receiver: Receiver::new(book), ..self }
+    }
+
+    /// The same, but it does more than acknowledge.
+    #[must_use]
+    pub fn with_care(self, care: Careful) -> Self {
+        Self { care: Some(Box::new(care)), ..self }
+    }
+
+    /// When a careful consumer has something to do again.
+    #[must_use]
+    pub fn wakes_at(&self) -> Option<u64> {
+        self.care.as_ref().and_then(|care| care.wakes_at())
+    }
+
+    /// Whether it has more than it can take care of.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.care.as_ref().is_some_and(|care| care.is_full())
     }
 
     /// Whether it has taken all it was to take.
@@ -78,24 +108,29 @@ impl Consumer {
     }
 
     /// Leaves the queue and then closes: what is under way is still taken.
-    pub fn close(&mut self, out: &mut Vec<u8>) {
+    pub fn close(&mut self, now: u64, ledger: &mut Ledger, out: &mut Vec<u8>) {
         match self.stage {
             Stage::Consuming => self.cancel(out, true),
             Stage::Cancelling { .. } => self.stage = Stage::Cancelling { close: true },
-            Stage::Cancelled => self.say_goodbye(out),
+            Stage::Cancelled => self.say_goodbye(now, ledger, out),
             Stage::Closing | Stage::Closed => {}
         }
     }
 
     fn cancel(&mut self, out: &mut Vec<u8>, close: bool) {
         let cancel = Method::BasicCancel { consumer_tag: CONSUMER_TAG, nowait: false };
-        write_method(out, CHANNEL, &cancel);
+        write_method(out, self.channel, &cancel);
         self.stage = Stage::Cancelling { close };
     }
 
-    fn say_goodbye(&mut self, out: &mut Vec<u8>) {
+    fn say_goodbye(&mut self, now: u64, ledger: &mut Ledger, out: &mut Vec<u8>) {
+        if let Some(care) = &mut self.care {
+            for (delivery, _) in care.finish(ledger, out) {
+                ledger.delivered_to_careful(&delivery, now, &mut self.receiver);
+            }
+        }
         self.ack(out);
-        write_method(out, 0, &CLOSE);
+        goodbye(self.channel, out);
         self.stage = Stage::Closing;
     }
 
@@ -111,10 +146,11 @@ impl Consumer {
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         loop {
-            if self.assembler == Assembler::Idle && self.take_fast(incoming, now, ledger, out) {
+            let plain = self.care.is_none() && self.assembler == Assembler::Idle;
+            if plain && self.take_fast(incoming, now, ledger, out) {
                 return Ok(());
             }
-            let Some(frame) = incoming.frame()? else {
+            let Some(frame) = incoming.frame_of(self.channel)? else {
                 return Ok(());
             };
             let Some(step) = self.assembler.frame(frame)? else {
@@ -143,7 +179,7 @@ impl Consumer {
                     self.delivered(delivery, now, ledger, out);
                 }
                 Fit::Partial => break true,
-                Fit::No => match Template::learn(rest) {
+                Fit::No => match Template::learn(rest, self.channel) {
                     Some(learnt) => template = Some(learnt),
                     None => break false,
                 },
@@ -165,36 +201,68 @@ impl Consumer {
             Step::Method(Method::BasicDeliver { delivery_tag, redelivered, .. }) => {
                 self.unfinished.begin(delivery_tag, redelivered);
             }
-            Step::Method(method) => return self.method(&method, out),
+            Step::Method(method) => return self.method(&method, now, ledger, out),
             Step::Header { body_size: 0, .. } => {
-                self.delivered(self.unfinished.finish(), now, ledger, out);
+                self.arrived(self.unfinished.finish(), now, ledger, out);
             }
             Step::Header { .. } => {}
             Step::Body { piece, complete } => {
                 self.unfinished.body(piece);
                 if complete {
-                    self.delivered(self.unfinished.finish(), now, ledger, out);
+                    self.arrived(self.unfinished.finish(), now, ledger, out);
                 }
             }
         }
         Ok(())
     }
 
-    fn method(&mut self, method: &Method<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
-        match common(method, out)? {
+    fn method(
+        &mut self,
+        method: &Method<'_>,
+        now: u64,
+        ledger: &mut Ledger,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        match common(method, self.channel, out)? {
             Common::Closed => self.stage = Stage::Closed,
             Common::Done | Common::Flow(_) => {}
             Common::Other => match (method, self.stage) {
                 (Method::BasicCancelOk { .. }, Stage::Cancelling { close: true }) => {
-                    self.say_goodbye(out);
+                    self.say_goodbye(now, ledger, out);
                 }
                 (Method::BasicCancelOk { .. }, Stage::Cancelling { close: false }) => {
                     self.stage = Stage::Cancelled;
                 }
+                (Method::TxCommitOk {}, _) => {}
                 _ => return Err(unexpected(method, "consumer")),
             },
         }
         Ok(())
+    }
+
+    fn arrived(&mut self, delivery: Delivery, now: u64, ledger: &mut Ledger, out: &mut Vec<u8>) {
+        match &mut self.care {
+            None => self.delivered(delivery, now, ledger, out),
+            Some(care) => {
+                care.arrived(delivery, now);
+                self.work(now, ledger, out);
+            }
+        }
+    }
+
+    /// Takes care of what has waited for its time.
+    pub fn work(&mut self, now: u64, ledger: &mut Ledger, out: &mut Vec<u8>) {
+        let automatic = self.acks == Acks::Automatic;
+        while let Some(care) = &mut self.care
+            && (automatic || self.taken < self.limit)
+            && let Some(delivery) = care.next(now, ledger, out)
+        {
+            ledger.delivered_to_careful(&delivery, now, &mut self.receiver);
+            self.taken += 1;
+            if self.has_enough() && self.stage == Stage::Consuming {
+                self.cancel(out, false);
+            }
+        }
     }
 
     #[inline]
@@ -204,7 +272,7 @@ impl Consumer {
         if acked && self.has_enough() {
             return;
         }
-        ledger.delivered(&delivery, now, &mut self.order);
+        ledger.delivered(&delivery, now, &mut self.receiver);
         self.taken += 1;
         if let Acks::Every(every) = self.acks {
             self.last_tag = delivery.tag;
@@ -224,7 +292,7 @@ impl Consumer {
     fn ack(&mut self, out: &mut Vec<u8>) {
         if self.unacked > 0 {
             let (delivery_tag, multiple) = (self.last_tag, self.unacked > 1);
-            write_method(out, CHANNEL, &Method::BasicAck { delivery_tag, multiple });
+            write_method(out, self.channel, &Method::BasicAck { delivery_tag, multiple });
             self.unacked = 0;
         }
     }

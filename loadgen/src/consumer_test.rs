@@ -4,6 +4,7 @@ use amqp::frame::{write_body, write_header};
 
 use super::*;
 use crate::account::Stamp;
+use crate::connection::CLOSE;
 
 struct Scene {
     consumer: Consumer,
@@ -27,6 +28,10 @@ impl Scene {
         self.incoming.filled(octets.len());
         let Self { consumer, incoming, ledger, out } = self;
         consumer.take(incoming, 1_000, ledger, out).unwrap();
+    }
+
+    fn close(&mut self) {
+        self.consumer.close(1_000, &mut self.ledger, &mut self.out);
     }
 
     fn said(&mut self) -> Vec<u8> {
@@ -67,7 +72,7 @@ fn acks_in_groups_and_the_rest_at_the_end() {
     let mut scene = Scene::new(Acks::Every(2), None);
     scene.feed(&[deliver(1, 16), deliver(2, 16), deliver(3, 16)].concat());
     assert_eq!(scene.said(), ack(2, true));
-    scene.consumer.close(&mut scene.out);
+    scene.close();
     let cancel = Method::BasicCancel { consumer_tag: CONSUMER_TAG, nowait: false };
     assert_eq!(scene.said(), method(CHANNEL, &cancel));
     let cancel_ok = method(CHANNEL, &Method::BasicCancelOk { consumer_tag: CONSUMER_TAG });

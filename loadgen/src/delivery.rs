@@ -7,7 +7,6 @@ use amqp::frame::{END, OVERHEAD};
 use amqp::{Assembler, Frame, Method, Parser, Step};
 
 use crate::account::{STAMP, Stamp};
-use crate::connection::CHANNEL;
 
 /// The tag and the redelivered bit.
 const VARIABLE: usize = 9;
@@ -45,14 +44,13 @@ pub enum Fit {
 }
 
 impl Template {
-    /// Learns from the delivery that `octets` begin with. `None` if they begin with something
-    /// else, if it is not whole, or if its body fills more than one frame.
+    /// Learns from the delivery on this channel that `octets` begin with. `None` if they begin with
+    /// something else, if it is not whole, or if its body fills more than one frame.
     #[must_use]
-    pub fn learn(octets: &[u8]) -> Option<Self> {
+    pub fn learn(octets: &[u8], channel: u16) -> Option<Self> {
         let (mut parser, mut at) = (Parser::new(0), 0);
         let mut assembler = Assembler::default();
-        let Frame::Method { channel: CHANNEL, payload } = parser.next(octets, &mut at).ok()??
-        else {
+        let Frame::Method { payload, .. } = next(&mut parser, octets, &mut at, channel)? else {
             return None;
         };
         let Step::Method(Method::BasicDeliver { consumer_tag, .. }) =
@@ -61,14 +59,12 @@ impl Template {
             return None;
         };
         let tag_at = OVERHEAD - 1 + 4 + 1 + consumer_tag.len();
-        let Frame::Header { channel: CHANNEL, payload } = parser.next(octets, &mut at).ok()??
-        else {
+        let Frame::Header { payload, .. } = next(&mut parser, octets, &mut at, channel)? else {
             return None;
         };
         assembler.header(payload).ok()?;
         let body_at = at + OVERHEAD - 1;
-        let Frame::Body { channel: CHANNEL, piece, last: true } =
-            parser.next(octets, &mut at).ok()??
+        let Frame::Body { piece, last: true, .. } = next(&mut parser, octets, &mut at, channel)?
         else {
             return None;
         };
@@ -123,6 +119,25 @@ impl Template {
     }
 }
 
+/// The next frame, if it is of this channel.
+fn next<'a>(
+    parser: &'a mut Parser,
+    octets: &'a [u8],
+    at: &mut usize,
+    channel: u16,
+) -> Option<Frame<'a>> {
+    parser.next(octets, at).ok()?.filter(|frame| frame_channel(frame) == channel)
+}
+
+fn frame_channel(frame: &Frame<'_>) -> u16 {
+    match *frame {
+        Frame::Method { channel, .. }
+        | Frame::Header { channel, .. }
+        | Frame::Body { channel, .. }
+        | Frame::Heartbeat { channel, .. } => channel,
+    }
+}
+
 /// A delivery of which not all frames have come; only the stamp of its body is kept.
 #[derive(Debug, Default)]
 pub struct Unfinished {
@@ -157,6 +172,7 @@ impl Unfinished {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::CHANNEL;
     use crate::publishes::Shape;
     use amqp::frame::{write_body, write_header, write_method};
 
@@ -182,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_next_delivery_fits_and_keeps_what_differs() {
-        let template = Template::learn(&deliver(1, false, "q", &body(5))).unwrap();
+        let template = Template::learn(&deliver(1, false, "q", &body(5)), CHANNEL).unwrap();
         let next = deliver(u64::MAX, true, "q", &body(6));
         assert_eq!(next.len(), template.len());
         let expected = Stamp { intended: 9, producer: 1, sequence: 6 };
@@ -195,24 +211,24 @@ mod tests {
 
     #[test]
     fn anything_else_does_not_fit() {
-        let template = Template::learn(&deliver(1, false, "q", &body(5))).unwrap();
+        let template = Template::learn(&deliver(1, false, "q", &body(5)), CHANNEL).unwrap();
         assert_eq!(template.fit(&deliver(1, false, "r", &body(5))), Fit::No);
         assert_eq!(template.fit(&deliver(1, false, "longer", &body(5))), Fit::No);
         assert_eq!(template.fit(&deliver(1, false, "q", &[1; 30])), Fit::No);
         let mut other = Vec::new();
         write_method(&mut other, 0, &Method::ConnectionCloseOk {});
         assert_eq!(template.fit(&other), Fit::No);
-        assert!(Template::learn(&other).is_none());
+        assert!(Template::learn(&other, CHANNEL).is_none());
     }
 
     #[test]
     fn learns_only_from_what_it_can_recognise() {
         let whole = deliver(1, false, "q", &body(5));
         for cut in 0..whole.len() {
-            assert!(Template::learn(&whole[..cut]).is_none(), "cut at {cut}");
+            assert!(Template::learn(&whole[..cut], CHANNEL).is_none(), "cut at {cut}");
         }
-        assert!(Template::learn(&deliver(1, false, "q", b"short")).is_none());
-        assert!(Template::learn(&deliver(1, false, "q", &[0; 5000])).is_none());
+        assert!(Template::learn(&deliver(1, false, "q", b"short"), CHANNEL).is_none());
+        assert!(Template::learn(&deliver(1, false, "q", &[0; 5000]), CHANNEL).is_none());
     }
 
     #[test]
@@ -231,8 +247,15 @@ mod tests {
 
     #[test]
     fn content_of_a_publish_and_of_a_delivery_are_the_same_octets() {
-        let (exchange, routing_key) = (String::new(), "q".to_owned());
-        let shape = Shape { exchange, routing_key, size: 16, persistent: false, mandatory: false };
+        let shape = Shape {
+            channel: CHANNEL,
+            exchange: String::new(),
+            routing_key: "q".to_owned(),
+            size: 16,
+            persistent: false,
+            mandatory: false,
+            with_header: false,
+        };
         let (mut content, mut publish) = (Vec::new(), Vec::new());
         shape.write_content(4096, &mut content);
         shape.write_publish(4096, &mut publish);

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use crate::clock::{self, SECOND};
 use crate::failure::Failure;
+use crate::live::Live;
+use crate::plan::{Outcome, Plan};
 use crate::shared::{Phase, Shared, Sums};
 use crate::threads;
-use crate::worker::{GRACE, Outcome, Plan, Worker};
+use crate::worker::{GRACE, Worker};
 
 /// If for so long nothing arrives, nothing more will (ns).
 const QUIET_MAX: u64 = 3 * SECOND;
@@ -16,49 +18,58 @@ const QUIET_MAX: u64 = 3 * SECOND;
 /// When a run has reached what it was for.
 #[derive(Debug, Clone, Copy)]
 pub struct Goal {
+    /// It is over once so many messages are received.
+    pub enough: Option<u64>,
     /// It is over once no consumer wants more.
     pub consumers_have_limit: bool,
     /// What is sent is to be received, up to the consumers' limits.
     pub expect_all: bool,
+    /// What is given back comes again until it is acknowledged or refused for good.
+    pub all_kept: bool,
     /// How long confirms and deliveries may take after the last publish (ns).
     pub drain_max: u64,
-    /// Confirms are counted.
-    pub confirms: bool,
 }
+
+/// What was seen, and how it ended.
+pub type Ended<T = Outcome> = (T, Result<(), Failure>);
 
 /// Runs the workers on threads of their own, on the CPUs given in turn. Calls `before_close` when
 /// all is at rest and consumers still consume.
 ///
+/// The second result is what went wrong, if anything did: the first worker that failed, after the
+/// others have closed in order. What was seen until then counts.
+///
 /// # Errors
-/// The first worker that fails, after the others have closed in order.
+/// A thread cannot be started.
 pub fn drive(
     workers: Vec<Worker>,
     shared: &Arc<Shared>,
     plan: Plan,
     cpus: &[usize],
     goal: Goal,
+    live: &mut Live,
     mut before_close: impl FnMut() -> Result<(), Failure>,
-) -> Result<Vec<Outcome>, Failure> {
+) -> Result<Ended<Vec<Outcome>>, Failure> {
     let mut threads = Vec::new();
     for (number, worker) in workers.into_iter().enumerate() {
         let cpu = cpus.get(number % cpus.len().max(1)).copied();
         threads.push(spawn(worker, number, cpu, Arc::clone(shared))?);
     }
-    let mut lead = Lead { shared, plan, goal, last: Sums::default(), last_line: plan.start };
+    let mut lead = Lead { shared, plan, goal, live };
     lead.publish();
     shared.enter(Phase::Drain)?;
     lead.drain();
     let closing = before_close();
     shared.enter(Phase::Close)?;
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut ended) = (Vec::new(), Ok(()));
     for thread in threads {
-        let outcome = thread.join().map_err(|_| {
+        let (outcome, done) = thread.join().map_err(|_| {
             Failure::Settings("a worker thread panicked; this is a fault of loadgen".to_owned())
         })?;
         outcomes.push(outcome);
+        ended = ended.and(done);
     }
-    let outcomes = outcomes.into_iter().collect::<Result<_, _>>()?;
-    closing.map(|()| outcomes)
+    Ok((outcomes, ended.and(closing)))
 }
 
 fn spawn(
@@ -66,13 +77,13 @@ fn spawn(
     number: usize,
     cpu: Option<usize>,
     shared: Arc<Shared>,
-) -> Result<JoinHandle<Result<Outcome, Failure>>, Failure> {
-    let body = move || {
-        if let Err(failure) = threads::prepare(cpu) {
+) -> Result<JoinHandle<Ended>, Failure> {
+    let body = move || match threads::prepare(cpu) {
+        Ok(()) => worker.run(),
+        Err(failure) => {
             shared.fail();
-            return Err(failure);
+            (worker.outcome(), Err(failure))
         }
-        worker.run()
     };
     std::thread::Builder::new()
         .name(format!("worker-{number}"))
@@ -84,8 +95,7 @@ struct Lead<'a> {
     shared: &'a Shared,
     plan: Plan,
     goal: Goal,
-    last: Sums,
-    last_line: u64,
+    live: &'a mut Live,
 }
 
 impl Lead<'_> {
@@ -95,13 +105,14 @@ impl Lead<'_> {
         let stop = self.plan.stop.saturating_add(grace);
         loop {
             let (now, sums) = (clock::now(), self.shared.sums());
-            self.line(now, sums);
+            self.live.look(now, sums);
             let published = self.plan.producers > 0 && sums.producing == 0;
             let consumed = self.goal.consumers_have_limit && sums.consuming == 0;
-            if published || consumed || now >= stop || self.shared.has_failed() {
+            let enough = self.goal.enough.is_some_and(|enough| self.kept(sums) >= enough);
+            if published || consumed || enough || now >= stop || self.shared.has_failed() {
                 return;
             }
-            park(now, stop.min(self.last_line + SECOND));
+            park(now, stop.min(self.live.next()));
         }
     }
 
@@ -110,8 +121,12 @@ impl Lead<'_> {
         let begin = clock::now();
         let (mut seen, mut moved_at) = (self.shared.sums(), begin);
         loop {
-            let (now, sums) = (clock::now(), self.shared.sums());
-            self.line(now, sums);
+            let (now, mut sums) = (clock::now(), self.shared.sums());
+            self.live.look(now, sums);
+            if !self.goal.all_kept {
+                // What goes round for ever is no progress.
+                (sums.again, sums.requeued) = (0, 0);
+            }
             if sums != seen {
                 (seen, moved_at) = (sums, now);
             }
@@ -119,38 +134,24 @@ impl Lead<'_> {
             if self.is_drained(sums) || now >= give_up || self.shared.has_failed() {
                 return;
             }
-            park(now, give_up.min(self.last_line + SECOND));
+            park(now, give_up.min(self.live.next()));
+        }
+    }
+
+    /// How many messages were received and are not with the broker again, if they are to stay.
+    fn kept(&self, sums: Sums) -> u64 {
+        match self.goal.all_kept {
+            true => (sums.received + sums.again).saturating_sub(sums.requeued),
+            false => sums.received,
         }
     }
 
     fn is_drained(&self, sums: Sums) -> bool {
-        let arrived = sums.received + sums.returned + sums.nacked;
+        let arrived = self.kept(sums) + sums.returned + sums.nacked;
         let enough = self.goal.consumers_have_limit && sums.consuming == 0;
         self.shared.is_at_rest()
             && sums.unconfirmed == 0
-            && (!self.goal.expect_all || enough || arrived >= sums.sent)
-    }
-
-    /// Prints what the last second brought, if a second is over.
-    fn line(&mut self, now: u64, sums: Sums) {
-        let Some(span) = now.checked_sub(self.last_line).filter(|&span| span >= SECOND) else {
-            return;
-        };
-        let rate = |now: u64, before: u64| {
-            (now.saturating_sub(before) as f64 * SECOND as f64 / span as f64).round() as u64
-        };
-        let confirmed = match self.goal.confirms {
-            true => format!(", confirmed {}/s", rate(sums.confirmed, self.last.confirmed)),
-            false => String::new(),
-        };
-        let warm_up = if now <= self.plan.measure_from { " (warm-up)" } else { "" };
-        eprintln!(
-            "{:6.1} s: sent {}/s, received {}/s{confirmed}{warm_up}",
-            (now - self.plan.start) as f64 / SECOND as f64,
-            rate(sums.sent, self.last.sent),
-            rate(sums.received, self.last.received),
-        );
-        (self.last, self.last_line) = (sums, now);
+            && (!self.goal.expect_all || enough || arrived >= sums.expected)
     }
 }
 

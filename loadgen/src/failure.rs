@@ -1,6 +1,7 @@
 //! Everything that ends a run early, each as a sentence that says what to do.
 
 use std::io;
+use std::path::PathBuf;
 
 use amqp::WireError;
 use amqp::assembler::SequenceError;
@@ -69,6 +70,20 @@ pub enum Failure {
         /// What the system said.
         source: io::Error,
     },
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Some runs of a comparison failed.
+    #[error("{0} runs failed; the report names them")]
+    Runs(usize),
+    /// The run broke off; the report says what was seen until then.
+    #[error("the run broke off: {0}")]
+    Broken(String),
     /// The run went through, but messages are gone.
     #[error(
         "{0} messages are missing: neither received nor returned nor refused nor in a queue. \

@@ -6,7 +6,7 @@
 //! ```
 
 use amqp::frame::write_method;
-use amqp::{Method, TableWriter, Value};
+use amqp::{Method, Table, TableWriter, Value};
 
 use crate::failure::Failure;
 use crate::uri::Uri;
@@ -19,6 +19,8 @@ pub const FRAME_MAX: u32 = 131_072;
 pub struct Tuned {
     /// The largest frame, all octets counted; never 0.
     pub frame_max: u32,
+    /// Seconds between heartbeats, 0 for none.
+    pub heartbeat: u16,
 }
 
 /// A connection that is being opened.
@@ -26,13 +28,16 @@ pub struct Tuned {
 pub struct Handshake<'a> {
     uri: &'a Uri,
     frame_max: u32,
+    heartbeat: u16,
+    product: String,
 }
 
 impl<'a> Handshake<'a> {
-    /// At the moment the protocol header has been sent.
+    /// At the moment the protocol header has been sent. Most connections have no heartbeats (0): a
+    /// thread that is busy measuring must not be cut off for it.
     #[must_use]
-    pub fn new(uri: &'a Uri) -> Self {
-        Self { uri, frame_max: FRAME_MAX }
+    pub fn new(uri: &'a Uri, heartbeat: u16) -> Self {
+        Self { uri, frame_max: FRAME_MAX, heartbeat, product: String::new() }
     }
 
     /// Takes a method of the server and appends the answer. `Some` once the connection is open.
@@ -45,12 +50,18 @@ impl<'a> Handshake<'a> {
         out: &mut Vec<u8>,
     ) -> Result<Option<Tuned>, Failure> {
         match *method {
-            Method::ConnectionStart { mechanisms, .. } => self.start_ok(mechanisms, out)?,
-            Method::ConnectionTune { channel_max, frame_max, .. } => {
+            Method::ConnectionStart { mechanisms, server_properties, .. } => {
+                self.product = product(&server_properties);
+                self.start_ok(mechanisms, out)?;
+            }
+            Method::ConnectionTune { channel_max, frame_max, heartbeat } => {
+                if heartbeat > 0 {
+                    self.heartbeat = self.heartbeat.min(heartbeat);
+                }
                 self.tune_ok(channel_max, frame_max, out);
             }
             Method::ConnectionOpenOk { .. } => {
-                return Ok(Some(Tuned { frame_max: self.frame_max }));
+                return Ok(Some(Tuned { frame_max: self.frame_max, heartbeat: self.heartbeat }));
             }
             Method::ConnectionClose { reply_code, reply_text, .. } => {
                 return Err(Failure::closed("connection", reply_code, reply_text));
@@ -61,6 +72,12 @@ impl<'a> Handshake<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Product and version as the server has announced them.
+    #[must_use]
+    pub fn product(self) -> String {
+        self.product
     }
 
     fn start_ok(&self, mechanisms: &[u8], out: &mut Vec<u8>) -> Result<(), Failure> {
@@ -94,20 +111,30 @@ impl<'a> Handshake<'a> {
         if frame_max != 0 {
             self.frame_max = frame_max.min(FRAME_MAX);
         }
-        let frame_max = self.frame_max;
-        // No heartbeats: a thread that is busy measuring must not be cut off for it.
-        write_method(out, 0, &Method::ConnectionTuneOk { channel_max, frame_max, heartbeat: 0 });
+        let (frame_max, heartbeat) = (self.frame_max, self.heartbeat);
+        write_method(out, 0, &Method::ConnectionTuneOk { channel_max, frame_max, heartbeat });
         let virtual_host = &self.uri.vhost;
         let open = Method::ConnectionOpen { virtual_host, capabilities: "", insist: false };
         write_method(out, 0, &open);
     }
 }
 
+/// Ringtail announces the RabbitMQ version it behaves like, and its own beside that.
+fn product(properties: &Table<'_>) -> String {
+    let texts = ["product", "version", "ringtail_version"].map(|key| match properties.get(key) {
+        Some(Value::LongString(text)) => String::from_utf8_lossy(text).into_owned(),
+        _ => String::new(),
+    });
+    let [product, version, own] = texts;
+    let version = if own.is_empty() { version } else { own };
+    format!("{product} {version}").trim().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::incoming::Incoming;
-    use amqp::{Frame, Table};
+    use amqp::Frame;
 
     fn uri() -> Uri {
         "amqp://me:secret@h/prod".parse().unwrap()
@@ -128,11 +155,14 @@ mod tests {
     #[test]
     fn opens_with_the_smaller_frame_max() {
         let (uri, mut out) = (uri(), Vec::new());
-        let mut handshake = Handshake::new(&uri);
+        let mut handshake = Handshake::new(&uri, 0);
+        let properties = TableWriter::new()
+            .with("product", Value::LongString(b"Broker"))
+            .with("version", Value::LongString(b"1.2"));
         let start = Method::ConnectionStart {
             version_major: 0,
             version_minor: 9,
-            server_properties: Table::EMPTY,
+            server_properties: properties.table(),
             mechanisms: b"AMQPLAIN PLAIN",
             locales: b"en_US",
         };
@@ -145,7 +175,8 @@ mod tests {
         assert!(sent[2].contains("\"prod\""), "{sent:?}");
         let open_ok = Method::ConnectionOpenOk { known_hosts: "" };
         let tuned = handshake.take(&open_ok, &mut out).unwrap();
-        assert_eq!(tuned, Some(Tuned { frame_max: 8192 }));
+        assert_eq!(tuned, Some(Tuned { frame_max: 8192, heartbeat: 0 }));
+        assert_eq!(handshake.product(), "Broker 1.2");
     }
 
     #[test]
@@ -157,7 +188,7 @@ mod tests {
             class_id: 0,
             method_id: 0,
         };
-        let refused = Handshake::new(&uri).take(&close, &mut Vec::new()).unwrap_err();
+        let refused = Handshake::new(&uri, 0).take(&close, &mut Vec::new()).unwrap_err();
         assert!(refused.to_string().contains("403 ACCESS_REFUSED - no"));
     }
 }

@@ -11,6 +11,8 @@
 use amqp::frame::{FrameError, OVERHEAD};
 use amqp::{Frame, Parser};
 
+use crate::connection::CHANNEL;
+
 /// The room of a busy connection.
 const READ: usize = 256 * 1024;
 /// The room of a connection at first: thousands that idle must not hold much.
@@ -75,6 +77,27 @@ impl Incoming {
     pub fn take(&mut self, count: usize) {
         self.start += count;
         debug_assert!(self.start <= self.end);
+    }
+
+    /// The channel of the frame at the front, if its head is here.
+    #[must_use]
+    pub fn channel(&self) -> Option<u16> {
+        match *self.unread() {
+            [_, high, low, ..] => Some(u16::from_be_bytes([high, low])),
+            _ => None,
+        }
+    }
+
+    /// The next frame if all of it is here and it is of this channel; the first channel gets those
+    /// of the connection as well.
+    ///
+    /// # Errors
+    /// The stream is out of step.
+    pub fn frame_of(&mut self, channel: u16) -> Result<Option<Frame<'_>>, FrameError> {
+        match self.channel() {
+            Some(front) if front == channel || front == 0 && channel == CHANNEL => self.frame(),
+            _ => Ok(None),
+        }
     }
 
     /// The next frame if all of it is here.

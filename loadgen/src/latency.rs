@@ -9,7 +9,7 @@ const DIGITS: u8 = 3;
 
 /// A recorder. Messages of one batch share their times, so equal values in a row are counted first
 /// and recorded together.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Latency {
     histogram: Histogram<u64>,
     value: u64,
@@ -39,6 +39,12 @@ pub struct Percentiles {
     pub p99_99: f64,
     /// The greatest.
     pub max: f64,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Latency {
@@ -76,6 +82,13 @@ impl Latency {
             let (value, times) = (seen.value_iterated_to(), seen.count_at_value());
             self.histogram.saturating_record_n(value, times);
         }
+    }
+
+    /// All that was recorded, in nanoseconds.
+    #[must_use]
+    pub fn histogram(&mut self) -> &Histogram<u64> {
+        self.settle();
+        &self.histogram
     }
 
     /// What was recorded; `None` if nothing was.

@@ -1,6 +1,6 @@
 //! What a thread's consumers received, when and how late.
 
-use crate::account::Account;
+use crate::account::{Account, Receiver};
 use crate::delivery::Delivery;
 use crate::latency::Latency;
 
@@ -37,6 +37,10 @@ pub struct Ledger {
     pub latency: Latency,
     /// The messages received after the warm-up.
     pub measured: Measured,
+    /// Messages refused for good by a consumer.
+    pub dropped: u64,
+    /// Messages given back by a consumer.
+    pub requeued: u64,
     measure_from: u64,
     received: u64,
 }
@@ -50,21 +54,29 @@ impl Ledger {
             account: Account::new(producers, begin),
             latency: Latency::new(),
             measured: Measured::default(),
+            dropped: 0,
+            requeued: 0,
             measure_from,
             received: 0,
         }
     }
 
+    /// The same, of a run whose consumers give messages back.
+    #[must_use]
+    pub fn giving_back(self, gives_back: bool) -> Self {
+        Self { account: self.account.giving_back(gives_back), ..self }
+    }
+
     /// How many different messages of the run came.
     #[must_use]
     pub fn received(&self) -> u64 {
-        self.received
+        self.received + self.account.fresh_redelivered
     }
 
-    /// A message came at `now` to the consumer that `order` belongs to.
-    #[inline]
-    pub fn delivered(&mut self, delivery: &Delivery, now: u64, order: &mut Vec<u64>) {
-        let new = self.account.take(delivery.stamp, delivery.redelivered, order);
+    /// A message came at `now` to a consumer.
+    #[inline(always)]
+    pub fn delivered(&mut self, delivery: &Delivery, now: u64, to: &mut Receiver) {
+        let new = self.account.take(delivery.stamp, delivery.redelivered, to);
         if !new {
             return;
         }
@@ -77,5 +89,11 @@ impl Ledger {
         {
             self.latency.record(now.saturating_sub(stamp.intended));
         }
+    }
+
+    /// The same, for those who are not in a hurry: the hot path has its own copy.
+    #[inline(never)]
+    pub fn delivered_to_careful(&mut self, delivery: &Delivery, now: u64, to: &mut Receiver) {
+        self.delivered(delivery, now, to);
     }
 }

@@ -1,39 +1,55 @@
 //! A load generator for AMQP 0-9-1 brokers: how much a broker carries, how late it delivers, and
 //! what became of every single message.
 //!
-//! `run` drives a broker, `ceiling` sends the same octets through a minimal relay. The floors:
+//! `run` drives a broker, `ceiling` sends the same octets through a minimal relay, `compare` and
+//! `suite` run scenarios against several brokers in turn and draw what came of it. The floors:
 //! [`publishes`], [`delivery`], [`confirms`], [`account`], [`pace`] know octets and numbers;
 //! [`producer`] and [`consumer`] are machines without sockets; [`worker`] is one thread's event
 //! loop over them; [`drive`] leads the workers through a run.
 
 mod account;
+mod broker;
+mod care;
+mod cast;
 mod ceiling;
+mod churn;
 mod cli;
 mod clock;
+mod compare;
 mod confirms;
 mod connection;
 mod consumer;
 mod delivery;
 mod drive;
+mod ends;
 mod failure;
+mod flags;
 mod handshake;
+mod hgrm;
+mod idle;
 mod incoming;
+mod lane;
 mod latency;
 mod ledger;
+mod live;
 mod methods;
 mod pace;
+mod plan;
 mod poll;
 mod producer;
 mod publishes;
 mod relay;
 mod report;
+mod routes;
 mod run;
 mod sequences;
 mod shared;
+mod sizes;
 mod socket;
 mod threads;
 mod topology;
 mod uri;
+mod varied;
 mod worker;
 
 use std::process::ExitCode;
@@ -58,21 +74,26 @@ fn main() -> ExitCode {
 }
 
 fn execute(command: Command) -> Result<(), Failure> {
-    let (report, json) = match command {
+    let (report, json, hgrm) = match command {
         Command::Run(mut args) => {
             args.check()?;
-            (run::run(&args)?, args.message.json)
+            (run::run(&args)?, args.message.json, args.message.hgrm)
         }
         Command::Ceiling(mut args) => {
             args.check()?;
-            (ceiling::ceiling(&args)?, args.message.json)
+            (ceiling::ceiling(&args)?, args.message.json, args.message.hgrm)
         }
+        Command::Churn(args) => {
+            args.check()?;
+            (churn::churn(&args)?, args.json, args.hgrm)
+        }
+        Command::Compare(args) | Command::Suite(args) => return compare::compare(&args),
     };
     print(&report, json)?;
-    match report.account.missing {
-        0 => Ok(()),
-        missing => Err(Failure::Missing(missing)),
+    if let Some(path) = hgrm {
+        hgrm::write(&path, &report.histograms)?;
     }
+    report.complete().map(|_| ())
 }
 
 fn print(report: &Report, json: bool) -> Result<(), Failure> {

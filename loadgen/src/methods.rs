@@ -3,7 +3,6 @@
 use amqp::Method;
 use amqp::frame::write_method;
 
-use crate::connection::CHANNEL;
 use crate::failure::Failure;
 
 /// What such a method means for the connection.
@@ -13,17 +12,17 @@ pub enum Common {
     Other,
     /// It is dealt with.
     Done,
-    /// The broker confirmed the close.
+    /// The broker confirmed the close of the connection or of the channel.
     Closed,
     /// The broker asks to stop (`false`) or to go on publishing.
     Flow(bool),
 }
 
-/// Takes a method and appends the answer, if there is one.
+/// Takes a method of this channel and appends the answer, if there is one.
 ///
 /// # Errors
 /// The broker closed the channel or the connection, or cancelled the consumer.
-pub fn common(method: &Method<'_>, out: &mut Vec<u8>) -> Result<Common, Failure> {
+pub fn common(method: &Method<'_>, channel: u16, out: &mut Vec<u8>) -> Result<Common, Failure> {
     match *method {
         Method::ConnectionClose { reply_code, reply_text, .. } => {
             Err(Failure::closed("connection", reply_code, reply_text))
@@ -34,9 +33,9 @@ pub fn common(method: &Method<'_>, out: &mut Vec<u8>) -> Result<Common, Failure>
         Method::BasicCancel { consumer_tag, .. } => {
             Err(Failure::Cancelled { consumer_tag: consumer_tag.to_owned() })
         }
-        Method::ConnectionCloseOk {} => Ok(Common::Closed),
+        Method::ConnectionCloseOk {} | Method::ChannelCloseOk {} => Ok(Common::Closed),
         Method::ChannelFlow { active } => {
-            write_method(out, CHANNEL, &Method::ChannelFlowOk { active });
+            write_method(out, channel, &Method::ChannelFlowOk { active });
             Ok(Common::Flow(active))
         }
         Method::ConnectionBlocked { reason } => {
@@ -64,10 +63,10 @@ mod tests {
     #[test]
     fn flow_is_answered_and_told() {
         let mut out = Vec::new();
-        let told = common(&Method::ChannelFlow { active: false }, &mut out).unwrap();
+        let told = common(&Method::ChannelFlow { active: false }, 1, &mut out).unwrap();
         assert_eq!(told, Common::Flow(false));
         let mut expected = Vec::new();
-        write_method(&mut expected, CHANNEL, &Method::ChannelFlowOk { active: false });
+        write_method(&mut expected, 1, &Method::ChannelFlowOk { active: false });
         assert_eq!(out, expected);
     }
 
@@ -79,7 +78,7 @@ mod tests {
             class_id: 60,
             method_id: 40,
         };
-        let text = common(&close, &mut Vec::new()).unwrap_err().to_string();
+        let text = common(&close, 1, &mut Vec::new()).unwrap_err().to_string();
         assert!(text.contains("channel: 404 NOT_FOUND - no exchange 'x'"), "{text}");
     }
 }

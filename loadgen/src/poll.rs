@@ -23,6 +23,8 @@ pub enum Watch {
     Both,
     /// Room for output alone.
     Output,
+    /// Only its end.
+    Nothing,
 }
 
 /// What one socket is ready for.
@@ -110,6 +112,7 @@ fn flags(watch: Watch) -> EventFlags {
         Watch::Input => EventFlags::IN,
         Watch::Both => EventFlags::IN | EventFlags::OUT,
         Watch::Output => EventFlags::OUT,
+        Watch::Nothing => EventFlags::empty(),
     }
 }
 

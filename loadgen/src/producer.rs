@@ -5,19 +5,25 @@ use amqp::{Assembler, Method, Step};
 
 use crate::account::Stamp;
 use crate::confirms::Confirms;
-use crate::connection::CLOSE;
+use crate::connection::{CHANNEL, goodbye};
+use crate::delivery::Unfinished;
 use crate::failure::Failure;
 use crate::incoming::Incoming;
 use crate::latency::Latency;
 use crate::ledger::Measured;
 use crate::methods::{Common, common, unexpected};
-use crate::pace::Pace;
+use crate::pace::{Pace, Steady};
 use crate::publishes::Publishes;
+use crate::routes::Route;
 
-/// A basic.ack on channel 1 up to its delivery tag: frame head (13 octets of payload), class 60,
-/// method 80.
-const ACK_HEAD: [u8; 11] = [1, 0, 1, 0, 0, 0, 13, 0, 60, 0, 80];
+/// Octets of a basic.ack.
 const ACK_LEN: usize = 13 + OVERHEAD;
+
+/// A basic.ack up to its delivery tag: frame head (13 octets of payload), class 60, method 80.
+fn ack_head(channel: u16) -> [u8; 11] {
+    let [high, low] = channel.to_be_bytes();
+    [1, high, low, 0, 0, 0, 13, 0, 60, 0, 80]
+}
 
 /// What holds a producer back besides its schedule.
 #[derive(Debug)]
@@ -26,6 +32,15 @@ pub enum Window {
     Open,
     /// At most so many without a confirm.
     Confirms(Confirms),
+    /// Transactions of so many; the next one begins when the last is committed.
+    Transactions {
+        /// Messages in a transaction.
+        size: u64,
+        /// Those that are not committed.
+        open: Confirms,
+        /// tx.commit was sent.
+        committing: bool,
+    },
     /// At most so many that have not arrived at a consumer of the same thread.
     Arrivals {
         /// The most that may be under way.
@@ -33,6 +48,16 @@ pub enum Window {
         /// How many have arrived.
         arrived: u64,
     },
+}
+
+impl Window {
+    /// The messages that wait for an answer, if there will be one.
+    fn open(&mut self) -> Option<&mut Confirms> {
+        match self {
+            Window::Confirms(open) | Window::Transactions { open, .. } => Some(open),
+            Window::Open | Window::Arrivals { .. } => None,
+        }
+    }
 }
 
 /// What to do with a producer next.
@@ -59,11 +84,13 @@ pub struct Results {
     pub measure_from: u64,
     /// Messages made ready for the socket.
     pub sent: u64,
-    /// Messages confirmed.
+    /// Deliveries to expect of these.
+    pub expected: u64,
+    /// Messages confirmed or committed.
     pub confirmed: u64,
-    /// Messages the broker refused.
+    /// Messages the broker refused, counted as the deliveries they were to be.
     pub nacked: u64,
-    /// Messages that could not be routed and came back.
+    /// Messages that could not be routed and came back, counted in the same way.
     pub returned: u64,
 }
 
@@ -72,7 +99,16 @@ impl Results {
     #[must_use]
     pub fn new(measure_from: u64) -> Self {
         let (measured, latency) = (Measured::default(), Latency::new());
-        Self { measured, latency, measure_from, sent: 0, confirmed: 0, nacked: 0, returned: 0 }
+        let (sent, expected, confirmed, nacked, returned) = (0, 0, 0, 0, 0);
+        Self { measured, latency, measure_from, sent, expected, confirmed, nacked, returned }
+    }
+
+    /// A message that was due at `intended` is confirmed at `now`.
+    #[inline]
+    fn answered(&mut self, intended: u64, now: u64) {
+        if intended >= self.measure_from {
+            self.latency.record(now.saturating_sub(intended));
+        }
     }
 }
 
@@ -86,7 +122,12 @@ pub struct Producer {
     limit: u64,
     sent: u64,
     window: Window,
+    route: Route,
+    channel: u16,
+    ack_head: [u8; 11],
     assembler: Assembler,
+    /// The body of a message that comes back.
+    returned: Unfinished,
     /// The broker asked to stop by channel.flow.
     paused: bool,
     over: bool,
@@ -110,11 +151,27 @@ impl Producer {
             limit: limit.unwrap_or(u64::MAX),
             sent: 0,
             window,
+            route: Route::plain(""),
+            channel: CHANNEL,
+            ack_head: ack_head(CHANNEL),
             assembler: Assembler::default(),
+            returned: Unfinished::default(),
             paused: false,
             over: false,
             closed: false,
         }
+    }
+
+    /// The same on another channel than the first.
+    #[must_use]
+    pub fn on_channel(self, channel: u16) -> Self {
+        Self { channel, ack_head: ack_head(channel), ..self }
+    }
+
+    /// The same with messages that go where `route` says.
+    #[must_use]
+    pub fn on_route(self, route: Route) -> Self {
+        Self { route, ..self }
     }
 
     /// Makes ready what is due; the last fill must be written.
@@ -136,23 +193,58 @@ impl Producer {
     }
 
     fn publish(&mut self, count: u64, now: u64, results: &mut Results) {
-        let (first, producer, pace) = (self.sent, self.index, self.pace);
-        let window = &mut self.window;
+        let measured = match self.pace.steady() {
+            Some(pace) if !self.publishes.is_varied() => {
+                self.copies(pace, count, now, results.measure_from)
+            }
+            _ => self.varied(count, now, results.measure_from),
+        };
+        results.sent += count;
+        results.expected += self.route.weight(self.sent, count);
+        self.sent += count;
+        if measured > 0 {
+            results.measured.add(measured, now);
+        }
+    }
+
+    /// Copies of one message at a steady rate. Says how many are measured.
+    #[inline(always)]
+    fn copies(&mut self, pace: Steady, count: u64, now: u64, measure_from: u64) -> u64 {
+        let (first, producer) = (self.sent, self.index);
+        let mut open = self.window.open();
         let mut measured = 0;
         self.publishes.fill(count as usize, |n| {
             let sequence = first + n;
             let intended = pace.intended(sequence, now);
-            measured += u64::from(intended >= results.measure_from);
-            if let Window::Confirms(confirms) = window {
-                confirms.published(intended);
+            measured += u64::from(intended >= measure_from);
+            if let Some(open) = &mut open {
+                open.published(intended);
             }
             Stamp { intended, producer, sequence }
         });
-        self.sent += count;
-        results.sent += count;
-        if measured > 0 {
-            results.measured.add(measured, now);
+        measured
+    }
+
+    /// Messages that differ, or a rate that does.
+    #[inline(never)]
+    fn varied(&mut self, count: u64, now: u64, measure_from: u64) -> u64 {
+        let (first, producer, pace) = (self.sent, self.index, &self.pace);
+        let mut open = self.window.open();
+        let mut measured = 0;
+        let mut stamp = |n| {
+            let sequence = first + n;
+            let intended = pace.intended(sequence, now);
+            measured += u64::from(intended >= measure_from);
+            if let Some(open) = &mut open {
+                open.published(intended);
+            }
+            Stamp { intended, producer, sequence }
+        };
+        match self.publishes.is_varied() {
+            true => self.publishes.encode(count as usize, &mut stamp),
+            false => self.publishes.fill(count as usize, stamp),
         }
+        measured
     }
 
     fn room(&self) -> u64 {
@@ -162,9 +254,23 @@ impl Producer {
         match &self.window {
             Window::Open => u64::MAX,
             Window::Confirms(confirms) => confirms.room(),
+            Window::Transactions { committing: true, .. } => 0,
+            Window::Transactions { open, .. } => open.room(),
             Window::Arrivals { window, arrived } => {
                 window.saturating_sub(self.sent.saturating_sub(*arrived))
             }
+        }
+    }
+
+    /// Commits a transaction that is full, or the last one, behind the publishes.
+    pub fn commit(&mut self, out: &mut Vec<u8>) {
+        let ended = self.over || self.sent >= self.limit;
+        if let Window::Transactions { size, open, committing } = &mut self.window
+            && !*committing
+            && (open.open() >= *size || ended && open.open() > 0)
+        {
+            write_method(out, self.channel, &Method::TxCommit {});
+            *committing = true;
         }
     }
 
@@ -191,15 +297,23 @@ impl Producer {
         self.closed
     }
 
-    /// Says goodbye behind all publishes.
+    /// Says goodbye behind all publishes; the first channel for the whole connection.
     pub fn close(&mut self, out: &mut Vec<u8>) {
-        write_method(out, 0, &CLOSE);
+        goodbye(self.channel, out);
     }
 
     /// How many messages it got rid of wholly.
     #[must_use]
     pub fn written(&self) -> u64 {
         self.sent - self.publishes.unwritten()
+    }
+
+    /// Deliveries to expect of the messages that it got rid of, and how many of these messages go
+    /// nowhere by rights.
+    #[must_use]
+    pub fn expected(&self) -> (u64, u64) {
+        let written = self.written();
+        (self.route.weight(0, written), self.route.nowhere(written))
     }
 
     /// How many were due by `now` and not sent.
@@ -215,7 +329,7 @@ impl Producer {
     #[must_use]
     pub fn unconfirmed(&self) -> u64 {
         match &self.window {
-            Window::Confirms(confirms) => confirms.open(),
+            Window::Confirms(open) | Window::Transactions { open, .. } => open.open(),
             Window::Open | Window::Arrivals { .. } => 0,
         }
     }
@@ -241,20 +355,40 @@ impl Producer {
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         loop {
-            while let Some((tag, multiple)) = ack_at_front(incoming.unread()) {
+            while let Some((tag, multiple)) = self.ack_at_front(incoming.unread()) {
                 incoming.take(ACK_LEN);
                 results.confirmed += self.settle(tag, multiple, Some(now), results)?;
             }
-            let Some(frame) = incoming.frame()? else {
+            let Some(frame) = incoming.frame_of(self.channel)? else {
                 return Ok(());
             };
-            let Some(step) = self.assembler.frame(frame)? else {
-                continue;
-            };
-            if let Step::Method(method) = step {
-                self.method(&method, now, results, out)?;
+            match self.assembler.frame(frame)? {
+                Some(Step::Method(method)) => self.method(&method, now, results, out)?,
+                Some(Step::Body { piece, complete }) => {
+                    self.returned.body(piece);
+                    if complete {
+                        self.came_back(results);
+                    }
+                }
+                Some(Step::Header { .. }) | None => {}
             }
         }
+    }
+
+    /// A message came back with its body.
+    fn came_back(&mut self, results: &mut Results) {
+        let stamp = self.returned.finish().stamp;
+        results.returned += stamp.map_or(1, |stamp| self.route.weight(stamp.sequence, 1));
+    }
+
+    /// The confirm that `octets` begin with, if they do.
+    #[inline]
+    fn ack_at_front(&self, octets: &[u8]) -> Option<(u64, bool)> {
+        let ack = octets.first_chunk::<ACK_LEN>()?;
+        let (head, rest) = ack.split_first_chunk::<11>()?;
+        let (tag, rest) = rest.split_first_chunk::<8>()?;
+        (*head == self.ack_head && rest[1] == END)
+            .then(|| (u64::from_be_bytes(*tag), rest[0] & 1 == 1))
     }
 
     fn method(
@@ -269,10 +403,11 @@ impl Producer {
                 results.confirmed += self.settle(delivery_tag, multiple, Some(now), results)?;
             }
             Method::BasicNack { delivery_tag, multiple, .. } => {
-                results.nacked += self.settle(delivery_tag, multiple, None, results)?;
+                self.settle(delivery_tag, multiple, None, results)?;
             }
-            Method::BasicReturn { .. } => results.returned += 1,
-            _ => match common(method, out)? {
+            Method::BasicReturn { .. } => self.returned.begin(0, false),
+            Method::TxCommitOk {} => results.confirmed += self.committed(now, results)?,
+            _ => match common(method, self.channel, out)? {
                 Common::Closed => self.closed = true,
                 Common::Flow(active) => self.paused = !active,
                 Common::Done => {}
@@ -292,24 +427,22 @@ impl Producer {
         let Window::Confirms(confirms) = &mut self.window else {
             return Err(Failure::Protocol("a confirm without confirm.select".to_owned()));
         };
-        let settled = confirms.settle(tag, multiple, |intended| {
-            if let Some(now) = confirmed_at
-                && intended >= results.measure_from
-            {
-                results.latency.record(now.saturating_sub(intended));
-            }
+        let route = &self.route;
+        let settled = confirms.settle(tag, multiple, |tag, intended| match confirmed_at {
+            Some(now) => results.answered(intended, now),
+            // Messages are numbered from 0, confirms from 1.
+            None => results.nacked += route.weight(tag - 1, 1),
         });
         settled.ok_or_else(|| Failure::Protocol(format!("a confirm of {tag}, never published")))
     }
-}
 
-/// The confirm that `octets` begin with, if they do.
-#[inline]
-fn ack_at_front(octets: &[u8]) -> Option<(u64, bool)> {
-    let ack = octets.first_chunk::<ACK_LEN>()?;
-    let (head, rest) = ack.split_first_chunk::<11>()?;
-    let (tag, rest) = rest.split_first_chunk::<8>()?;
-    (*head == ACK_HEAD && rest[1] == END).then(|| (u64::from_be_bytes(*tag), rest[0] & 1 == 1))
+    fn committed(&mut self, now: u64, results: &mut Results) -> Result<u64, Failure> {
+        let Window::Transactions { open, committing, .. } = &mut self.window else {
+            return Err(Failure::Protocol("tx.commit-ok without tx.commit".to_owned()));
+        };
+        *committing = false;
+        Ok(open.settle(0, true, |_, intended| results.answered(intended, now)).unwrap_or(0))
+    }
 }
 
 #[cfg(test)]

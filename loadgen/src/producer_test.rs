@@ -5,8 +5,15 @@ use crate::connection::CHANNEL;
 use crate::publishes::Shape;
 
 fn producer(rate: Option<f64>, limit: Option<u64>, window: Window) -> Producer {
-    let (exchange, routing_key) = (String::new(), "q".to_owned());
-    let shape = Shape { exchange, routing_key, size: 16, persistent: false, mandatory: true };
+    let shape = Shape {
+        channel: CHANNEL,
+        exchange: String::new(),
+        routing_key: "q".to_owned(),
+        size: 16,
+        persistent: false,
+        mandatory: true,
+        with_header: false,
+    };
     let publishes = Publishes::new(&shape, 4096, 100_000, 10);
     Producer::new(0, publishes, Pace::new(1_000, u64::MAX, rate), limit, window)
 }

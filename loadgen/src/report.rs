@@ -5,11 +5,14 @@ use std::fmt::{self, Display, Formatter};
 use serde::Serialize;
 
 use crate::account::Account;
+use crate::broker::Broker;
 use crate::cli::MessageArgs;
 use crate::clock::SECOND;
+use crate::failure::Failure;
 use crate::latency::{Latency, Percentiles};
 use crate::ledger::Measured;
-use crate::worker::{Outcome, Plan};
+use crate::live::Second;
+use crate::plan::{Outcome, Plan};
 
 /// The outcomes of all workers together.
 #[derive(Debug)]
@@ -24,6 +27,11 @@ pub struct Tally {
     received: Measured,
     sent: Measured,
     written: u64,
+    expected: u64,
+    nowhere: u64,
+    dropped: u64,
+    requeued: u64,
+    idle_lost: u64,
     unsent: u64,
     returned: u64,
     confirmed: u64,
@@ -31,8 +39,16 @@ pub struct Tally {
     unconfirmed: u64,
     unanswered: u64,
     generator_cpu: u64,
+    /// Messages that waited in the queues when a run without producers began.
+    pub filled: Option<u64>,
+    /// The run broke off: what is missing may have been under way.
+    pub broken: Option<String>,
     /// CPU time of the relay's thread (ns), if there was a relay.
     pub relay_cpu: Option<u64>,
+    /// What the broker used, if its process is known.
+    pub broker: Option<Broker>,
+    /// One entry for each second.
+    pub seconds: Vec<Second>,
 }
 
 impl Tally {
@@ -48,6 +64,13 @@ impl Tally {
             received: Measured::default(),
             sent: Measured::default(),
             written: 0,
+            expected: 0,
+            nowhere: 0,
+            dropped: 0,
+            requeued: 0,
+            idle_lost: 0,
+            filled: None,
+            broken: None,
             unsent: 0,
             returned: 0,
             confirmed: 0,
@@ -56,10 +79,13 @@ impl Tally {
             unanswered: 0,
             generator_cpu: 0,
             relay_cpu: None,
+            broker: None,
+            seconds: Vec::new(),
         };
         for outcome in outcomes {
             tally.add(outcome);
         }
+        tally.account.settle(tally.requeued);
         tally
     }
 
@@ -70,6 +96,11 @@ impl Tally {
         self.received.merge(outcome.received);
         self.sent.merge(outcome.sent);
         self.written += outcome.written;
+        self.expected += outcome.expected;
+        self.nowhere += outcome.nowhere;
+        self.dropped += outcome.dropped;
+        self.requeued += outcome.requeued;
+        self.idle_lost += outcome.idle_lost;
         self.unsent += outcome.unsent;
         self.returned += outcome.returned;
         self.confirmed += outcome.confirmed;
@@ -79,16 +110,34 @@ impl Tally {
         self.generator_cpu += outcome.cpu;
     }
 
-    /// Messages sent that are nowhere. A run without producers cannot know.
+    /// Messages sent or received, whichever are more.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.written.max(self.account.received())
+    }
+
+    /// Deliveries to expect: of messages sent, or of what waited before.
+    #[must_use]
+    pub fn expected(&self) -> u64 {
+        self.filled.unwrap_or(self.expected)
+    }
+
+    /// Deliveries expected that are nowhere. A run without producers or backlog cannot know.
     #[must_use]
     pub fn missing(&self) -> u64 {
-        let found = self.account.received() + self.returned + self.nacked + self.left;
-        self.written.saturating_sub(found)
+        let waiting = self.left - self.left_again();
+        let found = self.account.received() + self.returned + self.nacked + waiting;
+        self.expected().saturating_sub(found)
+    }
+
+    /// Messages left in the queues that a consumer had received and given back.
+    fn left_again(&self) -> u64 {
+        self.requeued.saturating_sub(self.account.again).min(self.left)
     }
 }
 
 /// A figure of one direction, after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Flow {
     /// How many messages.
     pub messages: u64,
@@ -101,23 +150,39 @@ pub struct Flow {
 }
 
 impl Flow {
-    fn new(measured: Measured, plan: Plan, size: usize) -> Self {
+    fn new(measured: Measured, plan: Plan, size: f64) -> Self {
         let seconds = measured.last.saturating_sub(plan.measure_from) as f64 / SECOND as f64;
         let messages = measured.count;
         let rate = if seconds > 0.0 { messages as f64 / seconds } else { 0.0 };
-        Self { messages, seconds, rate, megabytes: rate * size as f64 / 1e6 }
+        Self { messages, seconds, rate, megabytes: rate * size / 1e6 }
     }
 }
 
 /// Where every message of the whole run, warm-up included, has gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Books {
+    /// Messages written wholly.
     pub sent: u64,
+    /// Deliveries to expect of them: one for each queue a message goes to.
+    pub expected: u64,
+    /// Messages that no queue was bound for.
+    pub unroutable: u64,
+    /// Different messages received, counted for each queue.
     pub received: u64,
+    /// Came back, counted as the deliveries they were to be.
     pub returned: u64,
+    /// Refused by the broker, counted in the same way.
     pub nacked: u64,
+    /// In the queues at the end.
     pub left_in_queue: u64,
+    /// Of these: received before and given back.
+    pub left_again: u64,
+    /// Expected, and nowhere.
     pub missing: u64,
+    /// Of the received: refused for good by a consumer.
+    pub dropped: u64,
+    /// Given back by a consumer, each time counted.
+    pub requeued: u64,
     pub confirmed: u64,
     pub unconfirmed: u64,
     pub unsent: u64,
@@ -129,7 +194,7 @@ pub struct Books {
 
 /// Nanoseconds of CPU for one message, sent or received; steadier than rates on a machine that
 /// others use as well.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Cpu {
     /// Of all worker threads.
     pub generator_ns_per_message: f64,
@@ -139,7 +204,7 @@ pub struct Cpu {
 
 impl Cpu {
     fn new(tally: &Tally) -> Self {
-        let messages = tally.written.max(tally.account.received()).max(1) as f64;
+        let messages = tally.messages().max(1) as f64;
         Self {
             generator_ns_per_message: tally.generator_cpu as f64 / messages,
             relay_ns_per_message: tally.relay_cpu.map(|cpu| cpu as f64 / messages),
@@ -157,13 +222,35 @@ impl Display for Cpu {
     }
 }
 
-/// What a run found.
+/// Operations of one kind, one after the other on each connection.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Churn {
+    /// How many.
+    pub operations: u64,
+    /// How long they took together.
+    pub seconds: f64,
+    /// Operations a second.
+    pub rate: f64,
+}
+
+/// Latencies with all their values.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Histograms {
+    /// From end to end, or of the operations of a churn.
+    pub latency: Latency,
+    /// To the confirm.
+    pub confirm: Latency,
+}
+
+/// What a run found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Report {
     /// `run` or `ceiling`.
     pub command: &'static str,
-    /// Octets of body.
-    pub size: usize,
+    /// Why the run broke off, if it did: then only what was seen until then is here.
+    pub broken: Option<String>,
+    /// Octets of body, on average.
+    pub size: f64,
     /// Messages a second each producer was to send.
     pub rate: Option<f64>,
     /// Sent after the warm-up.
@@ -180,6 +267,15 @@ pub struct Report {
     pub order_kept: bool,
     /// CPU time, over the whole run.
     pub cpu: Cpu,
+    /// What the broker used, if its process is known.
+    pub broker: Option<Broker>,
+    /// What came of `loadgen churn`.
+    pub churn: Option<Churn>,
+    /// One entry for each second, warm-up included.
+    pub seconds: Vec<Second>,
+    /// Latencies as they were recorded.
+    #[serde(skip)]
+    pub histograms: Histograms,
     /// What else is to be known.
     pub notes: Vec<String>,
 }
@@ -188,19 +284,61 @@ impl Report {
     /// Draws the tally up.
     #[must_use]
     pub fn new(command: &'static str, message: &MessageArgs, mut tally: Tally) -> Self {
-        let account = books(&tally);
+        let (account, size, notes) = (books(&tally), message.size.mean(), notes(&tally));
         Self {
             command,
-            size: message.size,
+            broken: tally.broken.take(),
+            size,
             rate: message.rate,
-            sent: Flow::new(tally.sent, tally.plan, message.size),
-            received: Flow::new(tally.received, tally.plan, message.size),
+            sent: Flow::new(tally.sent, tally.plan, size),
+            received: Flow::new(tally.received, tally.plan, size),
             latency_us: tally.latency.percentiles(),
             confirm_latency_us: tally.confirm_latency.percentiles(),
+            histograms: Histograms {
+                latency: tally.latency.clone(),
+                confirm: tally.confirm_latency.clone(),
+            },
             account,
             order_kept: account.out_of_order == 0,
             cpu: Cpu::new(&tally),
-            notes: notes(&tally),
+            broker: tally.broker,
+            churn: None,
+            seconds: std::mem::take(&mut tally.seconds),
+            notes,
+        }
+    }
+}
+
+impl Report {
+    /// Of a churn: its operations in place of messages.
+    #[must_use]
+    pub fn of_churn(churn: Churn, mut latency: Latency, broker: Option<Broker>) -> Self {
+        let latency_us = latency.percentiles();
+        let histograms = Histograms { latency, ..Histograms::default() };
+        let order_kept = true;
+        let churn = Some(churn);
+        Self {
+            command: "churn",
+            latency_us,
+            broker,
+            churn,
+            histograms,
+            order_kept,
+            ..Self::default()
+        }
+    }
+
+    /// Itself, if the run did not break off and no message is missing.
+    ///
+    /// # Errors
+    /// Why it broke off, or how many are.
+    pub fn complete(self) -> Result<Self, Failure> {
+        if let Some(reason) = self.broken {
+            return Err(Failure::Broken(reason));
+        }
+        match self.account.missing {
+            0 => Ok(self),
+            missing => Err(Failure::Missing(missing)),
         }
     }
 }
@@ -208,6 +346,11 @@ impl Report {
 fn books(tally: &Tally) -> Books {
     Books {
         sent: tally.written,
+        expected: tally.expected(),
+        unroutable: tally.nowhere,
+        left_again: tally.left_again(),
+        dropped: tally.dropped,
+        requeued: tally.requeued,
         received: tally.account.received(),
         returned: tally.returned,
         nacked: tally.nacked,
@@ -232,7 +375,13 @@ fn notes(tally: &Tally) -> Vec<String> {
             tally.unsent
         ));
     }
-    if tally.unanswered > 0 {
+    if tally.broken.is_some() && tally.missing() > 0 {
+        notes.push("what is missing was under way or in a queue when the run broke off".to_owned());
+    }
+    if tally.idle_lost > 0 {
+        notes.push(format!("{} idle connections were ended by the broker", tally.idle_lost));
+    }
+    if tally.unanswered > 0 && tally.broken.is_none() {
         notes.push(format!("{} connections were not closed in time", tally.unanswered));
     }
     notes
@@ -240,27 +389,44 @@ fn notes(tally: &Tally) -> Vec<String> {
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Some(churn) = &self.churn {
+            let Churn { operations, seconds, rate } = churn;
+            writeln!(f, "\n{operations} operations in {seconds:.2} s, {rate:.0} a second")?;
+            write_heads(f)?;
+            write_latency(f, "operation", self.latency_us)?;
+            return self.broker.as_ref().map_or(Ok(()), |broker| broker.fmt(f));
+        }
+        if let Some(reason) = &self.broken {
+            writeln!(f, "\nBROKEN OFF: {reason}\nwhat was seen until then:")?;
+        }
         writeln!(f, "\n            messages      seconds   messages/s         MB/s")?;
         for (name, flow) in [("sent", self.sent), ("received", self.received)] {
             let Flow { messages, seconds, rate, megabytes } = flow;
             writeln!(f, "{name:<8}{messages:>12}{seconds:>13.2}{rate:>13.0}{megabytes:>13.2}")?;
         }
         if self.latency_us.is_some() || self.confirm_latency_us.is_some() {
-            write!(f, "\n{:<12}", "µs")?;
-            for name in ["min", "p50", "p75", "p95", "p99", "p99.9", "p99.99", "max"] {
-                write!(f, "{name:>11}")?;
-            }
-            writeln!(f)?;
+            write_heads(f)?;
         }
         write_latency(f, "end to end", self.latency_us)?;
         write_latency(f, "confirm", self.confirm_latency_us)?;
         self.account.fmt(f)?;
         self.cpu.fmt(f)?;
+        if let Some(broker) = &self.broker {
+            broker.fmt(f)?;
+        }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
         }
         Ok(())
     }
+}
+
+fn write_heads(f: &mut Formatter<'_>) -> fmt::Result {
+    write!(f, "\n{:<12}", "µs")?;
+    for name in ["min", "p50", "p75", "p95", "p99", "p99.9", "p99.99", "max"] {
+        write!(f, "{name:>11}")?;
+    }
+    writeln!(f)
 }
 
 fn write_latency(f: &mut Formatter<'_>, name: &str, seen: Option<Percentiles>) -> fmt::Result {
@@ -276,14 +442,33 @@ fn write_latency(f: &mut Formatter<'_>, name: &str, seen: Option<Percentiles>) -
 impl Display for Books {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f)?;
-        let Books { sent, received, returned, nacked, left_in_queue, missing, .. } = self;
-        if *sent == 0 {
-            writeln!(f, "{received} received, {left_in_queue} left in queue")?;
-        } else {
+        let Books { sent, expected, received, returned, nacked, missing, .. } = self;
+        let (waiting, again) = (self.left_in_queue - self.left_again, self.left_again);
+        if *sent == 0 && *expected > 0 {
             writeln!(
                 f,
-                "{sent} sent = {received} received + {returned} returned + {nacked} nacked + \
-                 {left_in_queue} left in queue + {missing} missing"
+                "{expected} waited = {received} received + {waiting} left in queue + {missing} \
+                 missing"
+            )?;
+        } else if *sent == 0 {
+            writeln!(f, "{received} received, {waiting} left in queue")?;
+        } else {
+            let copies = match expected == sent {
+                true => String::new(),
+                false => format!(" for {expected} deliveries ({} unroutable)", self.unroutable),
+            };
+            writeln!(
+                f,
+                "{sent} sent{copies} = {received} received + {returned} returned + {nacked} \
+                 nacked + {waiting} left in queue + {missing} missing"
+            )?;
+        }
+        if self.dropped + self.requeued > 0 {
+            writeln!(
+                f,
+                "of the received: {} refused for good, {again} given back and left in queue \
+                 ({} times given back)",
+                self.dropped, self.requeued
             )?;
         }
         if self.confirmed + self.unconfirmed > 0 {
@@ -304,12 +489,20 @@ impl Display for Books {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::Stamp;
+    use crate::account::{Receiver, Stamp};
     use crate::clock::MILLISECOND;
 
     fn plan() -> Plan {
         let (start, measure_from, stop) = (0, SECOND, 3 * SECOND);
-        Plan { start, measure_from, stop, producers: 1, polite: true, spin: false }
+        Plan {
+            start,
+            measure_from,
+            stop,
+            producers: 1,
+            polite: true,
+            spin: false,
+            gives_back: false,
+        }
     }
 
     fn tally() -> Tally {
@@ -317,8 +510,10 @@ mod tests {
         tally.account = Account::new(1, 0);
         for sequence in [0, 2, 1] {
             let stamp = Stamp { intended: 5, producer: 0, sequence };
-            tally.account.take(Some(stamp), false, &mut vec![if sequence == 1 { 3 } else { 0 }]);
+            let order = vec![if sequence == 1 { 3 } else { 0 }];
+            tally.account.take(Some(stamp), false, &mut Receiver { book: 0, order });
         }
+        tally.expected = 10;
         (tally.written, tally.returned, tally.nacked, tally.left) = (10, 1, 1, 2);
         tally.sent = Measured { count: 10, last: 3 * SECOND };
         tally.latency.record(MILLISECOND);
@@ -336,8 +531,8 @@ mod tests {
 
     #[test]
     fn rates_count_from_the_end_of_the_warm_up() {
-        let flow = Flow::new(Measured { count: 10, last: 3 * SECOND }, plan(), 100);
+        let flow = Flow::new(Measured { count: 10, last: 3 * SECOND }, plan(), 100.0);
         assert_eq!((flow.seconds, flow.rate, flow.megabytes), (2.0, 5.0, 0.0005));
-        assert_eq!(Flow::new(Measured::default(), plan(), 100).rate, 0.0);
+        assert_eq!(Flow::new(Measured::default(), plan(), 100.0).rate, 0.0);
     }
 }

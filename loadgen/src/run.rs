@@ -3,25 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use amqp::{Method, Table};
-
+use crate::broker::Watch;
+use crate::cast::Cast;
 use crate::cli::{Flag, MessageArgs, RunArgs};
 use crate::clock::{self, MILLISECOND, SECOND};
-use crate::confirms::Confirms;
-use crate::connection::Connection;
-use crate::consumer::{Acks, CONSUMER_TAG, Consumer};
+use crate::connection::CHANNEL;
 use crate::drive::{Goal, drive};
 use crate::failure::Failure;
-use crate::pace::Pace;
-use crate::producer::{Producer, Window};
+use crate::live::Live;
+use crate::plan::Plan;
 use crate::publishes::{Publishes, Shape};
 use crate::report::{Report, Tally};
 use crate::shared::Shared;
 use crate::topology::Topology;
-use crate::worker::{Plan, Role, Worker};
+use crate::worker::Worker;
 
 /// Octets of publishes written at once.
-const WRITE: usize = 128 * 1024;
+pub const WRITE: usize = 128 * 1024;
+/// Messages without a confirm while a backlog is made.
+const FILL_WINDOW: u32 = 1000;
 /// How long the threads have to get to the start (ns).
 pub const RUN_UP: u64 = 20 * MILLISECOND;
 /// How long queues may take to show what they hold (ns), and how often they are asked.
@@ -34,7 +34,8 @@ const COUNT_EVERY: Duration = Duration::from_millis(50);
 /// What ended the run early.
 pub fn run(args: &RunArgs) -> Result<Report, Failure> {
     let mut topology = Topology::prepare(args)?;
-    let tally = measure(args, &mut topology);
+    let filled = args.backlog.map(|count| fill(args, count, &mut topology)).transpose();
+    let tally = filled.and_then(|filled| measure(args, &mut topology, filled));
     let torn_down = topology.tear_down(!args.keep_queue);
     let mut report = Report::new("run", &args.message, tally?);
     if let Err(failure) = torn_down {
@@ -43,43 +44,68 @@ pub fn run(args: &RunArgs) -> Result<Report, Failure> {
     Ok(report)
 }
 
-fn measure(args: &RunArgs, topology: &mut Topology) -> Result<Tally, Failure> {
-    let begin = clock::now();
-    let queues = args.queues();
-    let queue_of = |index: u16| queues[usize::from(index) % queues.len()].as_str();
-    let consumers = (0..args.consumers)
-        .map(|index| consume(args, queue_of(index)))
-        .collect::<Result<Vec<_>, _>>()?;
-    let producers =
-        (0..args.producers).map(|_| open_producer(args)).collect::<Result<Vec<_>, _>>()?;
+/// Fills the queues; every message is confirmed, so that it is there when consumers come. Says how
+/// many are there.
+fn fill(args: &RunArgs, count: u64, topology: &mut Topology) -> Result<u64, Failure> {
+    let producers = args.producers.max(1);
+    let mut filling = RunArgs { producers, consumers: 0, ..args.clone() };
+    filling.pmessages = Some(count.div_ceil(u64::from(producers)));
+    filling.confirm = Some(args.confirm.unwrap_or(FILL_WINDOW));
+    (filling.message.time, filling.message.rate) = (None, None);
+    filling.broker_pid = None;
+    (filling.connections.idle_connections, filling.connections.ptxsize) = (0, None);
+    filling.variation.variable_rate.clear();
+    filling.variation.total_rate = None;
+    let tally = measure(&filling, topology, None)?;
+    if let Some(reason) = tally.broken {
+        return Err(Failure::Broken(reason));
+    }
+    match tally.missing() {
+        0 => topology.recount().map(|()| tally.expected()),
+        missing => Err(Failure::Missing(missing)),
+    }
+}
 
-    let plan = plan(&args.message, start(args, begin), usize::from(args.producers), true);
+/// Measures a run; `filled` messages wait in the queues.
+fn measure(args: &RunArgs, topology: &mut Topology, filled: Option<u64>) -> Result<Tally, Failure> {
+    let filled = filled.filter(|_| args.drains());
+    let begin = clock::now();
+    let cast = Cast::open(args)?;
+    let plan = Plan {
+        gives_back: args.care.requeue > 0.0,
+        ..plan(&args.message, start(args, begin), args.all_producers(), true)
+    };
     let threads = usize::from(args.threads);
     let shared = Arc::new(Shared::new(threads)?);
     let mut workers = (0..threads)
         .map(|number| Worker::new(number, plan, Arc::clone(&shared)))
         .collect::<Result<Vec<_>, _>>()?;
-    for (index, connection) in (0..).zip(producers) {
-        let producer = producer(args, index, queue_of(index), connection.frame_max, plan);
-        workers[usize::from(index) % threads].add(connection, Role::Producer(producer))?;
-    }
-    // From the other end, so that with two threads a pair is not on one.
-    for (index, connection) in consumers.into_iter().enumerate() {
-        let role = Role::Consumer(Box::new(consumer(args)));
-        workers[threads - 1 - index % threads].add(connection, role)?;
-    }
+    cast.deal(args, plan, &mut workers)?;
 
     let mut left_with_consumers = None;
     let cpus = args.message.cpus();
-    let outcomes = drive(workers, &shared, plan, cpus, goal(args), || {
-        if args.auto_delete {
-            left_with_consumers = Some(topology.left(0)?);
-        }
-        Ok(())
-    })?;
+    let watch = args.broker_pid.map(|pid| Watch::start(pid, clock::now())).transpose()?;
+    let confirms = args.confirm.is_some() || args.connections.ptxsize.is_some();
+    let mut live = Live::new(plan, args.message.quiet, confirms, watch);
+    let (outcomes, ended) =
+        drive(workers, &shared, plan, cpus, goal(args, filled), &mut live, || {
+            if args.auto_delete {
+                left_with_consumers = Some(topology.left(0)?);
+            }
+            Ok(())
+        })?;
+    if let Err(Failure::Settings(sentence)) = ended {
+        return Err(Failure::Settings(sentence));
+    }
     let mut tally = Tally::new(outcomes, plan);
+    tally.filled = filled;
+    let (seconds, watch) = live.end();
+    tally.seconds = seconds;
+    tally.broker = watch.and_then(|watch| watch.end(clock::now(), tally.messages()));
+    tally.broken = ended.err().map(|failure| failure.to_string());
     match left_with_consumers {
         Some(left) => tally.left = left,
+        None if tally.broken.is_some() => tally.left = topology.left(0).unwrap_or(0),
         None => count_left(&mut tally, topology, args.producers > 0)?,
     }
     Ok(tally)
@@ -118,90 +144,43 @@ pub fn plan(message: &MessageArgs, start: u64, producers: usize, polite: bool) -
         producers,
         polite,
         spin: message.spin,
+        gives_back: false,
     }
 }
 
-fn goal(args: &RunArgs) -> Goal {
+fn goal(args: &RunArgs, filled: Option<u64>) -> Goal {
     let consumers_have_limit = args.cmessages.is_some() && args.consumers > 0;
     Goal {
+        enough: filled,
         consumers_have_limit,
         expect_all: args.producers > 0 && args.consumers > 0,
+        all_kept: args.care.comes_to_an_end(),
         drain_max: clock::from_seconds(args.drain_timeout),
-        confirms: args.confirm.is_some(),
     }
-}
-
-fn consume(args: &RunArgs, queue: &str) -> Result<Connection, Failure> {
-    let mut connection = Connection::open(&args.uri)?;
-    if args.qos > 0 {
-        let qos = Method::BasicQos { prefetch_size: 0, prefetch_count: args.qos, global: false };
-        connection.call(&qos, "to basic.qos", |method| {
-            matches!(method, Method::BasicQosOk {}).then_some(())
-        })?;
-    }
-    let consume = Method::BasicConsume {
-        ticket: 0,
-        queue,
-        consumer_tag: CONSUMER_TAG,
-        no_local: false,
-        no_ack: args.autoack,
-        exclusive: false,
-        nowait: false,
-        arguments: Table::EMPTY,
-    };
-    connection.call(&consume, "to basic.consume", |method| {
-        matches!(method, Method::BasicConsumeOk { .. }).then_some(())
-    })?;
-    Ok(connection)
-}
-
-fn open_producer(args: &RunArgs) -> Result<Connection, Failure> {
-    let mut connection = Connection::open(&args.uri)?;
-    if args.confirm.is_some() {
-        connection.call(
-            &Method::ConfirmSelect { nowait: false },
-            "to confirm.select",
-            |method| matches!(method, Method::ConfirmSelectOk {}).then_some(()),
-        )?;
-    }
-    Ok(connection)
-}
-
-fn consumer(args: &RunArgs) -> Consumer {
-    let acks = if args.autoack { Acks::Automatic } else { Acks::Every(args.multi_ack_every) };
-    Consumer::new(acks, args.cmessages)
-}
-
-fn producer(args: &RunArgs, index: u16, queue: &str, frame_max: u32, plan: Plan) -> Box<Producer> {
-    let window = match args.confirm {
-        Some(window) => Window::Confirms(Confirms::new(u64::from(window))),
-        None => Window::Open,
-    };
-    let messages = args.confirm.map_or(u64::MAX, u64::from);
-    let publishes = publishes(&args.message, queue, frame_max, messages);
-    // Schedules are staggered: producers of one rate take turns within an interval.
-    let interval = args.message.rate.map_or(0.0, |rate| SECOND as f64 / rate);
-    let share = f64::from(index) / f64::from(args.producers.max(1));
-    let pace = Pace::new(plan.start + (interval * share) as u64, plan.stop, args.message.rate);
-    Box::new(Producer::new(index, publishes, pace, args.pmessages, window))
 }
 
 /// The publishes of one producer, at most `messages` at once.
 #[must_use]
 pub fn publishes(message: &MessageArgs, queue: &str, frame_max: u32, messages: u64) -> Publishes {
-    // What is due in 10 ms; many slow producers must not hold a large buffer each.
-    let due = message.rate.map_or(u64::MAX, |rate| (rate / 100.0) as u64 + 16);
-    Publishes::new(&shape(message, queue), frame_max, WRITE, messages.min(due))
+    Publishes::new(&shape(message, queue), frame_max, WRITE, messages.min(due(message.rate)))
 }
 
-/// What the messages of a run to `queue` look like.
+/// What is due in 10 ms; many slow producers must not hold a large buffer each.
+#[must_use]
+pub fn due(rate: Option<f64>) -> u64 {
+    rate.map_or(u64::MAX, |rate| (rate / 100.0) as u64 + 16)
+}
+
+/// What the messages of a run to `queue` look like, on channel 1.
 #[must_use]
 pub fn shape(message: &MessageArgs, queue: &str) -> Shape {
     Shape {
+        channel: CHANNEL,
         exchange: message.exchange.clone(),
         routing_key: message.routing_key.clone().unwrap_or_else(|| queue.to_owned()),
-        size: message.size,
+        size: message.size.bounds().1,
         persistent: message.has(Flag::Persistent),
         mandatory: message.has(Flag::Mandatory),
+        with_header: false,
     }
 }

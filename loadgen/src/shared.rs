@@ -24,8 +24,14 @@ pub struct Figures {
     pub waker: Waker,
     /// Messages made ready for the socket.
     pub sent: AtomicU64,
+    /// Deliveries to expect of them.
+    pub expected: AtomicU64,
     /// Different messages received.
     pub received: AtomicU64,
+    /// Messages that came again after a consumer had given them back.
+    pub again: AtomicU64,
+    /// Messages given back.
+    pub requeued: AtomicU64,
     /// Messages returned.
     pub returned: AtomicU64,
     /// Messages confirmed.
@@ -46,7 +52,10 @@ pub struct Figures {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Sums {
     pub sent: u64,
+    pub expected: u64,
     pub received: u64,
+    pub again: u64,
+    pub requeued: u64,
     pub returned: u64,
     pub confirmed: u64,
     pub nacked: u64,
@@ -75,7 +84,10 @@ impl Figures {
         Ok(Self {
             waker: Waker::new()?,
             sent: zero(),
+            expected: zero(),
             received: zero(),
+            again: zero(),
+            requeued: zero(),
             returned: zero(),
             confirmed: zero(),
             nacked: zero(),
@@ -149,7 +161,10 @@ impl Shared {
         };
         Sums {
             sent: sum(|figures| &figures.sent),
+            expected: sum(|figures| &figures.expected),
             received: sum(|figures| &figures.received),
+            again: sum(|figures| &figures.again),
+            requeued: sum(|figures| &figures.requeued),
             returned: sum(|figures| &figures.returned),
             confirmed: sum(|figures| &figures.confirmed),
             nacked: sum(|figures| &figures.nacked),

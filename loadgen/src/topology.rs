@@ -5,6 +5,7 @@ use amqp::{Method, Table, TableWriter, Value};
 use crate::cli::{Flag, RunArgs};
 use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::routes::{Bound, ExchangeKind, HEADER, random_keys};
 
 /// A queue of the run.
 #[derive(Debug)]
@@ -36,10 +37,28 @@ impl Topology {
             topology.queue(name, args)?;
         }
         if !args.message.exchange.is_empty() {
-            topology.exchange(&args.message.exchange)?;
+            topology.exchange(args)?;
             topology.bind(args)?;
         }
         Ok(topology)
+    }
+
+    /// The queues of a run with the keys that each is bound with.
+    #[must_use]
+    pub fn bound(args: &RunArgs) -> Bound {
+        let (queues, keys) = (args.queues(), keys(args));
+        let count = queues.len();
+        let one = |(number, queue): (usize, String)| {
+            let bindings = match (&keys, &args.routing.binding_key) {
+                (_, given) if !given.is_empty() => given.clone(),
+                (None, _) => vec![queue.clone()],
+                (Some(keys), _) if keys.len() == 1 => keys.clone(),
+                (Some(keys), _) => keys.iter().skip(number).step_by(count).cloned().collect(),
+            };
+            (queue, bindings)
+        };
+        let kind = (!args.message.exchange.is_empty()).then_some(args.routing.kind);
+        Bound { kind, queues: queues.into_iter().enumerate().map(one).collect() }
     }
 
     fn queue(&mut self, name: String, args: &RunArgs) -> Result<(), Failure> {
@@ -47,6 +66,12 @@ impl Topology {
             eprintln!("queue {name} exists with {before} messages: used as it is, not deleted");
             self.queues.push(Queue { name, created: false, before });
             return Ok(());
+        }
+        if args.routing.predeclared {
+            return Err(Failure::Settings(format!(
+                "there is no queue {name}: declare it, name another one with --queue, or leave \
+                 --predeclared out"
+            )));
         }
         let durable = args.durable.unwrap_or_else(|| args.message.has(Flag::Persistent));
         let arguments = arguments(&args.queue_args)?;
@@ -100,11 +125,12 @@ impl Topology {
         answer
     }
 
-    fn exchange(&mut self, exchange: &str) -> Result<(), Failure> {
+    fn exchange(&mut self, args: &RunArgs) -> Result<(), Failure> {
+        let exchange = args.message.exchange.as_str();
         let declare = |passive| Method::ExchangeDeclare {
             ticket: 0,
             exchange,
-            kind: "direct",
+            kind: args.routing.kind.name(),
             passive,
             durable: false,
             auto_delete: false,
@@ -116,6 +142,12 @@ impl Topology {
             |method: &Method<'_>| matches!(method, Method::ExchangeDeclareOk {}).then_some(());
         let there = self.control.call(&declare(true), "to exchange.declare", done).map(Some);
         if self.or_not_found(there)?.is_none() {
+            if args.routing.predeclared {
+                return Err(Failure::Settings(format!(
+                    "there is no exchange {exchange}: declare it, name another one with \
+                     --exchange, or leave --predeclared out"
+                )));
+            }
             self.control.call(&declare(false), "to exchange.declare", done)?;
             self.exchange = Some(exchange.to_owned());
         }
@@ -123,20 +155,37 @@ impl Topology {
     }
 
     fn bind(&mut self, args: &RunArgs) -> Result<(), Failure> {
-        for queue in &self.queues {
-            let bind = Method::QueueBind {
-                ticket: 0,
-                queue: &queue.name,
-                exchange: &args.message.exchange,
-                routing_key: args.message.routing_key.as_deref().unwrap_or(&queue.name),
-                nowait: false,
-                arguments: Table::EMPTY,
-            };
-            self.control.call(&bind, "to queue.bind", |method| {
-                matches!(method, Method::QueueBindOk {}).then_some(())
-            })?;
+        if args.routing.predeclared {
+            return Ok(());
+        }
+        let Bound { kind, queues } = Self::bound(args);
+        for (queue, keys) in &queues {
+            for key in keys {
+                self.bind_one(&args.message.exchange, kind, queue, key)?;
+            }
         }
         Ok(())
+    }
+
+    fn bind_one(
+        &mut self,
+        exchange: &str,
+        kind: Option<ExchangeKind>,
+        queue: &str,
+        routing_key: &str,
+    ) -> Result<(), Failure> {
+        let by_header = TableWriter::new()
+            .with("x-match", Value::LongString(b"all"))
+            .with(HEADER, Value::LongString(routing_key.as_bytes()));
+        let arguments = match kind {
+            Some(ExchangeKind::Headers) => by_header.table(),
+            _ => Table::EMPTY,
+        };
+        let bind =
+            Method::QueueBind { ticket: 0, queue, exchange, routing_key, nowait: false, arguments };
+        self.control.call(&bind, "to queue.bind", |method| {
+            matches!(method, Method::QueueBindOk {}).then_some(())
+        })
     }
 
     /// How many messages of this run wait in the queues, if `foreign` of those that were there
@@ -152,6 +201,18 @@ impl Topology {
         }
         let before: u64 = self.queues.iter().map(|queue| queue.before).sum();
         Ok(now.saturating_sub(before.saturating_sub(foreign)))
+    }
+
+    /// Takes what waits in the queues now for what was there before.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub fn recount(&mut self) -> Result<(), Failure> {
+        for number in 0..self.queues.len() {
+            let name = self.queues[number].name.clone();
+            self.queues[number].before = self.ready(&name)?.unwrap_or(0);
+        }
+        Ok(())
     }
 
     /// Deletes what this run has created (queues only if `queues`) and closes.
@@ -192,6 +253,21 @@ impl Topology {
         // An auto-delete queue may have gone with its last consumer.
         self.or_not_found(deleted.map(Some)).map(|_| ())
     }
+}
+
+/// The routing keys of a run, if they are not the queues' names.
+#[must_use]
+pub fn keys(args: &RunArgs) -> Option<Vec<String>> {
+    if args.routing.random_routing_key {
+        return Some(random_keys(args.routing.routing_key_cache_size));
+    }
+    let key = args.message.routing_key.as_ref()?;
+    Some(match key.contains("%d") {
+        false => vec![key.clone()],
+        true => (1..=args.routing.routing_key_count)
+            .map(|number| key.replace("%d", &number.to_string()))
+            .collect(),
+    })
 }
 
 fn arguments(pairs: &[String]) -> Result<TableWriter, Failure> {

@@ -40,3 +40,20 @@ fn a_window_of_one_is_a_ping_pong() {
     assert!(report["account"]["sent"].as_u64().unwrap() > 10, "{report}");
     assert_eq!(report["account"]["sent"], report["account"]["received"]);
 }
+
+#[test]
+fn a_sink_swallows_what_is_published() {
+    let report = ceiling("-z 0.3 --sink");
+    let account = &report["account"];
+    assert!(account["sent"].as_u64().unwrap() > 1000, "{report}");
+    assert_eq!((&account["left_in_queue"], &account["missing"]), (&account["sent"], &0.into()));
+}
+
+#[test]
+fn a_source_is_consumed_without_a_gap() {
+    let report = ceiling("-z 0.3 --source -s 100");
+    let account = &report["account"];
+    assert!(account["received"].as_u64().unwrap() > 1000, "{report}");
+    assert_eq!((&account["duplicates"], &account["foreign"]), (&0.into(), &0.into()));
+    assert_eq!(report["order_kept"], true);
+}

@@ -110,11 +110,13 @@ pub enum FrameError {
     },
 }
 
-/// The first 16 octets of a payload, for the words about an error.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The first 16 octets of a payload, for the words about an error. Plain octets, so that the result
+/// of every frame that is right stays small and has nothing to drop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Snippet {
-    first: Box<[u8]>,
-    all: bool,
+    first: [u8; Self::MAX],
+    /// Octets of the payload, one more than the most for all that is longer.
+    len: u8,
 }
 
 impl Snippet {
@@ -124,20 +126,22 @@ impl Snippet {
     /// How this payload begins.
     #[must_use]
     pub fn of(payload: &[u8]) -> Self {
-        let first = &payload[..payload.len().min(Self::MAX)];
-        Self { first: first.into(), all: payload.len() <= Self::MAX }
+        let mut first = [0; Self::MAX];
+        first.iter_mut().zip(payload).for_each(|(to, from)| *to = *from);
+        // At most 17.
+        Self { first, len: payload.len().min(Self::MAX + 1) as u8 }
     }
 
     /// The first octets.
     #[must_use]
     pub fn octets(&self) -> &[u8] {
-        &self.first
+        &self.first[..usize::from(self.len).min(Self::MAX)]
     }
 
     /// Whether there are no more.
     #[must_use]
     pub fn is_all(&self) -> bool {
-        self.all
+        usize::from(self.len) <= Self::MAX
     }
 }
 
@@ -240,27 +244,32 @@ impl Parser {
         self.frame(input, at)
     }
 
-    /// Like [`Parser::next`], for a frame that lies whole in `input`: it borrows nothing of the
-    /// parser, which is free again at once. `None` when only [`Parser::next`] knows what follows.
-    ///
-    /// # Errors
-    /// As for [`Parser::next`].
+    /// Like [`Parser::next`], for a frame of a method or a content that lies whole in `input`: it
+    /// borrows nothing of the parser, which is free again at once. `None` where that is not all
+    /// there is to say: then [`Parser::next`] says what follows, or what is wrong.
     #[inline]
-    pub fn whole<'a>(
-        &self,
-        input: &'a [u8],
-        at: &mut usize,
-    ) -> Result<Option<Frame<'a>>, FrameError> {
+    pub fn whole<'a>(&self, input: &'a [u8], at: &mut usize) -> Option<Frame<'a>> {
         if self.body.is_some() || !self.carry.is_empty() {
-            return Ok(None);
+            return None;
         }
-        let Some(rest) = input.get(*at..) else { return Ok(None) };
-        let Some(head) = rest.first_chunk::<HEAD>().map(Head::read) else { return Ok(None) };
-        self.check(head)?;
-        let size = head.size as usize;
-        let Some(whole) = rest.get(HEAD..HEAD + size + 1) else { return Ok(None) };
+        let rest = input.get(*at..)?;
+        let Head { kind, channel, size } = Head::read(rest.first_chunk()?);
+        if size > self.payload_max {
+            return None;
+        }
+        let size = size as usize;
+        let (&end, payload) = rest.get(HEAD..HEAD + size + 1)?.split_last()?;
+        if end != END {
+            return None;
+        }
+        let frame = match kind {
+            METHOD => Frame::Method { channel, payload },
+            HEADER => Frame::Header { channel, payload },
+            BODY => Frame::Body { channel, piece: payload, last: true },
+            _ => return None,
+        };
         *at += OVERHEAD + size;
-        whole_frame(head, whole).map(Some)
+        Some(frame)
     }
 
     /// A frame that begins in `input`.

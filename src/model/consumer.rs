@@ -147,7 +147,7 @@ impl Consumers {
     }
 
     /// Whose turn it is; those whose connection is not `open` step aside until [`Self::reopen`].
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self, mut open: impl FnMut(ConnId) -> bool) -> Option<(Slot, &ConsumerSpec)> {
         loop {
             let slot = *self.round.front()?;
@@ -155,13 +155,18 @@ impl Consumers {
             if conn.is_some_and(&mut open) {
                 break;
             }
-            self.round.pop_front();
-            if let Some(consumer) = self.slot(slot) {
-                consumer.standing = Standing::Stalled;
-            }
+            self.step_aside(slot);
         }
         let slot = *self.round.front()?;
         Some((slot, &self.slots.get(slot)?.as_ref()?.spec))
+    }
+
+    #[cold]
+    fn step_aside(&mut self, slot: Slot) {
+        self.round.pop_front();
+        if let Some(consumer) = self.slot(slot) {
+            consumer.standing = Standing::Stalled;
+        }
     }
 
     /// The consumer in front was sent a message: it goes to the end of the round, or out of it when

@@ -2,13 +2,15 @@
 //! other file knows a reply text of an error.
 
 use amqp::assembler::SequenceError;
-use amqp::frame::{Frame, FrameError, Snippet};
+use amqp::frame::{FrameError, Snippet};
 use amqp::{Code, WireError};
 
 use crate::erlang::{self, Text};
 use crate::excess::Excess;
 use crate::refusal::{Kind, Refusal, Resource};
 
+/// A reply text is a short string.
+const TEXT_MAX: usize = 255;
 /// What the broker calls itself where RabbitMQ names its node.
 const NODE: &str = "ringtail";
 
@@ -24,10 +26,16 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault with the code's name in front of the explanation.
+    /// A fault with the code's name in front of the explanation; a text of more than 255 octets
+    /// ends in three dots.
     #[must_use]
     pub fn new(code: Code, explanation: &str, method: (u16, u16)) -> Self {
-        Self { code, text: format!("{} - {explanation}", code.name()), method }
+        let mut text = format!("{} - {explanation}", code.name());
+        if text.len() > TEXT_MAX {
+            text.truncate(text.floor_char_boundary(TEXT_MAX - 3));
+            text.push_str("...");
+        }
+        Self { code, text, method }
     }
 
     /// Whether the connection ends, not only the channel.
@@ -67,8 +75,8 @@ impl Fault {
     /// is over, a heartbeat on another channel.
     #[must_use]
     #[cold]
-    pub fn unexpected_frame(frame: Frame<'_>) -> Self {
-        let text = quoted(frame.kind(), &Snippet::of(frame.payload()));
+    pub fn unexpected_frame(kind: u8, payload: &[u8]) -> Self {
+        let text = quoted(kind, &Snippet::of(payload));
         Self::new(Code::UnexpectedFrame, &text.finish(), (0, 0))
     }
 

@@ -151,7 +151,7 @@ impl Queue {
     }
 
     /// A message enters and goes to a consumer whose turn it is, or waits.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, message: Message<'_>, outlet: &mut impl Outlet) {
         if self.frozen {
             return;
@@ -167,7 +167,7 @@ impl Queue {
 
     /// Hands a message that nothing is in front of straight to a consumer that acknowledges by
     /// being sent to: it never enters the arena.
-    #[inline]
+    #[inline(always)]
     fn pass(&mut self, message: Message<'_>, outlet: &mut impl Outlet) -> bool {
         let id = self.id;
         let Some((slot, consumer)) = self.consumers.next(|conn| outlet.open(id, conn)) else {
@@ -363,6 +363,7 @@ impl Queue {
         self.next_number - 1
     }
 
+    #[inline(always)]
     fn delivery<'a>(&'a self, to: &Send, number: u64, entry: &'a Entry) -> Option<Delivery<'a>> {
         // Only a message at hand is taken from the head.
         let Content::Here { place, body } = &entry.content else {

@@ -256,7 +256,7 @@ impl Core {
     /// Announces sleep. `false`: there is something to do after all.
     #[must_use]
     pub fn may_sleep(&mut self) -> bool {
-        if !self.again.is_empty() {
+        if !self.again.is_empty() || self.shard.unfinished() {
             self.go_on();
             return true; // A turn follows in any case: others need not ring.
         }

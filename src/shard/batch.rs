@@ -136,6 +136,12 @@ pub struct Watermark {
 pub struct QueueIds<'a>(&'a [u8]);
 
 impl QueueIds<'_> {
+    /// How many there are.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.0.len() / 8
+    }
+
     /// The ids.
     pub fn iter(&self) -> impl Iterator<Item = QueueId> {
         let (ids, _) = self.0.as_chunks::<8>();
@@ -355,15 +361,7 @@ fn read<'a>(
             durable: reader.longlong()?,
         }),
         FENCE => Record::Fence,
-        MANDATORY => {
-            let queue = QueueId(reader.longlong()?);
-            let publisher = read_publisher(reader)?;
-            Record::Mandatory { queue, publisher, carried: read_message(reader, bodies)? }
-        }
-        RETURNED => {
-            let publisher = read_publisher(reader)?;
-            Record::Returned { publisher, carried: read_message(reader, bodies)? }
-        }
+        kind @ (MANDATORY | RETURNED) => read_reply(kind, reader, bodies)?,
         kind @ (ASK | PERMIT | UNUSED) => read_permits(kind, reader)?,
         _ => return Ok(controls.pop_front().map(Record::Control)),
     }))
@@ -383,6 +381,22 @@ fn read_settle<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, WireError> {
     })
 }
 
+#[cold]
+fn read_reply<'a>(
+    kind: u8,
+    reader: &mut Reader<'a>,
+    bodies: &mut VecDeque<Body>,
+) -> Result<Record<'a>, WireError> {
+    let queue = if kind == MANDATORY { QueueId(reader.longlong()?) } else { QueueId(0) };
+    let publisher = read_publisher(reader)?;
+    let carried = read_message(reader, bodies)?;
+    Ok(match kind {
+        MANDATORY => Record::Mandatory { queue, publisher, carried },
+        _ => Record::Returned { publisher, carried },
+    })
+}
+
+#[inline(always)]
 fn read_message<'a>(
     reader: &mut Reader<'a>,
     bodies: &mut VecDeque<Body>,

@@ -181,6 +181,7 @@ impl Shard {
         let parked = std::mem::take(&mut channel.parked).len();
         channel.draft.shrink();
         channel.keys = Vec::new();
+        channel.refused = None;
         channel.unacked = model::ledger::Ledger::default();
         let tx = channel.tx.take();
         (channel.limit, channel.limiting) = (None, None);

@@ -262,7 +262,7 @@ impl Conn {
             | Frame::Heartbeat { channel } => channel,
         };
         if number == 0 || !self.handshake.running() || matches!(frame, Frame::Heartbeat { .. }) {
-            return Err((0, Fault::unexpected_frame(frame)));
+            return Err((0, Fault::unexpected_frame(frame.kind(), frame.payload())));
         }
         if self.phase != Phase::Alive {
             return Ok(None);
@@ -505,8 +505,11 @@ fn special_header(
     body_size: u32,
 ) -> Result<(), Fault> {
     let (properties, basic) = Properties::parse(properties).map_err(SequenceError::from)?;
-    let meaning = content::meaning((properties, &basic), user, channel.replies.as_ref())
-        .map_err(|refusal| refusal.fault((60, 40)))?;
+    let meaning = content::meaning((properties, &basic), user, channel.replies.as_ref());
+    let meaning = meaning.unwrap_or_else(|refusal| {
+        channel.refused = Some(Box::new(refusal));
+        content::Meaning::default()
+    });
     let (mode, priority) = (basic.delivery_mode.unwrap_or(0), basic.priority.unwrap_or(0));
     let rewritten = meaning.rewritten.as_deref().map(Properties::checked_before);
     channel.draft.header(rewritten.unwrap_or(properties), mode, priority, body_size);

@@ -51,17 +51,18 @@ impl Shard {
             return self.consume_replies(call, consume);
         }
         let name = self.queue_name(call, queue)?;
+        self.check_room(call, consumer_tag)?;
+        let (spec, _) = self.usable_queue(call.conn, &name)?;
+        let (queue, home) = (spec.id, spec.home);
         let Some((vhost, _)) = self.vhost(call.conn) else {
             return Ok(());
         };
         let priority = arguments::check_consumer(&Resource::queue(vhost, &name), arguments)?;
-        let (spec, _) = self.usable_queue(call.conn, &name)?;
-        let (queue, home) = (spec.id, spec.home);
         let tag = match consumer_tag {
             "" => self.fresh_name("amq.ctag-"),
             tag => tag.into(),
         };
-        let (id, consumer_max) = (self.ids.fresh::<ConsumerId>(), self.limits.consumer_max);
+        let id: ConsumerId = self.ids.fresh();
         let Some(conn) = self.clients.get(call.conn) else {
             return Ok(());
         };
@@ -71,12 +72,6 @@ impl Shard {
         let Some(channel) = conn.channel(call.number) else {
             return Ok(());
         };
-        if channel.consumer_by_tag(&tag).is_some() {
-            return Err(Refusal::ConsumerTagInUse(tag));
-        }
-        if channel.consumers.len() >= consumer_max {
-            return Err(Refusal::Excess(Excess::Consumers(consumer_max)));
-        }
         channel.involve(home);
         channel.consumers.push((id, ChannelConsumer { tag: tag.clone(), queue, home }));
         let consumer = ConsumerSpec {
@@ -92,6 +87,22 @@ impl Shard {
         let then = Then::Consuming { consumer: id, tag, nowait };
         self.ask_queue(call, (queue, home), QueueRequest::Consume(consumer), then, now);
         Ok(())
+    }
+
+    /// Whether the channel may have one more consumer, of this tag: asked before its queue is
+    /// looked for, as in RabbitMQ.
+    fn check_room(&mut self, call: Call<'_>, tag: &str) -> Result<(), Refusal> {
+        let most = self.limits.consumer_max;
+        let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
+        match channel {
+            Some(channel) if channel.consumers.len() >= most => {
+                Err(Refusal::Excess(Excess::Consumers(most)))
+            }
+            Some(channel) if channel.consumer_by_tag(tag).is_some() => {
+                Err(Refusal::ConsumerTagInUse(tag.into()))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn cancel(&mut self, call: Call<'_>, tag: &str, nowait: bool, now: Now) {

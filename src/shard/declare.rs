@@ -65,8 +65,9 @@ impl Shard {
         now: Now,
     ) -> Result<(), Refusal> {
         match *method {
+            // An empty name is looked for as it is, not the queue declared last.
             Method::QueueDeclare { queue, passive: true, .. } => {
-                let name = self.queue_name(call, queue)?;
+                let name = clean(queue);
                 let replies = self.declare_replies(call, &name, now);
                 replies.unwrap_or_else(|| self.queue_there(call, name, now))
             }
@@ -75,7 +76,7 @@ impl Shard {
                 self.declare_queue(call, queue, flags, arguments, now)
             }
             Method::QueueBind { queue, exchange, routing_key, nowait, arguments, .. } => {
-                let name = self.queue_name(call, queue)?;
+                let name = self.queue_name(call, &clean(queue))?;
                 check_bindable(&name)?;
                 // An empty name and an empty key both mean the queue declared last (spec 50.20).
                 let key =
@@ -85,7 +86,7 @@ impl Shard {
                 self.bind(call, to, (exchange, key, arguments), reply)
             }
             Method::QueueUnbind { queue, exchange, routing_key, arguments, .. } => {
-                let name = self.queue_name(call, queue)?;
+                let name = self.queue_name(call, &clean(queue))?;
                 check_bindable(&name)?;
                 let key =
                     if queue.is_empty() && routing_key.is_empty() { &name } else { routing_key };
@@ -180,9 +181,8 @@ impl Shard {
 
     /// The name a client means: an empty one is the queue the channel declared last.
     pub(super) fn queue_name(&mut self, call: Call<'_>, name: &str) -> Result<Name, Refusal> {
-        let name = clean(name);
         if !name.is_empty() {
-            return Ok(name);
+            return Ok(name.into());
         }
         let channel = self.clients.get(call.conn).and_then(|conn| conn.channel(call.number));
         let last = channel.map(|channel| channel.last_queue.clone()).unwrap_or_default();
@@ -234,6 +234,9 @@ impl Shard {
         let server_named = name.is_empty();
         let name = if server_named { self.fresh_name("amq.gen-") } else { name };
         let resource = Resource::queue(&vhost, &name);
+        if name.starts_with("amq.") && !server_named {
+            return Err(Refusal::ReservedName(resource));
+        }
         let spec = QueueSpec {
             id: QueueId(0),
             name,
@@ -251,9 +254,6 @@ impl Shard {
             return self.queue_there(call, spec.name, now);
         }
         arguments::check_queue(&resource, spec.arguments.table())?;
-        if spec.name.starts_with("amq.") && !server_named {
-            return Err(Refusal::ReservedName(resource));
-        }
         if let Some(conn) = self.clients.get(call.conn) {
             conn.owns |= flags.exclusive;
         }
@@ -324,7 +324,8 @@ fn check_bindable(queue: &str) -> Result<(), Refusal> {
     if replies { Err(Refusal::ReplyQueueBinding) } else { Ok(()) }
 }
 
-/// RabbitMQ takes line ends out of names, so that a log line stays one.
+/// RabbitMQ takes line ends out of names that are declared, bound or deleted, so that a log line
+/// stays one; not out of those that are only used.
 pub(super) fn clean(name: &str) -> Name {
     name.chars().filter(|c| !matches!(c, '\r' | '\n')).collect::<String>().into()
 }

@@ -40,7 +40,7 @@ impl Shard {
         (if_unused, if_empty): (bool, bool),
         nowait: bool,
     ) -> Result<(), Refusal> {
-        let name = self.queue_name(call, queue)?;
+        let name = self.queue_name(call, &clean(queue))?;
         match self.usable_queue(call.conn, &name) {
             Ok(_) => {}
             // Deleting what is not there is no error since RabbitMQ 3.2.

@@ -15,12 +15,21 @@ use crate::store::Store;
 /// Octets of deliveries that a home may have on the way to one connection.
 pub const CREDIT_OCTETS: i64 = 256 * 1024;
 
+/// Octets that a message needs around its own.
+const AROUND: u64 = 64;
+
 /// What a message counts in windows and credits: its octets and what goes around them.
 #[inline]
 pub(super) fn cost(message: Message<'_>) -> u64 {
-    const AROUND: u64 = 64;
     let body = message.large_body().map_or(0, |_| message.body_len());
     (message.record().len() + body) as u64 + AROUND
+}
+
+/// What a message counts that goes to so many queues of one home: each has a record of its own.
+#[inline]
+pub(super) fn cost_of_copies(message: Message<'_>, queues: usize) -> u64 {
+    let more = queues.saturating_sub(1) as u64;
+    cost(message) + more * (message.record().len() as u64 + AROUND)
 }
 
 /// A queue with its names.
@@ -178,11 +187,12 @@ impl Home {
         }
         let (no_unused, no_empty) =
             (mutant::active(Mutant::IfUnusedIgnored), mutant::active(Mutant::IfEmptyIgnored));
-        if if_unused && !no_unused && !kept.queue.consumers().is_empty() {
-            return Err(Refusal::InUse(kept.resource()));
-        }
+        // Both may be true of one queue; RabbitMQ tells this one.
         if if_empty && !no_empty && ready > 0 {
             return Err(Refusal::NotEmpty(kept.resource()));
+        }
+        if if_unused && !no_unused && !kept.queue.consumers().is_empty() {
+            return Err(Refusal::InUse(kept.resource()));
         }
         kept.queue.freeze();
         Ok(ready)

@@ -230,16 +230,12 @@ fn advance<'a>(
     if conn.paused != 0 {
         return Stop::Enough;
     }
-    loop {
-        match parser.whole(chunk, at) {
-            Ok(Some(frame)) => match conn.frame(frame, chunk, scratch, false) {
-                Ok(None) if conn.paused == 0 => {}
-                Ok(None) => return Stop::Enough,
-                Ok(Some(event)) => return Stop::Event(event),
-                Err(failure) => return Stop::Failure(failure),
-            },
-            Ok(None) => break,
-            Err(error) => return Stop::Failure((0, error.into())),
+    while let Some(frame) = parser.whole(chunk, at) {
+        match conn.frame(frame, chunk, scratch, false) {
+            Ok(None) if conn.paused == 0 => {}
+            Ok(None) => return Stop::Enough,
+            Ok(Some(event)) => return Stop::Event(event),
+            Err(failure) => return Stop::Failure(failure),
         }
     }
     match parser.next(chunk, at) {

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use model::message::REFERENCE_MIN;
 use model::mutant::{self, Mutant};
 use model::session::Limits;
-use model::{ConnId, Draft, IdSource, Now, Outbox, QueueId, Seed, ShardId, Targets, Topology};
+use model::{
+    ChannelId, ConnId, Draft, IdSource, Now, Outbox, QueueId, Seed, ShardId, Targets, Topology,
+};
 
 use super::batch::Batch;
 use super::clients::Clients;
@@ -95,6 +97,10 @@ pub struct Shard {
     /// The queues that a message goes to.
     pub(super) routes: Vec<(QueueId, ShardId)>,
     pub(super) timers: BinaryHeap<Due>,
+    /// Octets that publishes to several queues of this shard have copied in this turn.
+    pub(super) copied: u64,
+    /// Commits that go on in the next turn, since they copied so much in this one.
+    pub(super) later: Vec<(ConnId, ChannelId)>,
     /// Connections that may be read again.
     pub(super) resumed: Vec<ConnId>,
     /// Memory is short: publishers are not read.
@@ -142,6 +148,8 @@ impl Shard {
             targets: Targets::new(),
             routes: Vec::new(),
             timers: BinaryHeap::new(),
+            copied: 0,
+            later: Vec::new(),
             resumed: Vec::new(),
             alarm: false,
             memory_told: 0,

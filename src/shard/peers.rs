@@ -9,7 +9,7 @@ use super::batch::{Batch, Watermark};
 
 /// Octets a shard may have sent to all its peers and not seen applied. Publishers beyond it are not
 /// read.
-const WINDOW_OCTETS: u64 = 4 * 1024 * 1024;
+pub(super) const WINDOW_OCTETS: u64 = 4 * 1024 * 1024;
 
 /// A publish whose confirm, or a commit that, waits for a home.
 #[derive(Debug, Clone, Copy)]

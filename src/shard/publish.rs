@@ -7,9 +7,9 @@ use model::mutant::{self, Mutant};
 use model::{ConnId, Message, Name, Now, QueueId, Refusal, Resource, ShardId, Targets};
 
 use super::conn::pause;
-use super::home::cost;
+use super::home::cost_of_copies;
 use super::machine::Shard;
-use super::peers::Awaiting;
+use super::peers::{Awaiting, WINDOW_OCTETS};
 
 /// What a publish needs to know of its channel.
 #[derive(Debug, Clone, Copy)]
@@ -67,8 +67,8 @@ impl Shard {
             tx: channel.tx.is_some() && !mutant::active(Mutant::TxPublishesAtOnce),
             mandatory: channel.mandatory,
         };
-        let several = !channel.keys.is_empty();
-        let known = if several { None } else { channel.route.get(version, message.names()) };
+        let special = !channel.keys.is_empty() || channel.refused.is_some();
+        let known = if special { None } else { channel.route.get(version, message.names()) };
         let found = known.map(|known| queues.extend_from_slice(known)).is_some();
         let order = std::mem::take(&mut channel.draft_order);
         if order != 0 {
@@ -93,8 +93,13 @@ impl Shard {
         let mut targets = std::mem::take(&mut self.targets);
         targets.clear();
         let channel = self.clients.get(publisher.id).and_then(|c| c.channel(publisher.number));
-        let keys = channel.map(|channel| std::mem::take(&mut channel.keys)).unwrap_or_default();
+        let header = channel.map(|c| (std::mem::take(&mut c.keys), c.refused.take()));
+        let (keys, refused) = header.unwrap_or_default();
         let by_names = self.find(publisher.id, message, &keys, &mut targets);
+        if let (Ok(_), Some(refused)) = (&by_names, refused) {
+            self.targets = targets;
+            return Err(*refused);
+        }
         queues.extend_from_slice(targets.queues());
         self.targets = targets;
         let version = self.topology.version();
@@ -142,9 +147,20 @@ impl Shard {
         Ok(more.is_empty() && !looked_at.get())
     }
 
+    /// Sends a message that a transaction has held to its queues.
+    #[cold]
+    pub(super) fn routed_late(
+        &mut self,
+        publisher: Publisher,
+        message: Message<'_>,
+        queues: &mut [(QueueId, ShardId)],
+    ) {
+        self.routed(publisher, message, queues);
+    }
+
     /// Sends a message to its queues.
-    #[inline]
-    pub(super) fn routed(
+    #[inline(always)]
+    fn routed(
         &mut self,
         publisher: Publisher,
         message: Message<'_>,
@@ -195,7 +211,7 @@ impl Shard {
     }
 
     /// Puts a message into queues of one home; 1 if its confirm waits for that.
-    #[inline]
+    #[inline(always)]
     fn enqueue(
         &mut self,
         publisher: Publisher,
@@ -203,9 +219,13 @@ impl Shard {
         queues: impl ExactSizeIterator<Item = QueueId>,
         message: Message<'_>,
     ) -> u16 {
+        let copies = queues.len();
         if home == self.me {
             for queue in queues {
                 self.push(queue, message);
+            }
+            if copies > 1 {
+                self.count_copies(publisher.id, cost_of_copies(message, copies));
             }
             if !message.persistent() || !publisher.confirms {
                 return 0;
@@ -213,7 +233,7 @@ impl Shard {
         } else {
             self.peers.get(home).out.enqueue(queues, message);
         }
-        self.sent(publisher, home, message)
+        self.sent(publisher, home, cost_of_copies(message, copies), message.persistent())
     }
 
     /// Counts what was sent to a home; 1 if the confirm waits for that.
@@ -222,18 +242,19 @@ impl Shard {
         &mut self,
         publisher: Publisher,
         home: ShardId,
-        message: Message<'_>,
+        octets: u64,
+        persistent: bool,
     ) -> u16 {
         let here = home == self.me;
         let early = mutant::active(Mutant::ConfirmTooEarly) && !here;
         let confirms = publisher.confirms && !early;
         let peer = self.peers.get(home);
-        let enqueue = peer.send(cost(message));
+        let enqueue = peer.send(octets);
         if confirms {
             let Publisher { id: conn, channel, .. } = publisher;
             let publish = self.clients.next_publish(conn, publisher.number);
             let awaiting = Awaiting { enqueue, conn, channel, publish };
-            self.peers.get(home).wait(awaiting, message.persistent());
+            self.peers.get(home).wait(awaiting, persistent);
         }
         if !here && self.peers.full(home) {
             self.stall(publisher.id, home);
@@ -242,13 +263,27 @@ impl Shard {
     }
 
     /// A message enters a queue of this shard; one that is gone drops it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, queue: QueueId, message: Message<'_>) {
         // Other shards' reply queues are not here.
         if queue.origin() == self.me {
             return self.push_reply(queue, message);
         }
         self.with_queue(queue, |queue, door| queue.push(message, door));
+    }
+
+    /// What goes to many queues is small to send and large to keep: beyond a window's octets the
+    /// rest waits for the next turn, so that others have theirs and an alarm can come between.
+    fn count_copies(&mut self, id: ConnId, octets: u64) {
+        self.copied += octets;
+        if self.copied_enough() {
+            self.stall(id, self.me);
+        }
+    }
+
+    /// Whether publishes to several queues of this shard have to wait for the next turn.
+    pub(super) fn copied_enough(&self) -> bool {
+        self.copied > WINDOW_OCTETS
     }
 
     /// The connection published more to a home than that has applied: it is not read for now.

@@ -218,7 +218,7 @@ impl Shard {
         if home != self.me {
             let (conn, channel) = (publisher.id, publisher.channel);
             self.peers.get(home).out.mandatory(queue, (conn, channel), message);
-            return Some(self.sent(publisher, home, message));
+            return Some(self.sent(publisher, home, cost(message), message.persistent()));
         }
         if self.home.queues.contains_key(&queue) {
             return None;

@@ -5,7 +5,7 @@ use model::{ConnId, Now, ShardId};
 
 use super::batch::{Batch, Record, Watermark};
 use super::conn::{OUTPUT_MARK, pause};
-use super::home::{Settlement, cost};
+use super::home::{Settlement, cost, cost_of_copies};
 use super::machine::Shard;
 use super::message::Control;
 
@@ -22,6 +22,7 @@ impl Shard {
         batch.clear();
     }
 
+    #[inline(always)]
     fn record(&mut self, from: ShardId, record: Record<'_>, now: Now) {
         match record {
             Record::Enqueue { queues, carried } => {
@@ -30,7 +31,7 @@ impl Shard {
                 let dead = |queue| !self.home.queues.contains_key(&queue);
                 let unanswered = mutant::active(Mutant::DeadEnqueueUnanswered);
                 if !(unanswered && queues.iter().any(dead)) {
-                    self.peers.get(from).applied(cost(message));
+                    self.peers.get(from).applied(cost_of_copies(message, queues.count()));
                 }
             }
             Record::Mandatory { queue, publisher, carried } => {
@@ -121,11 +122,19 @@ impl Shard {
                 break;
             }
         }
+        self.copied = 0;
+        self.clients.committing.append(&mut self.later);
         self.tell_sources();
         self.clients.tell_confirms();
         self.mark_sent(now);
         self.watch_receiving(now);
         self.tell_memory();
+    }
+
+    /// Whether there is something to do in another turn although nothing happens until then.
+    #[must_use]
+    pub fn unfinished(&self) -> bool {
+        !self.resumed.is_empty() || !self.clients.committing.is_empty()
     }
 
     /// Takes records that the store has brought; false when there were none.

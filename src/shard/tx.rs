@@ -224,7 +224,7 @@ impl Shard {
                 all = false;
                 break;
             }
-            self.routed(publisher, message, &mut queues);
+            self.routed_late(publisher, message, &mut queues);
             if let Some(commit) = commit.as_deref_mut() {
                 queues.iter().for_each(|(_, home)| commit.involve(*home, message.persistent()));
             }
@@ -238,6 +238,10 @@ impl Shard {
     /// Whether a commit may send its next message now; else it is told when.
     fn has_room(&mut self, publisher: Publisher, queues: &[(QueueId, ShardId)]) -> bool {
         let Publisher { id, channel, .. } = publisher;
+        if queues.len() > 1 && self.copied_enough() {
+            self.later.push((id, channel));
+            return false;
+        }
         for (_, home) in queues {
             if *home != self.me && self.peers.full(*home) {
                 self.peers.get(*home).commits.push((id, channel));

@@ -157,8 +157,8 @@ def exists(connection, queue):
     try:
         channel.queue_declare(queue, passive=True)
     except pika.exceptions.ChannelClosedByBroker as closed:
-        if closed.reply_code != 404:
-            raise
-        return False
+        assert closed.reply_code in (404, 405), closed
+        # 405: there, but another connection's.
+        return closed.reply_code == 405
     channel.close()
     return True

@@ -29,16 +29,19 @@ def test_ack_single(channel, queue, five):
     assert left(channel, queue, five[0]) == [b"1", b"3", b"4", b"5"]
 
 
+@pytest.mark.row("Consume, get, ack", "multiple")
 def test_ack_multiple(channel, queue, five):
     five[2].ack(multiple=True)
     assert left(channel, queue, five[0]) == [b"4", b"5"]
 
 
+@pytest.mark.row("Consume, get, ack", "multiple, tag 0")
 def test_ack_multiple_of_tag_0_is_all(channel, queue, five):
     channel.basic_ack(0, multiple=True)
     assert left(channel, queue, five[0]) == []
 
 
+@pytest.mark.row("Consume, get, ack", "multiple, tag 0")
 def test_multiple_of_tag_0_with_nothing_outstanding(channel):
     channel.basic_ack(0, multiple=True)
     channel.basic_nack(0, multiple=True)
@@ -46,17 +49,20 @@ def test_multiple_of_tag_0_with_nothing_outstanding(channel):
     assert channel.is_open
 
 
+@pytest.mark.row("Consume, get, ack", "reject, nack without requeue")
 @pytest.mark.parametrize("method", ["basic_nack", "basic_reject"])
 def test_dropping_one(channel, queue, five, method):
     getattr(channel, method)(five[1].tag, requeue=False)
     assert left(channel, queue, five[0]) == [b"1", b"3", b"4", b"5"]
 
 
+@pytest.mark.row("Consume, get, ack", "reject, nack without requeue")
 def test_dropping_several(channel, queue, five):
     channel.basic_nack(five[2].tag, multiple=True, requeue=False)
     assert left(channel, queue, five[0]) == [b"4", b"5"]
 
 
+@pytest.mark.row("Requeue", "Position")
 @pytest.mark.parametrize("method", ["basic_nack", "basic_reject"])
 def test_requeueing_one_keeps_its_position(channel, queue, method):
     publish(channel, queue, *FIVE)
@@ -68,6 +74,7 @@ def test_requeueing_one_keeps_its_position(channel, queue, method):
     assert drain(channel, queue) == FIVE
 
 
+@pytest.mark.row("Requeue", "Position")
 def test_requeueing_several_keeps_their_positions(channel, queue):
     publish(channel, queue, *FIVE)
     tags = [channel.basic_get(queue)[0].delivery_tag for _ in range(4)]
@@ -80,6 +87,7 @@ def test_requeueing_several_keeps_their_positions(channel, queue):
     assert drain(channel, queue) == [b"1", b"4"]
 
 
+@pytest.mark.row("Requeue", "redelivered")
 def test_redelivered_is_set_only_after_a_delivery(channel, queue):
     publish(channel, queue, b"1", b"2")
     method, _, _ = channel.basic_get(queue)
@@ -87,6 +95,7 @@ def test_redelivered_is_set_only_after_a_delivery(channel, queue):
     assert [channel.basic_get(queue)[0].redelivered for _ in range(2)] == [True, False]
 
 
+@pytest.mark.row("Consume, get, ack", "Unknown delivery tag")
 @pytest.mark.parametrize("action", [
     lambda channel: channel.basic_ack(7),
     lambda channel: channel.basic_nack(7, multiple=True),
@@ -96,10 +105,12 @@ def test_an_unknown_tag(channel, action):
     closes_channel(channel, lambda: action(channel), 406, UNKNOWN.format(7))
 
 
+@pytest.mark.row("Consume, get, ack", "multiple, tag 0")
 def test_a_single_ack_of_tag_0(channel):
     closes_channel(channel, lambda: channel.basic_ack(0), 406, UNKNOWN.format(0))
 
 
+@pytest.mark.row("Consume, get, ack", "Unknown delivery tag")
 def test_a_second_ack(channel, queue):
     publish(channel, queue, b"1")
     tag = channel.basic_get(queue)[0].delivery_tag
@@ -107,12 +118,14 @@ def test_a_second_ack(channel, queue):
     closes_channel(channel, lambda: channel.basic_ack(tag), 406, UNKNOWN.format(tag))
 
 
+@pytest.mark.row("Consume, get, ack", "Unknown delivery tag")
 def test_ack_of_an_auto_acknowledged_delivery(channel, queue):
     publish(channel, queue, b"1")
     delivery = Inbox(channel, queue, auto_ack=True).exactly(1)[0]
     closes_channel(channel, delivery.ack, 406, UNKNOWN.format(delivery.tag))
 
 
+@pytest.mark.row("Consume, get, ack", "Tags")
 def test_tags_are_the_channels_own(connection, channel, queue):
     publish(channel, queue, b"1")
     tag = channel.basic_get(queue)[0].delivery_tag
@@ -121,6 +134,7 @@ def test_tags_are_the_channels_own(connection, channel, queue):
     channel.basic_ack(tag)
 
 
+@pytest.mark.row("Consume, get, ack", "Tags")
 def test_tags_count_over_consumers_and_gets(channel, name):
     queues = [name(), name()]
     for queue in queues:
@@ -133,6 +147,7 @@ def test_tags_count_over_consumers_and_gets(channel, name):
     assert [count(channel, queue) for queue in queues] == [0, 1]
 
 
+@pytest.mark.row("Consume, get, ack", "multiple")
 def test_multiple_over_many_queues(channel, name):
     queues = [name() for _ in range(10)]
     for queue in queues:
@@ -144,6 +159,8 @@ def test_multiple_over_many_queues(channel, name):
     assert [drain(channel, queue) for queue in queues] == [[b"2"]] * 5 + [[b"1", b"2"]] * 5
 
 
+@pytest.mark.row("Requeue", "Channel or connection ends")
+@pytest.mark.row("Requeue", "Position")
 @pytest.mark.parametrize("requeue", ["recover", "channel", "connection", "socket"])
 def test_unacknowledged_messages_come_back_in_place(raw, channel, shared, requeue):
     publish(channel, shared, *FIVE)
@@ -167,6 +184,7 @@ def test_unacknowledged_messages_come_back_in_place(raw, channel, shared, requeu
     assert [method.redelivered for method, _, _ in got] == [True, True, False, False]
 
 
+@pytest.mark.row("Requeue", "recover(true)")
 def test_recover_redelivers_to_the_same_consumer(channel, queue):
     publish(channel, queue, b"1", b"2")
     inbox = Inbox(channel, queue)
@@ -178,6 +196,49 @@ def test_recover_redelivers_to_the_same_consumer(channel, queue):
     assert [each.tag for each in again] == [3, 4]
 
 
+@pytest.mark.row("Requeue", "recover(true)")
+def test_recover_may_redeliver_to_another(connect, channel, shared):
+    publish(channel, shared, b"1")
+    first = Inbox(channel, shared)
+    first.exactly(1)
+    other = Inbox(connect().channel(), shared)
+    channel.basic_cancel(first.tag)
+    channel.basic_recover(requeue=True)
+    assert other.exactly(1)[0].method.redelivered
+    assert len(first.deliveries) == 1
+
+
+@pytest.mark.row("Requeue", "redelivered")
+def test_redelivered_although_nobody_has_seen_it(raw, channel, shared):
+    publish(channel, shared, b"1")
+    client = raw().opened()
+    client.send(1, spec.Basic.Consume(queue=shared))
+    eventually(lambda: count(channel, shared) == 0)
+    # The delivery is still unread in the socket.
+    client.socket.close()
+    eventually(lambda: count(channel, shared) == 1)
+    assert channel.basic_get(shared)[0].redelivered
+
+
+@pytest.mark.row("Requeue", "Channel or connection ends")
+@pytest.mark.parametrize("number", [0, 1], ids=["connection", "channel"])
+def test_close_ok_comes_after_the_messages_are_back(raw, channel, shared, number):
+    publish(channel, shared, *FIVE)
+    for _ in range(20):
+        client = raw().opened()
+        client.call(1, spec.Basic.Consume(queue=shared), spec.Basic.ConsumeOk)
+        for _ in FIVE:
+            client.expect(spec.Basic.Deliver, 1)
+            client.content()
+        if number:
+            client.call(1, spec.Channel.Close(200, "", 0, 0), spec.Channel.CloseOk)
+        else:
+            client.call(0, spec.Connection.Close(200, "", 0, 0), spec.Connection.CloseOk)
+        assert count(channel, shared) == 5
+    assert drain(channel, shared) == FIVE
+
+
+@pytest.mark.row("Requeue", "recover(false)")
 def test_recover_without_requeue_is_not_implemented(raw):
     client = raw().opened()
     client.send(1, spec.Basic.Recover(requeue=False))

@@ -37,6 +37,7 @@ def write_on(client, megabytes):
     return thread, ended
 
 
+@pytest.mark.row("Framing", "Close while the client writes")
 @pytest.mark.parametrize("offence", OFFENCES)
 def test_the_reason_is_read_behind_much_that_was_sent(broker, raw, offence):
     client = raw().opened()
@@ -52,6 +53,7 @@ def test_the_reason_is_read_behind_much_that_was_sent(broker, raw, offence):
     assert client.until_closed() == []
 
 
+@pytest.mark.row("Framing", "Close while the client writes")
 @pytest.mark.parametrize("offence", ["bad end", "too large"])
 def test_a_client_that_never_stops_writing_reads_the_reason(raw, offence):
     client = raw().opened()
@@ -83,6 +85,7 @@ def test_a_wrong_header_is_answered_before_much_that_was_sent(broker, raw):
         assert client.socket.recv(8, socket.MSG_WAITALL) == HEADER
 
 
+@pytest.mark.row("Errors", "close-ok that never comes")
 def test_a_client_that_does_not_answer_is_let_go(raw, connect, name):
     queue, client = name(), raw().opened()
     client.call(1, spec.Queue.Declare(queue=queue, exclusive=True), spec.Queue.DeclareOk)
@@ -101,6 +104,7 @@ def test_a_client_that_does_not_answer_is_let_go(raw, connect, name):
     eventually(is_free)
 
 
+@pytest.mark.row("Errors", "Closes of both sides cross")
 def test_close_and_close_cross(raw):
     client = raw().opened()
     client.write(SECOND_OPEN)
@@ -117,6 +121,7 @@ def test_a_half_received_message_ends_with_its_connection(raw, channel, shared):
     assert channel.queue_declare(shared, passive=True).method.message_count == 0
 
 
+@pytest.mark.row("Handshake", "Close by the client")
 def test_everything_of_a_client_is_gone_at_close_ok(raw, connect, name, shared):
     other = connect().channel()
     client, queues = raw().opened(channels=3), [name() for _ in range(20)]

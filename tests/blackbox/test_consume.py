@@ -11,6 +11,7 @@ from support import (
 from wire import CAPABILITIES, message
 
 
+@pytest.mark.row("Consume, get, ack", "basic.get")
 def test_get_and_get_empty(channel, queue):
     assert channel.basic_get(queue) == (None, None, None)
     publish(channel, queue, b"1", b"2", b"3")
@@ -22,6 +23,61 @@ def test_get_and_get_empty(channel, queue):
     assert channel.basic_get(queue) == (None, None, None)
 
 
+@pytest.mark.row("Consume, get, ack", "basic.get of nothing")
+def test_get_empty_names_no_cluster(raw, shared):
+    client = raw().opened()
+    assert client.call(1, spec.Basic.Get(queue=shared), spec.Basic.GetEmpty).cluster_id == ""
+
+
+@pytest.mark.row("Consume, get, ack", "no-local")
+def test_no_local_is_ignored(raw, shared):
+    client = raw().opened()
+    consume = spec.Basic.Consume(queue=shared, no_local=True, no_ack=True)
+    client.call(1, consume, spec.Basic.ConsumeOk)
+    client.write(message(1, "", shared, b"my own"))
+    client.expect(spec.Basic.Deliver, 1)
+    assert client.content()[1] == b"my own"
+
+
+@pytest.mark.row("Consume, get, ack", "Dispatch")
+def test_consumers_take_turns(connect, channel, shared):
+    receivers = [connect().channel() for _ in range(3)]
+    for receiver in receivers:
+        receiver.basic_qos(prefetch_count=10)
+    inboxes = [Inbox(receiver, shared) for receiver in receivers]
+    publish(channel, shared, *(b"%d" % i for i in range(12)))
+    for inbox in inboxes:
+        inbox.exactly(4)
+    turns = sorted([int(body) for body in inbox.bodies] for inbox in inboxes)
+    assert turns == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
+
+
+@pytest.mark.row("Consume, get, ack", "Dispatch")
+def test_a_consumer_that_is_full_is_passed_over(channel, queue):
+    channel.basic_qos(prefetch_count=1)
+    full = Inbox(channel, queue)
+    channel.basic_qos(prefetch_count=0)
+    other = Inbox(channel, queue)
+    publish(channel, queue, *[b"x"] * 10)
+    full.exactly(1)
+    other.exactly(9)
+
+
+@pytest.mark.row("Qos", "global=false")
+@pytest.mark.row("Qos", "prefetch_count 0")
+def test_qos_is_for_the_consumers_that_come(channel, queue):
+    channel.basic_qos(prefetch_count=2)
+    inbox = Inbox(channel, queue)
+    channel.basic_qos(prefetch_count=0)
+    publish(channel, queue, *[b"x"] * 5)
+    inbox.exactly(2)
+    channel.basic_qos(prefetch_count=1)
+    Inbox(channel, queue).exactly(1)
+    assert len(inbox.deliveries) == 2
+    assert count(channel, queue) == 2
+
+
+@pytest.mark.row("Consume, get, ack", "Missing queue")
 def test_get_on_a_missing_queue(channel, name):
     missing = name()
     closes_channel(
@@ -29,6 +85,7 @@ def test_get_on_a_missing_queue(channel, name):
         404, f"NOT_FOUND - no queue '{missing}' in vhost '/'")
 
 
+@pytest.mark.row("Consume, get, ack", "Tag by the server")
 def test_server_made_consumer_tags(raw, queue, shared):
     client = raw().opened(channels=2)
     tags = set()
@@ -39,6 +96,7 @@ def test_server_made_consumer_tags(raw, queue, shared):
     assert len(tags) == 3
 
 
+@pytest.mark.row("Consume, get, ack", "Tag used twice")
 def test_a_consumer_tag_cannot_be_used_twice(connection, shared):
     channel = connection.channel()
     channel.basic_consume(shared, lambda *_: None, consumer_tag="mine")
@@ -50,6 +108,7 @@ def test_a_consumer_tag_cannot_be_used_twice(connection, shared):
         530, "NOT_ALLOWED - attempt to reuse consumer tag 'mine'")
 
 
+@pytest.mark.row("Consume, get, ack", "Tag used twice")
 def test_a_cancelled_tag_can_be_used_again(channel, queue):
     for _ in range(3):
         channel.basic_consume(queue, lambda *_: None, consumer_tag="mine")
@@ -57,6 +116,7 @@ def test_a_cancelled_tag_can_be_used_again(channel, queue):
     assert consumers(channel, queue) == 0
 
 
+@pytest.mark.row("Consume, get, ack", "cancel-ok")
 def test_no_delivery_after_cancel_ok(raw, channel, shared):
     publish(channel, shared, *(b"%d" % i for i in range(50)))
     client = raw().opened()
@@ -74,6 +134,7 @@ def test_no_delivery_after_cancel_ok(raw, channel, shared):
     assert drain(channel, shared) == [b"%d" % i for i in range(50)]
 
 
+@pytest.mark.row("Consume, get, ack", "cancel-ok")
 def test_cancel_leaves_unacknowledged_messages_alone(channel, queue):
     publish(channel, queue, b"1", b"2")
     inbox = Inbox(channel, queue)
@@ -86,12 +147,14 @@ def test_cancel_leaves_unacknowledged_messages_alone(channel, queue):
     assert drain(channel, queue) == [b"2", b"3"]
 
 
+@pytest.mark.row("Consume, get, ack", "Cancel of an unknown tag")
 def test_cancel_of_an_unknown_tag(raw):
     client = raw().opened()
     answer = client.call(1, spec.Basic.Cancel(consumer_tag="none"), spec.Basic.CancelOk)
     assert answer.consumer_tag == "none"
 
 
+@pytest.mark.row("Consume, get, ack", "consume-ok")
 def test_consume_ok_comes_before_the_first_delivery(raw, channel, shared):
     publish(channel, shared, *[b"x"] * 10)
     client = raw().opened()
@@ -106,6 +169,8 @@ def test_consume_ok_comes_before_the_first_delivery(raw, channel, shared):
         client.content()
 
 
+@pytest.mark.row("Qos", "global=false")
+@pytest.mark.row("Qos", "prefetch_count 0")
 def test_prefetch_is_per_consumer(channel, queue):
     publish(channel, queue, *[b"x"] * 20)
     channel.basic_qos(prefetch_count=3)
@@ -132,12 +197,14 @@ def test_prefetch_refills_in_order(channel, queue):
     assert inbox.bodies == [b"%d" % i for i in range(100)]
 
 
+@pytest.mark.row("Qos", "no-ack consumers and basic.get")
 def test_prefetch_does_not_hold_an_auto_ack_consumer(channel, queue):
     channel.basic_qos(prefetch_count=1)
     publish(channel, queue, *[b"x"] * 10)
     Inbox(channel, queue, auto_ack=True).exactly(10)
 
 
+@pytest.mark.row("Qos", "no-ack consumers and basic.get")
 def test_get_is_not_counted_by_a_consumers_prefetch(channel, queue):
     channel.basic_qos(prefetch_count=1)
     publish(channel, queue, b"1", b"2", b"3")
@@ -148,6 +215,7 @@ def test_get_is_not_counted_by_a_consumers_prefetch(channel, queue):
     assert inbox.exactly(2)[1].body == b"3"
 
 
+@pytest.mark.row("Consume, get, ack", "Cancel by the server")
 def test_cancel_notify_on_queue_deletion(connect, channel, shared):
     inbox = Inbox(connect().channel(), shared)
     publish(channel, shared, b"held")
@@ -160,6 +228,7 @@ def test_cancel_notify_on_queue_deletion(connect, channel, shared):
     assert inbox.channel.is_open
 
 
+@pytest.mark.row("Consume, get, ack", "Cancel by the server")
 def test_cancel_notify_needs_the_capability(raw, channel, shared):
     without = {key: CAPABILITIES[key] for key in ("publisher_confirms", "basic.nack")}
     silent, told = raw(capabilities=without).opened(), raw().opened()
@@ -171,6 +240,7 @@ def test_cancel_notify_needs_the_capability(raw, channel, shared):
     silent.call(1, spec.Basic.Qos(prefetch_count=1), spec.Basic.QosOk)
 
 
+@pytest.mark.row("Consume, get, ack", "Exclusive consumer")
 def test_an_exclusive_consumer_is_alone(connect, channel, shared):
     inbox = Inbox(channel, shared, exclusive=True)
     refused = connect().channel()
@@ -212,6 +282,7 @@ def test_get_takes_turns_with_publishes_of_the_same_channel(raw, shared):
         assert client.content()[1] == b"%d" % i
 
 
+@pytest.mark.row("Consume, get, ack", "Missing queue")
 def test_consume_a_missing_queue(channel, name):
     missing = name()
     closes_channel(
@@ -243,3 +314,11 @@ def test_a_consumer_that_does_not_read_stops_nobody(raw, connect, channel, name,
     assert drain(channel, other) == [b"still served"]
     for each in (queue, other):
         channel.queue_delete(each)
+
+
+def test_a_tag_in_use_is_refused_before_the_queue_is_looked_for(connection, channel, queue, name):
+    channel.basic_consume(queue, print, consumer_tag="t")
+    raw_consume = spec.Basic.Consume(queue=name(), consumer_tag="t")
+    closes_connection(
+        connection, lambda: channel._impl._send_method(raw_consume),
+        530, "NOT_ALLOWED - attempt to reuse consumer tag 't'")

@@ -19,6 +19,7 @@ def body_of(size):
     return b"".join(struct.pack(">I", i) for i in range(size // 4 + 1))[:size]
 
 
+@pytest.mark.row("Publish, return, confirm", "Content")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("persistent", [1, 2])
 def test_bodies(channel, queue, size, persistent):
@@ -75,6 +76,7 @@ def test_every_property(broker, channel, queue):
     assert vars(got) == vars(sent)
 
 
+@pytest.mark.row("Not there yet", "Message TTL")
 @pytest.mark.parametrize("only", EVERY_PROPERTY)
 def test_each_property_alone(broker, channel, queue, only):
     if only not in properties_for(broker):
@@ -117,6 +119,7 @@ FIELDS = {
     "A": struct.pack(">I", 4) + b"t\x01t\x00"}
 
 
+@pytest.mark.row("Publish, return, confirm", "Content")
 @pytest.mark.parametrize("kind", FIELDS)
 def test_headers_of_every_type_pass_octet_by_octet(raw, shared, kind):
     client, table = raw().opened(), field(kind.encode(), FIELDS[kind])

@@ -55,6 +55,7 @@ def is_there(connection, reply_to):
     return True
 
 
+@pytest.mark.row("Direct reply-to", "Request and answer")
 def test_a_request_and_its_answer(broker, connect, channel, shared):
     counted = expect(
         broker, why="until 4.1 every direct reply had the delivery tag 1",
@@ -77,6 +78,7 @@ def test_a_request_and_its_answer(broker, connect, channel, shared):
     inbox.exactly(2)
 
 
+@pytest.mark.row("Direct reply-to", "Request and answer")
 def test_every_channel_has_a_name_of_its_own(connection, address):
     first, second = connection.channel(), connection.channel()
     (one, to_one), (two, to_two) = address(first), address(second)
@@ -86,12 +88,14 @@ def test_every_channel_has_a_name_of_its_own(connection, address):
     assert [one.exactly(1)[0].body, two.exactly(1)[0].body] == [b"for one", b"for two"]
 
 
+@pytest.mark.row("Direct reply-to", "Consumer that would acknowledge")
 def test_a_reply_consumer_cannot_acknowledge(channel):
     closes_channel(
         channel, lambda: channel.basic_consume(REPLIES, lambda *_: None), 406,
         "PRECONDITION_FAILED - reply consumer cannot acknowledge")
 
 
+@pytest.mark.row("Direct reply-to", "Second consumer")
 def test_a_second_reply_consumer(channel):
     Inbox(channel, REPLIES, auto_ack=True)
     closes_channel(
@@ -109,12 +113,14 @@ def test_a_tag_that_is_taken(channel, queue):
         "NOT_ALLOWED - attempt to reuse consumer tag 'mine'")
 
 
+@pytest.mark.row("Direct reply-to", "Request without a consumer")
 def test_asking_without_a_reply_consumer(channel, queue):
     closes_channel(
         channel, lambda: ask(channel, queue), 406,
         "PRECONDITION_FAILED - fast reply consumer does not exist")
 
 
+@pytest.mark.row("Direct reply-to", "Request without a consumer")
 def test_the_consumer_must_be_on_the_same_channel(connection, queue):
     Inbox(connection.channel(), REPLIES, auto_ack=True)
     other = connection.channel()
@@ -158,6 +164,7 @@ def test_without_waiting(raw, shared):
     client.call(1, spec.Channel.Close(200, "", 0, 0), spec.Channel.CloseOk)
 
 
+@pytest.mark.row("Direct reply-to", "Declared")
 def test_declaring_tells_whether_it_is_there(connect, address):
     owner, other = connect(), connect()
     client = owner.channel()
@@ -187,6 +194,7 @@ def test_names_that_nobody_gave_out(connection, channel, reply_to):
         channel.basic_publish("", reply_to, b"returned", mandatory=True)
 
 
+@pytest.mark.row("Direct reply-to", "Bound")
 def test_binding_a_reply_consumer(broker, connection, address, channel):
     _, reply_to = address(connection.channel())
     code, text = expect(
@@ -197,6 +205,7 @@ def test_binding_a_reply_consumer(broker, connection, address, channel):
     closes_channel(channel, lambda: channel.queue_bind(reply_to, "amq.fanout"), code, text)
 
 
+@pytest.mark.row("Direct reply-to", "Answer to what is gone")
 @pytest.mark.parametrize("gone", ["consumer", "channel", "connection"])
 def test_replies_to_what_is_gone(connect, channel, address, gone):
     owner = connect()
@@ -230,6 +239,7 @@ def test_a_return_comes_before_its_ack(connect, raw, address):
         assert client.expect(spec.Basic.Ack, 1).delivery_tag == tag
 
 
+@pytest.mark.row("Direct reply-to", "Answer, mandatory")
 def test_mandatory_and_there(broker, connect, channel, address):
     inbox, reply_to = address(connect().channel())
     returned = []

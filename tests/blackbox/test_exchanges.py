@@ -2,6 +2,7 @@
 
 import pika
 import pytest
+from pika import spec
 
 from support import (
     Inbox, closes_channel, closes_connection, count, drain, expect, publish, settle)
@@ -23,12 +24,22 @@ def exchange_exists(connection, exchange):
     return True
 
 
+@pytest.mark.row("Exchanges", "Default set")
 @pytest.mark.parametrize(("exchange", "kind"), STANDARD.items())
 def test_standard_exchanges_are_there_and_durable(channel, exchange, kind):
     channel.exchange_declare(exchange, kind, durable=True)
     channel.exchange_declare(exchange, passive=True)
 
 
+@pytest.mark.row("Exchanges", "Default set")
+def test_the_exchange_of_the_tracer(channel):
+    channel.exchange_declare("amq.rabbitmq.trace", "topic", durable=True, internal=True)
+    closes_channel(
+        channel, lambda: channel.basic_publish("amq.rabbitmq.trace", "key", b"no"), 403,
+        "ACCESS_REFUSED - cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'")
+
+
+@pytest.mark.row("Exchanges", "Default exchange")
 def test_default_exchange_routes_by_queue_name(channel, name):
     queues = [name(), name()]
     for queue in queues:
@@ -38,11 +49,13 @@ def test_default_exchange_routes_by_queue_name(channel, name):
         assert drain(channel, queue) == [queue.encode()]
 
 
+@pytest.mark.row("Exchanges", "Declared again")
 def test_redeclaring_the_same_is_fine(channel, exchange, name):
     logs = exchange("topic", durable=True, arguments={"unknown": 1})
     channel.exchange_declare(logs, "topic", durable=True, arguments={"other": 2})
 
 
+@pytest.mark.row("Exchanges", "Declared otherwise")
 @pytest.mark.parametrize(("changed", "explanation"), [
     ({"exchange_type": "fanout"}, "'type' {of}: received 'fanout' but current is 'direct'"),
     ({"durable": True}, "'durable' {of}: received 'true' but current is 'false'"),
@@ -58,6 +71,7 @@ def test_redeclaring_another_is_refused(channel, exchange, changed, explanation)
         406, f"PRECONDITION_FAILED - inequivalent arg {explanation}")
 
 
+@pytest.mark.row("Exchanges", "Passive, missing")
 def test_passive_declare_of_a_missing_exchange(channel, name):
     missing = name()
     closes_channel(
@@ -65,10 +79,12 @@ def test_passive_declare_of_a_missing_exchange(channel, name):
         404, f"NOT_FOUND - no exchange '{missing}' in vhost '/'")
 
 
+@pytest.mark.row("Exchanges", "Passive")
 def test_passive_declare_compares_nothing(channel, exchange):
     channel.exchange_declare(exchange("direct"), "fanout", passive=True, durable=True)
 
 
+@pytest.mark.row("Exchanges", "Reserved name")
 def test_reserved_names(channel, name):
     reserved = "amq." + name()
     closes_channel(
@@ -76,6 +92,17 @@ def test_reserved_names(channel, name):
         f"ACCESS_REFUSED - exchange name '{reserved}' contains reserved prefix 'amq.*'")
 
 
+@pytest.mark.row("Exchanges", "Line ends in names")
+def test_line_ends_in_names_are_dropped(raw, channel, name):
+    client, exchange = raw().opened(), name()
+    declare = spec.Exchange.Declare(exchange=f"a\r\n{exchange}\n")
+    client.call(1, declare, spec.Exchange.DeclareOk)
+    channel.exchange_declare(f"a{exchange}", passive=True)
+    channel.exchange_delete(f"\na{exchange}\r")
+    assert not exchange_exists(channel.connection, f"a{exchange}")
+
+
+@pytest.mark.row("Exchanges", "Unknown type")
 def test_unknown_type(broker, channel, name):
     wrong = expect(
         broker, why="3.10 closes the connection with 503; newer series answer 406 on the "
@@ -89,6 +116,7 @@ def test_unknown_type(broker, channel, name):
         code, f"{text} - unknown exchange type 'nosuch'")
 
 
+@pytest.mark.row("Exchanges", "Default exchange declared, deleted, bound")
 @pytest.mark.parametrize("action", [
     lambda channel, queue: channel.exchange_declare("", "direct"),
     lambda channel, queue: channel.exchange_delete(""),
@@ -101,17 +129,20 @@ def test_default_exchange_is_left_alone(channel, queue, action):
         "ACCESS_REFUSED - operation not permitted on the default exchange")
 
 
+@pytest.mark.row("Exchanges", "Standard exchange deleted")
 def test_standard_exchanges_cannot_be_deleted(channel):
     closes_channel(
         channel, lambda: channel.exchange_delete("amq.topic"), 403,
         "ACCESS_REFUSED - deletion of system exchange 'amq.topic' in vhost '/' not allowed")
 
 
+@pytest.mark.row("Exchanges", "Delete of what is missing")
 def test_deleting_a_missing_exchange_is_fine(channel, name):
     channel.exchange_delete(name())
     channel.exchange_delete(name(), if_unused=True)
 
 
+@pytest.mark.row("Exchanges", "Delete if-unused")
 def test_delete_if_unused(channel, exchange, queue):
     logs = exchange("fanout")
     channel.queue_bind(queue, logs)
@@ -124,6 +155,7 @@ def test_delete_if_unused(channel, exchange, queue):
     assert not exchange_exists(channel.connection, logs)
 
 
+@pytest.mark.row("Exchanges", "Delete")
 def test_deleting_an_exchange_takes_its_bindings(channel, exchange, queue):
     logs = exchange("fanout")
     channel.queue_bind(queue, logs)
@@ -133,6 +165,7 @@ def test_deleting_an_exchange_takes_its_bindings(channel, exchange, queue):
     assert count(channel, queue) == 0
 
 
+@pytest.mark.row("Queues", "Delete")
 def test_deleting_a_queue_takes_its_bindings(channel, exchange, name):
     logs, queue = exchange("fanout"), name()
     for _ in range(2):
@@ -144,6 +177,7 @@ def test_deleting_a_queue_takes_its_bindings(channel, exchange, name):
         assert channel.queue_delete(queue).method.message_count == 1
 
 
+@pytest.mark.row("Exchanges", "Bind to what is missing")
 def test_bind_to_what_is_missing(channel, exchange, queue, name):
     missing = name()
     channel.queue_unbind(queue, exchange("direct"), "never bound")
@@ -158,6 +192,26 @@ def test_bind_to_what_is_missing(channel, exchange, queue, name):
         404, f"NOT_FOUND - no queue '{missing}' in vhost '/'")
 
 
+@pytest.mark.row("Exchanges", "Unbind of what is missing")
+def test_unbind_of_what_is_missing(broker, connection, exchange, queue, name):
+    logs = exchange("fanout")
+    for arguments in ((queue, logs, "never bound"), (queue, name(), "key"), (name(), logs, "key")):
+        channel = connection.channel()
+        channel.queue_unbind(*arguments)
+        channel.close()
+
+
+@pytest.mark.row("Exchanges", "Auto-delete")
+def test_auto_delete_exchange_without_bindings_stays(channel, exchange, queue):
+    logs, target = exchange("fanout", auto_delete=True), exchange("fanout", auto_delete=True)
+    channel.exchange_bind(target, logs)
+    channel.exchange_unbind(target, logs)
+    # Its last source binding has gone; the other was only ever a destination.
+    assert not exchange_exists(channel.connection, logs)
+    assert exchange_exists(channel.connection, target)
+
+
+@pytest.mark.row("Exchanges", "Several bindings match")
 def test_a_queue_bound_twice_gets_a_message_once(channel, exchange, queue):
     logs = exchange("direct")
     for key in ("a", "a", "b"):
@@ -170,6 +224,7 @@ def test_a_queue_bound_twice_gets_a_message_once(channel, exchange, queue):
     assert drain(channel, queue) == [b"still"]
 
 
+@pytest.mark.row("Exchanges", "Several bindings match")
 def test_overlapping_topics_deliver_once(channel, exchange, queue):
     topics = exchange("topic")
     for key in ("kern.*", "*.critical", "#", "kern.critical"):
@@ -178,6 +233,7 @@ def test_overlapping_topics_deliver_once(channel, exchange, queue):
     assert drain(channel, queue) == [b"once"]
 
 
+@pytest.mark.row("Exchanges", "Bad x-match")
 def test_bad_x_match(channel, exchange, queue):
     headers = exchange("headers")
     with pytest.raises(pika.exceptions.ChannelClosedByBroker) as closed:
@@ -187,6 +243,7 @@ def test_bad_x_match(channel, exchange, queue):
     assert closed.value.reply_text.startswith("PRECONDITION_FAILED - Invalid x-match field value")
 
 
+@pytest.mark.row("Publish, return, confirm", "Internal exchange")
 def test_publish_to_an_internal_exchange(channel, exchange):
     inner = exchange("fanout", internal=True)
     closes_channel(
@@ -194,6 +251,7 @@ def test_publish_to_an_internal_exchange(channel, exchange):
         f"ACCESS_REFUSED - cannot publish to internal exchange '{inner}' in vhost '/'")
 
 
+@pytest.mark.row("Exchanges", "Exchange to exchange")
 def test_exchange_to_exchange(channel, exchange, queue):
     source, middle = exchange("topic"), exchange("fanout", internal=True)
     channel.exchange_bind(middle, source, "stock.#")
@@ -206,6 +264,7 @@ def test_exchange_to_exchange(channel, exchange, queue):
     assert drain(channel, queue) == []
 
 
+@pytest.mark.row("Exchanges", "Exchange to exchange")
 def test_exchange_cycles_end(channel, exchange, queue):
     first, second = exchange("fanout"), exchange("fanout")
     channel.exchange_bind(first, second)
@@ -215,6 +274,7 @@ def test_exchange_cycles_end(channel, exchange, queue):
     assert drain(channel, queue) == [b"once"]
 
 
+@pytest.mark.row("Exchanges", "Auto-delete")
 def test_auto_delete_exchange_goes_with_its_last_binding(channel, exchange, queue):
     logs = exchange("fanout", auto_delete=True)
     assert exchange_exists(channel.connection, logs)

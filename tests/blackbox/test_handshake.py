@@ -19,29 +19,35 @@ LOGIN_REFUSED = (
     "For details see the broker logfile.")
 
 
-def test_start(broker, raw):
+@pytest.mark.row("Handshake", "connection.start")
+def test_start(raw):
     start = raw().started()
     assert (start.version_major, start.version_minor) == (0, 9)
     assert {b"PLAIN", b"AMQPLAIN"} <= set(start.mechanisms.split())
     assert start.locales == b"en_US"
-    product = expect(
+
+
+@pytest.mark.row("Handshake", "server-properties")
+def test_server_properties(broker, raw):
+    properties = raw().started().server_properties
+    assert properties["product"] == expect(
         broker, why="every server names its own product", ringtail="Ringtail", rabbitmq="RabbitMQ")
-    assert start.server_properties["product"] == product
-    offered = start.server_properties["capabilities"]
+    offered = properties["capabilities"]
     assert {key for key, value in offered.items() if value is True} == set(offered)
-    missing = expect(
-        broker, why="Ringtail must not offer what it has not built yet",
-        ringtail={"direct_reply_to", "connection.blocked"}, rabbitmq=set())
-    assert set(offered) >= CAPABILITIES - missing
+    assert set(offered) == CAPABILITIES
 
 
+@pytest.mark.row("Handshake", "connection.tune")
 def test_tune(raw):
     tune = raw().tuned()
     assert (tune.channel_max, tune.frame_max, tune.heartbeat) == (2047, 131072, 60)
 
 
+@pytest.mark.row("Handshake", "Another protocol header")
+@pytest.mark.row("Not there yet", "AMQP 1.0")
 @pytest.mark.parametrize("header", [
-    b"AMQP\x00\x00\x09\x02", b"AMQP\x01\x01\x00\x0a", b"AMQP\x00\x00\x0a\x00", b"HELO there",
+    b"AMQP\x00\x00\x09\x02", b"AMQP\x01\x01\x00\x0a", b"AMQP\x00\x00\x0a\x00",
+    b"AMQP\x00\x00\x08\x00", b"AMQP\x03\x01\x00\x00", b"AMQP\x00\x01\x00\x00", b"HELO there",
     b"GET / HTTP/1.1\r\n\r\n"])
 def test_a_wrong_protocol_header(raw, header):
     client = raw()
@@ -55,12 +61,14 @@ def test_a_wrong_protocol_header(raw, header):
     assert answer == HEADER
 
 
+@pytest.mark.row("Handshake", "Protocol header")
 def test_the_older_header_of_0_9_1(raw):
     client = raw()
     client.write(b"AMQP\x01\x01\x00\x09")
     client.expect(spec.Connection.Start, 0)
 
 
+@pytest.mark.row("Handshake", "Protocol header")
 def test_a_header_in_pieces(raw):
     client = raw()
     client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -69,6 +77,8 @@ def test_a_header_in_pieces(raw):
     client.expect(spec.Connection.Start, 0)
 
 
+@pytest.mark.row("Handshake", "Refused login")
+@pytest.mark.row("Errors", "Soft code on channel 0")
 @pytest.mark.parametrize(("user", "password"), [("guest", "wrong"), ("nobody", "guest")])
 def test_a_refused_login(raw, user, password):
     client = raw()
@@ -76,17 +86,20 @@ def test_a_refused_login(raw, user, password):
     client.refused(403, LOGIN_REFUSED)
 
 
+@pytest.mark.row("Handshake", "Refused login, older client")
 def test_a_refused_login_is_silent_without_the_capability(raw):
     client = raw(capabilities={})
     client.started("guest", "wrong")
     assert 2 < client.seconds_until_closed() < 8
 
 
+@pytest.mark.row("Handshake", "Refused login")
 def test_a_refused_login_as_pika_sees_it(connect):
     with pytest.raises(pika.exceptions.ProbableAuthenticationError, match="403"):
         connect(credentials=pika.PlainCredentials("guest", "wrong"))
 
 
+@pytest.mark.row("Handshake", "PLAIN and AMQPLAIN")
 def test_amqplain(raw):
     client = raw()
     login = b"\x05LOGINS\x00\x00\x00\x05guest\x08PASSWORDS\x00\x00\x00\x05guest"
@@ -105,13 +118,20 @@ def refused_before_open(broker, client, code, text):
         assert client.until_closed() == []
 
 
-def test_an_unknown_mechanism(broker, raw):
-    client = raw()
-    client.started(mechanism="MAGIC")
-    refused_before_open(
-        broker, client, 503, "COMMAND_INVALID - unknown authentication mechanism 'MAGIC'")
+@pytest.mark.row("Handshake", "Close by the client")
+@pytest.mark.row("Queues", "Exclusive and durable")
+def test_exclusive_queues_are_gone_at_close_ok(raw, channel, name):
+    for durable in (False, True) * 5:
+        client, queues = raw().opened(), [name() for _ in range(8)]
+        for queue in queues:
+            declare = spec.Queue.Declare(queue=queue, exclusive=True, durable=durable)
+            client.call(1, declare, spec.Queue.DeclareOk)
+        client.call(0, spec.Connection.Close(200, "", 0, 0), spec.Connection.CloseOk)
+        for queue in queues:
+            channel.queue_declare(queue, exclusive=True)
 
 
+@pytest.mark.row("Handshake", "Missing vhost")
 def test_a_missing_vhost(raw):
     client = raw()
     client.tuned()
@@ -130,6 +150,7 @@ REFUSALS = [
 ]
 
 
+@pytest.mark.row("Handshake", "tune-ok out of bounds")
 @pytest.mark.parametrize(("tune", "explanation"), REFUSALS, ids=lambda value: str(value)[:20])
 def test_refused_tuning(broker, raw, tune, explanation):
     client = raw()
@@ -137,12 +158,14 @@ def test_refused_tuning(broker, raw, tune, explanation):
     refused_before_open(broker, client, 530, f"NOT_ALLOWED - negotiated {explanation}")
 
 
+@pytest.mark.row("Handshake", "tune-ok")
 @pytest.mark.parametrize("tune", [
     {"frame_max": 8192}, {"channel_max": 1}, {"heartbeat": 0}, {"heartbeat": 600}], ids=str)
 def test_accepted_tuning(raw, tune):
     raw().opened(**tune)
 
 
+@pytest.mark.row("Handshake", "Pipelined handshake")
 def test_everything_in_one_write(raw):
     client = raw()
     start_ok = spec.Connection.StartOk({}, "PLAIN", "\0guest\0guest", "en_US")
@@ -155,6 +178,7 @@ def test_everything_in_one_write(raw):
     client.expect(spec.Channel.OpenOk, 1)
 
 
+@pytest.mark.row("Handshake", "Close by the client")
 def test_a_close_is_answered(raw):
     client = raw().opened(channels=3)
     client.call(0, spec.Connection.Close(200, "bye", 0, 0), spec.Connection.CloseOk)
@@ -163,6 +187,7 @@ def test_a_close_is_answered(raw):
     assert client.until_closed() == []
 
 
+@pytest.mark.row("Handshake", "Handshake not finished")
 def test_an_unfinished_handshake_is_dropped(raw):
     silent, started = raw(seconds=20), raw(seconds=20)
     started.write(HEADER)
@@ -173,6 +198,7 @@ def test_an_unfinished_handshake_is_dropped(raw):
         assert 7 < time.monotonic() - began < 15
 
 
+@pytest.mark.row("Handshake", "Heartbeats sent")
 def test_an_idle_client_with_heartbeats_is_kept(connect, name):
     connection = connect(heartbeat=1)
     channel, queue = connection.channel(), name()
@@ -183,11 +209,13 @@ def test_an_idle_client_with_heartbeats_is_kept(connect, name):
     inbox.exactly(1)
 
 
+@pytest.mark.row("Handshake", "Heartbeats expected")
 def test_a_silent_client_is_dropped(raw):
     client = raw().opened(heartbeat=1)
     assert 1.5 < client.seconds_until_closed() < 4
 
 
+@pytest.mark.row("Handshake", "Heartbeats sent")
 def test_the_broker_sends_heartbeats(raw):
     client = raw().opened(heartbeat=1)
     began = time.monotonic()
@@ -197,6 +225,7 @@ def test_the_broker_sends_heartbeats(raw):
     assert time.monotonic() - began < 4
 
 
+@pytest.mark.row("Handshake", "Heartbeats expected")
 def test_other_traffic_counts_as_a_heartbeat(raw):
     client = raw().opened(heartbeat=1)
     began = time.monotonic()
@@ -205,6 +234,7 @@ def test_other_traffic_counts_as_a_heartbeat(raw):
         client.call(1, spec.Basic.Qos(prefetch_count=1), spec.Basic.QosOk)
 
 
+@pytest.mark.row("Handshake", "Heartbeat 0")
 def test_without_heartbeats_none_are_sent_and_none_expected(raw):
     client = raw().opened(heartbeat=0)
     client.socket.settimeout(3)

@@ -11,6 +11,7 @@ from support import drain, eventually, exists, expect
 STOPPED = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"
 
 
+@pytest.mark.row("Handshake", "Shutdown")
 def test_sigterm_tells_every_client(own_broker):
     broker = own_broker()
     clients = [wire.Wire(broker).opened() for _ in range(5)]
@@ -49,6 +50,7 @@ def test_a_taken_port_is_refused(broker, own_broker):
         own_broker(port=broker.port)
 
 
+@pytest.mark.row("Not there yet", "Messages on disk")
 def test_what_outlives_a_restart(request, own_broker, connect):
     broker = own_broker()
     if not expect(

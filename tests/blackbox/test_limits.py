@@ -20,6 +20,7 @@ def only_ringtail(broker, why):
         pytest.skip(why)
 
 
+@pytest.mark.row("Handshake", "tune-ok out of bounds")
 def test_what_is_offered(own_broker):
     to = own_broker(config="channel_max = 7\nframe_max = 65536\nheartbeat = 11\n")
     with Wire(to) as client:
@@ -38,6 +39,7 @@ def test_what_is_offered(own_broker):
                 assert client.until_closed() == []
 
 
+@pytest.mark.row("Handshake", "No limit")
 @pytest.mark.parametrize("tune", [(0, 0), (65535, 0), (0, 1 << 20)], ids=str)
 def test_no_limit_takes_everything(own_broker, tune):
     to = own_broker(config="channel_max = 0\nframe_max = 0\n")
@@ -56,6 +58,7 @@ def test_no_limit_takes_everything(own_broker, tune):
         assert client.content()[1] == body
 
 
+@pytest.mark.row("Handshake", "Handshake not finished")
 def test_the_handshake_timeout(own_broker):
     to = own_broker(config="handshake_timeout = 700\n")
     for said in (b"", HEADER):
@@ -64,6 +67,7 @@ def test_the_handshake_timeout(own_broker):
             assert client.seconds_until_closed() < 7
 
 
+@pytest.mark.row("Framing", "Frame too large before tuning")
 def test_frames_before_tuning(own_broker):
     to = own_broker(config="initial_frame_max = 20000\n")
     start_ok = lambda size: spec.Connection.StartOk(
@@ -85,6 +89,7 @@ def test_frames_before_tuning(own_broker):
             assert client.until_closed() == []
 
 
+@pytest.mark.row("Publish, return, confirm", "Larger than max_message_size")
 def test_the_size_of_messages(own_broker, connect):
     channel = connect(own_broker(config="max_message_size = 1000\n")).channel()
     channel.confirm_delivery()
@@ -101,6 +106,7 @@ def refused_open(to, text):
         client.refused(530, f"NOT_ALLOWED - {text}")
 
 
+@pytest.mark.row("Handshake", "Limit of connections")
 def test_the_number_of_connections(broker, own_broker, connect):
     only_ringtail(broker, "3.10 counts the connections that are being refused as well")
     to = own_broker(config="connection_max = 3\n")
@@ -130,6 +136,15 @@ def test_the_number_of_connections(broker, own_broker, connect):
     refused_open(to, text)
 
 
+@pytest.mark.row("Handshake", "connection.update-secret")
+def test_a_new_secret_needs_no_room_for_another_connection(own_broker):
+    with Wire(own_broker(config="connection_max = 1\n")) as client:
+        client.opened()
+        update = spec.Connection.UpdateSecret(new_secret=b"guest", reason="it expired")
+        client.call(0, update, spec.Connection.UpdateSecretOk)
+
+
+@pytest.mark.row("Channels", "Limit of channels")
 def test_the_number_of_channels_of_all_connections(broker, own_broker, connect):
     only_ringtail(broker, NEWER)
     to = own_broker(config="channel_max_per_node = 3\n")
@@ -156,6 +171,7 @@ def test_the_number_of_channels_of_all_connections(broker, own_broker, connect):
     assert eventually(another).is_open
 
 
+@pytest.mark.row("Consume, get, ack", "Limit of consumers")
 def test_the_number_of_consumers(broker, own_broker):
     only_ringtail(broker, NEWER)
     with Wire(own_broker(config="consumer_max_per_channel = 2\n")) as client:
@@ -167,6 +183,7 @@ def test_the_number_of_consumers(broker, own_broker):
         client.refused(530, "NOT_ALLOWED - reached maximum (2) of consumers per channel")
 
 
+@pytest.mark.row("Queues", "Limit of queues")
 def test_the_number_of_queues(broker, own_broker, connect):
     only_ringtail(broker, NEWER)
     connection = connect(own_broker(config="cluster_queue_limit = 2\n"))
@@ -182,6 +199,7 @@ def test_the_number_of_queues(broker, own_broker, connect):
     channel.queue_declare("c")
 
 
+@pytest.mark.row("Exchanges", "Limit of exchanges")
 def test_the_number_of_exchanges(broker, own_broker, connect):
     only_ringtail(broker, NEWER)
     connection = connect(own_broker(config="cluster_exchange_limit = 8\n"))
@@ -197,6 +215,7 @@ def test_the_number_of_exchanges(broker, own_broker, connect):
     channel.exchange_declare("b")
 
 
+@pytest.mark.row("Handshake", "Unknown mechanism")
 def test_mechanisms(own_broker):
     to = own_broker(config="auth_mechanisms.1 = AMQPLAIN\n")
     with Wire(to) as client:

@@ -25,6 +25,7 @@ def test_the_broker_announces_priorities(connection):
     assert connection._impl.server_capabilities["consumer_priorities"] is True
 
 
+@pytest.mark.row("Consume, get, ack", "x-priority")
 def test_the_highest_comes_first(connect, channel, shared):
     low, high, middle = (
         prioritised(connect, shared, priority) for priority in (-5, 10, None))
@@ -34,6 +35,7 @@ def test_the_highest_comes_first(connect, channel, shared):
     middle.exactly(0)
 
 
+@pytest.mark.row("Consume, get, ack", "x-priority")
 def test_lower_ones_get_what_higher_ones_have_no_room_for(connect, channel, shared):
     low, high, middle = (
         prioritised(connect, shared, priority, prefetch=4) for priority in (1, 3, 2))
@@ -49,6 +51,8 @@ def test_lower_ones_get_what_higher_ones_have_no_room_for(connect, channel, shar
     assert low.exactly(3)[2].body == b"11"
 
 
+@pytest.mark.row("Consume, get, ack", "x-priority")
+@pytest.mark.row("Consume, get, ack", "Dispatch")
 def test_equals_take_turns(connect, channel, shared):
     inboxes = [prioritised(connect, shared, priority) for priority in (7, 7, 7, 6)]
     publish(channel, shared, *[b"x"] * 30)
@@ -99,6 +103,7 @@ def test_of_two_limited_channels_the_higher_comes_first(connect, channel, shared
     low.exactly(0)
 
 
+@pytest.mark.row("Consume, get, ack", "x-priority")
 @pytest.mark.parametrize("priority", [0, 1, -1, 2**31, -(2**63), 2**63 - 1])
 def test_any_integer_is_a_priority(connect, channel, shared, priority):
     inbox = prioritised(connect, shared, priority)
@@ -106,6 +111,7 @@ def test_any_integer_is_a_priority(connect, channel, shared, priority):
     inbox.exactly(1)
 
 
+@pytest.mark.row("Consume, get, ack", "x-priority that is no integer")
 @pytest.mark.parametrize(
     ("value", "kind"),
     [("high", "longstr"), (True, "bool"), (None, "void"), ({}, "table"), ([], "array"),
@@ -119,6 +125,7 @@ def test_anything_else_is_not(channel, shared, value, kind):
         406, text)
 
 
+@pytest.mark.row("Consume, get, ack", "Exclusive consumer")
 def test_an_exclusive_consumer_keeps_others_out(connect, channel, shared):
     alone = Inbox(channel, shared, exclusive=True)
     text = f"ACCESS_REFUSED - queue '{shared}' in vhost '/' in exclusive use"
@@ -137,6 +144,7 @@ def test_an_exclusive_consumer_keeps_others_out(connect, channel, shared):
     assert connect().channel().basic_get(shared) == (None, None, None)
 
 
+@pytest.mark.row("Consume, get, ack", "Exclusive consumer")
 def test_who_wants_to_be_alone_must_be_the_first(connect, channel, shared):
     others = [Inbox(connect().channel(), shared) for _ in range(2)]
     text = f"ACCESS_REFUSED - queue '{shared}' in vhost '/' in exclusive use"

@@ -29,6 +29,7 @@ def confirmed(client, last):
     return order
 
 
+@pytest.mark.row("Publish, return, confirm", "Missing exchange")
 def test_publish_to_a_missing_exchange(channel, name):
     missing = name()
     closes_channel(
@@ -36,6 +37,7 @@ def test_publish_to_a_missing_exchange(channel, name):
         404, f"NOT_FOUND - no exchange '{missing}' in vhost '/'")
 
 
+@pytest.mark.row("Publish, return, confirm", "Missing exchange")
 def test_the_404_comes_after_the_body_was_read(raw, name):
     client, missing = raw().opened(), name()
     client.write(message(1, missing, "key", b"x" * 300_000))
@@ -45,6 +47,7 @@ def test_the_404_comes_after_the_body_was_read(raw, name):
     client.call(1, spec.Channel.Open(), spec.Channel.OpenOk)
 
 
+@pytest.mark.row("Publish, return, confirm", "Unroutable and mandatory")
 def test_mandatory_is_returned_before_the_ack(raw, name):
     client, key = confirming(raw), name()
     for tag in (1, 2):
@@ -58,6 +61,7 @@ def test_mandatory_is_returned_before_the_ack(raw, name):
         assert (ack.delivery_tag, ack.multiple) == (tag, False)
 
 
+@pytest.mark.row("Publish, return, confirm", "Unroutable and mandatory")
 def test_mandatory_and_routed_is_not_returned(channel, queue):
     channel.confirm_delivery()
     channel.basic_publish("", queue, b"1", mandatory=True)
@@ -66,12 +70,14 @@ def test_mandatory_and_routed_is_not_returned(channel, queue):
         channel.basic_publish("", queue + ".missing", b"2", mandatory=True)
 
 
+@pytest.mark.row("Publish, return, confirm", "Unroutable")
 def test_unroutable_is_acked_and_dropped(raw, exchange):
     client, unbound = confirming(raw), exchange("direct")
     client.write(message(1, unbound, "nobody", b"dropped"))
     assert client.expect(spec.Basic.Ack, 1).delivery_tag == 1
 
 
+@pytest.mark.row("Publish, return, confirm", "Confirm")
 @pytest.mark.parametrize("persistent", [False, True])
 def test_many_confirms(raw, channel, name, persistent):
     queue = name()
@@ -87,12 +93,14 @@ def test_many_confirms(raw, channel, name, persistent):
     channel.queue_delete(queue)
 
 
+@pytest.mark.row("Publish, return, confirm", "Confirm")
 def test_confirms_of_one_queue_come_in_order(raw, shared):
     client = confirming(raw)
     client.write(b"".join(message(1, "", shared, b"x") for _ in range(500)))
     assert confirmed(client, 500) == list(range(1, 501))
 
 
+@pytest.mark.row("Publish, return, confirm", "Confirm")
 def test_confirms_over_many_queues_are_complete(raw, channel, name):
     queues = [name() for _ in range(20)]
     for queue in queues:
@@ -103,6 +111,7 @@ def test_confirms_over_many_queues_are_complete(raw, channel, name):
     assert [count(channel, queue) for queue in queues] == [50] * 20
 
 
+@pytest.mark.row("Publish, return, confirm", "Confirm")
 def test_a_fanouts_confirm_means_every_queue_has_it(raw, channel, exchange, name):
     client, logs = confirming(raw), exchange("fanout")
     queues = [name() for _ in range(8)]
@@ -115,6 +124,7 @@ def test_a_fanouts_confirm_means_every_queue_has_it(raw, channel, exchange, name
         assert drain(channel, queue) == [b"to all"]
 
 
+@pytest.mark.row("Publish, return, confirm", "Confirm tags")
 def test_tags_count_from_select_and_per_channel(raw, shared):
     client = raw().opened(channels=2)
     client.write(message(1, "", shared, b"before"))
@@ -130,6 +140,16 @@ def test_tags_count_from_select_and_per_channel(raw, shared):
     assert client.expect(spec.Basic.Ack, 1).delivery_tag == 3
 
 
+@pytest.mark.row("Publish, return, confirm", "Missing exchange")
+def test_nothing_is_confirmed_of_a_publish_that_closes_the_channel(raw, name):
+    client, missing = confirming(raw), name()
+    client.write(message(1, missing, "key", b"lost", mandatory=True))
+    assert client.expect(spec.Channel.Close, 1).reply_code == 404
+    client.send(1, spec.Channel.CloseOk())
+    client.call(1, spec.Channel.Open(), spec.Channel.OpenOk)
+
+
+@pytest.mark.row("Publish, return, confirm", "Queue deleted meanwhile")
 def test_publishing_to_a_queue_that_is_being_deleted_is_confirmed(raw, channel, name):
     client = confirming(raw)
     for _ in range(5):
@@ -140,6 +160,7 @@ def test_publishing_to_a_queue_that_is_being_deleted_is_confirmed(raw, channel, 
     assert sorted(confirmed(client, 500)) == list(range(1, 501))
 
 
+@pytest.mark.row("Publish, return, confirm", "Order")
 def test_publish_order_is_kept_for_several_keys(channel, exchange, queue):
     direct = exchange("direct")
     for key in "abc":
@@ -151,6 +172,7 @@ def test_publish_order_is_kept_for_several_keys(channel, exchange, queue):
     assert inbox.bodies == [b"%d" % i for i in range(300)]
 
 
+@pytest.mark.row("Publish, return, confirm", "immediate")
 def test_immediate_is_not_implemented(raw, queue):
     client = raw().opened()
     publish = spec.Basic.Publish(exchange="", routing_key=queue, immediate=True)
@@ -160,15 +182,35 @@ def test_immediate_is_not_implemented(raw, queue):
     assert (close.class_id, close.method_id) == (60, 40)
 
 
-def test_a_bad_expiration(channel, queue):
-    properties = pika.BasicProperties(expiration="soon")
+@pytest.mark.row("Publish, return, confirm", "Bad expiration")
+@pytest.mark.parametrize("expiration", ["soon", "-1", "1.5", "10 ", ""])
+def test_a_bad_expiration(channel, queue, expiration):
+    properties = pika.BasicProperties(expiration=expiration)
     channel.basic_publish("", queue, b"", properties)
     with pytest.raises(pika.exceptions.ChannelClosedByBroker) as closed:
         channel.exchange_declare("amq.direct", passive=True)
     assert closed.value.reply_code == 406
-    assert closed.value.reply_text.startswith("PRECONDITION_FAILED - invalid expiration 'soon'")
+    text = f"PRECONDITION_FAILED - invalid expiration '{expiration}'"
+    assert closed.value.reply_text.startswith(text)
 
 
+@pytest.mark.row("Publish, return, confirm", "Larger than max_message_size")
+def test_a_message_that_is_too_large(raw):
+    client, size = raw().opened(channels=2), (128 << 20) + 1
+    client.send(1, spec.Basic.Publish(exchange="", routing_key="nobody"))
+    client.write(header(1, size))
+    part = frame.Body(1, bytes(131064)).marshal()
+    for _ in range(size // 131064):
+        client.write(part)
+    client.write(frame.Body(1, bytes(size % 131064)).marshal())
+    close = client.expect(spec.Channel.Close, 1)
+    assert (close.reply_code, close.reply_text) == (
+        406, "PRECONDITION_FAILED - message size 134217729 is larger than configured max size "
+        "134217728")
+    client.call(2, spec.Basic.Qos(), spec.Basic.QosOk)
+
+
+@pytest.mark.row("Publish, return, confirm", "user-id of another")
 def test_a_foreign_user_id(channel, queue):
     channel.basic_publish("", queue, b"", pika.BasicProperties(user_id="guest"))
     closes_channel(
@@ -177,6 +219,7 @@ def test_a_foreign_user_id(channel, queue):
         "PRECONDITION_FAILED - user_id property set to 'other' but authenticated user was 'guest'")
 
 
+@pytest.mark.row("Publish, return, confirm", "Unroutable and mandatory")
 def test_a_return_is_a_whole_large_message(raw, name):
     client, body = raw().opened(), bytes(range(256)) * 2000
     client.write(message(1, "", name(), body, mandatory=True))
@@ -184,6 +227,7 @@ def test_a_return_is_a_whole_large_message(raw, name):
     assert client.content()[1] == body
 
 
+@pytest.mark.row("Framing", "Channels interleave")
 def test_two_channels_may_interleave_their_contents(raw, channel, queue):
     client = raw().opened(channels=2)
     for part in (0, 1, 2):
@@ -198,8 +242,17 @@ def test_two_channels_may_interleave_their_contents(raw, channel, queue):
     assert sorted(inbox.bodies) == [b"1!", b"2!"]
 
 
+@pytest.mark.row("Qos", "prefetch_size")
 def test_prefetch_size_is_not_implemented(connection):
     channel = connection.channel()
     closes_connection(
         connection, lambda: channel.basic_qos(prefetch_size=10), 540,
         "NOT_IMPLEMENTED - prefetch_size!=0 (10)")
+
+
+def test_the_exchange_is_looked_for_before_the_properties_are_judged(channel, name):
+    properties = pika.BasicProperties(user_id="other", headers={"CC": "no list"})
+    exchange = name()
+    closes_channel(
+        channel, lambda: channel.basic_publish(exchange, "", b"1", properties),
+        404, f"NOT_FOUND - no exchange '{exchange}' in vhost '/'")

@@ -64,6 +64,7 @@ def ready(channel, queues):
     return sum(count(channel, queue) for queue in queues)
 
 
+@pytest.mark.row("Qos", "global=true")
 @pytest.mark.parametrize("limit", [1, 3, 10])
 def test_consumers_of_a_channel_share_the_limit(connect, channel, queues, limit):
     fill(channel, queues, 10)
@@ -79,6 +80,7 @@ def test_messages_that_come_later_share_the_limit(connect, channel, queues):
     assert ready(channel, queues) == 11
 
 
+@pytest.mark.row("Qos", "global=true")
 def test_another_channel_has_a_limit_of_its_own(connect, channel, queues):
     fill(channel, queues, 4)
     connection = connect()
@@ -129,6 +131,7 @@ def test_no_consumer_is_left_out(connect, channel, shared):
     assert min(len(inbox.deliveries) for inbox in client.inboxes) >= 5
 
 
+@pytest.mark.row("Qos", "global=true")
 def test_the_limit_holds_for_consumers_that_were_there_before(connect, channel, queues):
     client = Shared(connect(), None, queues)
     fill(channel, queues, 2)
@@ -154,6 +157,7 @@ def test_the_limit_counts_what_was_sent_before_it(connect, channel, queues):
     client.exactly(5, queues)
 
 
+@pytest.mark.row("Qos", "global=true, lowered or lifted")
 def test_a_raised_limit_lets_consumers_go_on(connect, channel, queues):
     fill(channel, queues, 10)
     client = Shared(connect(), 2, queues)
@@ -173,6 +177,7 @@ def test_a_lifted_limit_can_be_set_again(connect, channel, queues):
     client.exactly(2, queues)
 
 
+@pytest.mark.row("Qos", "global=true, lowered or lifted")
 def test_a_lowered_limit_waits_for_settles(connect, channel, queues):
     fill(channel, queues, 10)
     client = Shared(connect(), 8, queues)
@@ -185,6 +190,7 @@ def test_a_lowered_limit_waits_for_settles(connect, channel, queues):
     client.exactly(9, queues)
 
 
+@pytest.mark.row("Qos", "global=true and no-ack")
 def test_automatic_acknowledgement_does_not_count(connect, channel, queues):
     fill(channel, queues, 10)
     client = Shared(connect(), 2, queues[:4], auto_ack=True)
@@ -193,6 +199,7 @@ def test_automatic_acknowledgement_does_not_count(connect, channel, queues):
     client.exactly(42, queues)
 
 
+@pytest.mark.row("Qos", "global=true and no-ack")
 def test_automatic_acknowledgement_and_a_limit_that_is_reached(broker, connect, channel, queues):
     fill(channel, queues, 10)
     client = Shared(connect(), 1, queues[:1])
@@ -208,6 +215,7 @@ def test_automatic_acknowledgement_and_a_limit_that_is_reached(broker, connect, 
     client.exactly(50, queues)
 
 
+@pytest.mark.row("Qos", "Both limits")
 def test_both_limits_together(connect, channel, queues):
     fill(channel, queues, 10)
     client = Shared(connect(), None)
@@ -225,6 +233,7 @@ def test_both_limits_together(connect, channel, queues):
     assert len(client.inboxes[0].deliveries) == 3
 
 
+@pytest.mark.row("Qos", "Both limits")
 def test_a_limit_for_each_consumer_lifts_the_shared_one(connect, channel, queues):
     fill(channel, queues, 10)
     client = Shared(connect(), 1, queues)
@@ -237,6 +246,7 @@ def test_a_limit_for_each_consumer_lifts_the_shared_one(connect, channel, queues
     assert len(client.inboxes[-1].deliveries) == 3
 
 
+@pytest.mark.row("Qos", "global=true and basic.get")
 def test_get_is_never_held_back(connect, channel, queues):
     fill(channel, queues, 5)
     client = Shared(connect(), 2, queues[:2])
@@ -245,6 +255,7 @@ def test_get_is_never_held_back(connect, channel, queues):
         assert client.channel.basic_get(queue)[0].message_count > 0
 
 
+@pytest.mark.row("Qos", "global=true and basic.get")
 def test_what_get_took_before_the_limit_counts(connect, channel, queues):
     fill(channel, queues, 5)
     client = Shared(connect(), None)
@@ -364,6 +375,7 @@ def test_large_messages_under_a_limit(connect, channel, queues):
     assert all(each.body == body for each in client.deliveries)
 
 
+@pytest.mark.row("Qos", "qos-ok")
 def test_qos_ok_means_that_the_limit_holds(broker, raw, connect, channel, queues):
     client = raw().opened()
     for queue in queues:

@@ -2,8 +2,10 @@
 
 import re
 
+import pika
 import pytest
 from pika import spec
+from pika.compat import long
 
 from support import (
     Inbox, closes_channel, consumers, count, drain, eventually, exists, publish)
@@ -14,6 +16,7 @@ LOCKED = (
     "that of the original declaration.")
 
 
+@pytest.mark.row("Queues", "Declared otherwise")
 def test_a_redeclared_durability_is_refused(channel, name):
     queue = name()
     channel.queue_declare(queue, durable=True)
@@ -25,6 +28,7 @@ def test_a_redeclared_durability_is_refused(channel, name):
     channel.queue_delete(queue)
 
 
+@pytest.mark.row("Queues", "Declared otherwise")
 @pytest.mark.parametrize(("changed", "explanation"), [
     ({"durable": True}, "'durable' {of}: received 'true' but current is 'false'"),
     ({"auto_delete": True}, "'auto_delete' {of}: received 'true' but current is 'false'"),
@@ -39,6 +43,84 @@ def test_redeclaring_another_is_refused(channel, shared, changed, explanation):
         406, f"PRECONDITION_FAILED - inequivalent arg {explanation}")
 
 
+@pytest.mark.row("Queues", "What is compared")
+@pytest.mark.parametrize(("first", "then"), [
+    ({}, {"x-queue-type": "classic"}),
+    ({"x-queue-type": "classic"}, {}),
+    ({"nonsense": 1}, {"nonsense": "other", "more": True}),
+    ({"x-queue-version": 2}, {"x-queue-version": long(2)}),
+], ids=str)
+def test_equivalent_arguments(channel, name, first, then):
+    queue = name()
+    channel.queue_declare(queue, exclusive=True, arguments=first)
+    channel.queue_declare(queue, exclusive=True, arguments=then)
+
+
+@pytest.mark.row("Queues", "Declared otherwise")
+@pytest.mark.parametrize(("first", "then", "received", "current"), [
+    ({}, {"x-queue-mode": "lazy"}, "the value 'lazy' of type 'longstr'", "none"),
+    ({"x-queue-mode": "lazy"}, {}, "none", "the value 'lazy' of type 'longstr'"),
+    ({"x-queue-mode": "lazy"}, {"x-queue-mode": "default"},
+     "'default'", "'lazy'"),
+], ids=str)
+def test_arguments_that_differ(channel, name, first, then, received, current):
+    queue = name()
+    channel.queue_declare(queue, exclusive=True, arguments=first)
+    refused = channel.connection.channel()
+    closes_channel(
+        refused, lambda: refused.queue_declare(queue, exclusive=True, arguments=then), 406,
+        f"PRECONDITION_FAILED - inequivalent arg 'x-queue-mode' for queue '{queue}' in vhost '/': "
+        f"received {received} but current is {current}")
+
+
+@pytest.mark.row("Queues", "Exclusive, declared otherwise by its owner")
+def test_an_exclusive_queue_redeclared_as_shared(channel, queue):
+    closes_channel(channel, lambda: channel.queue_declare(queue), 405, LOCKED.format(queue))
+
+
+@pytest.mark.row("Queues", "Invalid argument")
+@pytest.mark.parametrize(("argument", "value", "why"), [
+    ("x-queue-type", "nosuch", "\"unsupported queue type 'nosuch'\""),
+    ("x-queue-type", 1, "{unacceptable_type,signedint}"),
+    ("x-queue-mode", "nosuch", "\"unsupported queue mode 'nosuch'\""),
+    ("x-queue-mode", 1, "{unacceptable_type,signedint}"),
+    ("x-queue-version", "2", '"expected integer, got longstr"'),
+    ("x-queue-version", 3, "\"unsupported queue version '3'\""),
+    ("x-queue-version", -1, "{value_negative,-1}"),
+])
+def test_an_invalid_argument(channel, name, argument, value, why):
+    queue = name()
+    closes_channel(
+        channel, lambda: channel.queue_declare(queue, arguments={argument: value}), 406,
+        f"PRECONDITION_FAILED - invalid arg '{argument}' for queue '{queue}' in vhost '/': {why}")
+
+
+@pytest.mark.row("Queues", "Neither durable nor exclusive")
+def test_a_transient_queue_that_is_not_exclusive(channel, connect, name):
+    queue = name()
+    channel.queue_declare(queue, durable=False, exclusive=False)
+    publish(connect().channel(), queue, b"1")
+    assert drain(channel, queue) == [b"1"]
+    channel.queue_delete(queue)
+
+
+@pytest.mark.row("Queues", "Reserved name, passive")
+def test_a_reserved_name_passively(channel):
+    closes_channel(
+        channel, lambda: channel.queue_declare("amq.nosuch", passive=True), 404,
+        "NOT_FOUND - no queue 'amq.nosuch' in vhost '/'")
+
+
+@pytest.mark.row("Queues", "Reserved name")
+def test_a_server_made_name_cannot_be_declared_again(channel):
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    closes_channel(
+        channel, lambda: channel.queue_declare(queue, exclusive=True), 403,
+        f"ACCESS_REFUSED - queue name '{queue}' contains reserved prefix 'amq.*'")
+
+
+@pytest.mark.row("Queues", "declare-ok")
+@pytest.mark.row("Queues", "What is compared")
 def test_redeclaring_the_same_tells_the_counts(channel, shared):
     publish(channel, shared, b"1", b"2", b"3")
     Inbox(channel, shared, auto_ack=False)
@@ -48,6 +130,7 @@ def test_redeclaring_the_same_tells_the_counts(channel, shared):
     assert answer.message_count == 0
 
 
+@pytest.mark.row("Queues", "declare-ok")
 def test_declare_ok_counts_ready_messages_only(channel, shared):
     publish(channel, shared, b"1", b"2", b"3")
     channel.basic_get(shared)
@@ -55,6 +138,7 @@ def test_declare_ok_counts_ready_messages_only(channel, shared):
     assert consumers(channel, shared) == 0
 
 
+@pytest.mark.row("Queues", "Passive, missing")
 def test_passive_declare_of_a_missing_queue(channel, name):
     missing = name()
     closes_channel(
@@ -62,6 +146,7 @@ def test_passive_declare_of_a_missing_queue(channel, name):
         404, f"NOT_FOUND - no queue '{missing}' in vhost '/'")
 
 
+@pytest.mark.row("Queues", "Reserved name")
 def test_reserved_names(channel, name):
     reserved = "amq." + name()
     closes_channel(
@@ -69,6 +154,7 @@ def test_reserved_names(channel, name):
         f"ACCESS_REFUSED - queue name '{reserved}' contains reserved prefix 'amq.*'")
 
 
+@pytest.mark.row("Queues", "Empty name")
 def test_server_named_queues(channel):
     names = [channel.queue_declare("", exclusive=True).method.queue for _ in range(20)]
     assert len(set(names)) == len(names)
@@ -76,6 +162,8 @@ def test_server_named_queues(channel):
         assert re.fullmatch(r"amq\.gen-[A-Za-z0-9_-]{22}", each), each
 
 
+@pytest.mark.row("Queues", "Empty name later")
+@pytest.mark.row("Queues", "Reserved name, passive")
 def test_an_empty_name_means_the_last_declared_queue(channel, exchange):
     logs = exchange("fanout")
     queue = channel.queue_declare("", exclusive=True).method.queue
@@ -90,6 +178,7 @@ def test_an_empty_name_means_the_last_declared_queue(channel, exchange):
     assert channel.queue_delete("").method.message_count == 0
 
 
+@pytest.mark.row("Queues", "Empty name, none declared")
 @pytest.mark.parametrize("action", [
     lambda channel: channel.queue_purge(""),
     lambda channel: channel.queue_bind("", "amq.direct", "key"),
@@ -102,6 +191,7 @@ def test_an_empty_name_before_any_declaration(channel, action):
         channel, lambda: action(channel), 404, "NOT_FOUND - no previously declared queue")
 
 
+@pytest.mark.row("Queues", "Exclusive, another connection")
 @pytest.mark.parametrize("action", [
     lambda channel, queue: channel.queue_declare(queue, exclusive=True),
     lambda channel, queue: channel.queue_declare(queue),
@@ -117,11 +207,13 @@ def test_an_exclusive_queue_is_locked_to_others(connect, queue, action):
     closes_channel(other, lambda: action(other, queue), 405, LOCKED.format(queue))
 
 
+@pytest.mark.row("Queues", "Exclusive, published to by others")
 def test_an_exclusive_queue_takes_messages_from_all(connect, channel, queue):
     publish(connect().channel(), queue, b"from another")
     assert drain(channel, queue) == [b"from another"]
 
 
+@pytest.mark.row("Queues", "Auto-delete")
 def test_an_auto_delete_queue_goes_with_its_last_consumer(connect, connection, channel, name):
     queue = name()
     channel.queue_declare(queue, auto_delete=True)
@@ -133,6 +225,7 @@ def test_an_auto_delete_queue_goes_with_its_last_consumer(connect, connection, c
     eventually(lambda: not exists(connection, queue))
 
 
+@pytest.mark.row("Queues", "Auto-delete")
 def test_an_auto_delete_queue_goes_with_its_consumers_channel(connection, channel, name):
     queue = name()
     channel.queue_declare(queue, auto_delete=True)
@@ -142,6 +235,7 @@ def test_an_auto_delete_queue_goes_with_its_consumers_channel(connection, channe
     eventually(lambda: not exists(connection, queue))
 
 
+@pytest.mark.row("Queues", "Auto-delete")
 def test_an_auto_delete_queue_without_consumers_stays(channel, connection, name):
     queue = name()
     channel.queue_declare(queue, auto_delete=True)
@@ -151,6 +245,21 @@ def test_an_auto_delete_queue_without_consumers_stays(channel, connection, name)
     channel.queue_delete(queue)
 
 
+@pytest.mark.row("Queues", "Exclusive and durable")
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize("end", ["close", "socket"])
+def test_an_exclusive_queue_goes_with_its_connection(raw, connection, name, durable, end):
+    client, queue = raw().opened(), name()
+    declare = spec.Queue.Declare(queue=queue, exclusive=True, durable=durable)
+    client.call(1, declare, spec.Queue.DeclareOk)
+    if end == "socket":
+        client.socket.close()
+    else:
+        client.call(0, spec.Connection.Close(200, "", 0, 0), spec.Connection.CloseOk)
+    eventually(lambda: not exists(connection, queue))
+
+
+@pytest.mark.row("Queues", "Purge")
 def test_purge_counts_only_ready(channel, queue):
     publish(channel, queue, b"1", b"2", b"3")
     held, _, _ = channel.basic_get(queue)
@@ -160,6 +269,8 @@ def test_purge_counts_only_ready(channel, queue):
     assert drain(channel, queue) == [b"1"]
 
 
+@pytest.mark.row("Queues", "Delete")
+@pytest.mark.row("Queues", "Delete of what is missing")
 def test_delete_counts_and_ends_it(channel, connection, shared):
     publish(channel, shared, b"1", b"2")
     assert channel.queue_delete(shared).method.message_count == 2
@@ -167,6 +278,7 @@ def test_delete_counts_and_ends_it(channel, connection, shared):
     assert channel.queue_delete(shared).method.message_count == 0
 
 
+@pytest.mark.row("Queues", "Delete if-unused")
 def test_delete_if_unused(channel, shared):
     Inbox(channel, shared)
     refused = channel.connection.channel()
@@ -175,6 +287,7 @@ def test_delete_if_unused(channel, shared):
         f"PRECONDITION_FAILED - queue '{shared}' in vhost '/' in use")
 
 
+@pytest.mark.row("Queues", "Delete if-empty")
 def test_delete_if_empty(channel, shared):
     publish(channel, shared, b"1")
     refused = channel.connection.channel()
@@ -194,6 +307,7 @@ def test_a_new_queue_of_an_old_name_is_empty(channel, connect, name):
         declaring.queue_delete(queue)
 
 
+@pytest.mark.row("Queues", "no-wait")
 def test_nowait_declarations_are_in_order(raw, exchange, name):
     client, logs, queue = raw().opened(), exchange("fanout"), name()
     client.send(
@@ -207,12 +321,24 @@ def test_nowait_declarations_are_in_order(raw, exchange, name):
     assert client.expect(spec.Channel.Close, 1).reply_code == 404
 
 
+@pytest.mark.row("Queues", "Line ends in names")
 def test_line_ends_in_names_are_dropped(raw, name):
     client, queue = raw().opened(), name()
     dirty = spec.Queue.Declare(queue=f"a\r\n{queue}\n", exclusive=True)
     assert client.call(1, dirty, spec.Queue.DeclareOk).queue == f"a{queue}"
 
 
+@pytest.mark.parametrize("use", [
+    lambda channel, queue: channel.queue_purge(queue),
+    lambda channel, queue: channel.basic_get(queue),
+    lambda channel, queue: channel.basic_consume(queue, lambda *_: None)])
+def test_line_ends_stay_in_names_that_are_only_used(channel, queue, use):
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker) as closed:
+        use(channel, f"{queue}\n")
+    assert closed.value.reply_text == f"NOT_FOUND - no queue '{queue}\n' in vhost '/'"
+
+
+@pytest.mark.row("Queues", "Longest name")
 def test_the_longest_name(channel, name):
     queue = name().ljust(255, "x")
     channel.queue_declare(queue, exclusive=True)
@@ -230,3 +356,24 @@ def test_many_queues(connect, channel, name):
         other.basic_publish("", queue, queue.encode())
     for queue in queues:
         assert drain(channel, queue) == [queue.encode()]
+
+
+def test_unbinding_what_is_not_bound_asks_for_no_ownership(connect, queue, name):
+    # `queue` belongs to another connection.
+    channel = connect().channel()
+    channel.queue_unbind(queue, "amq.direct", name())
+
+
+def test_a_passive_declaration_knows_no_last_queue(channel, queue):
+    closes_channel(
+        channel, lambda: channel.queue_declare("", passive=True),
+        404, "NOT_FOUND - no queue '' in vhost '/'")
+
+
+def test_a_queue_that_is_neither_empty_nor_unused_is_told_to_be_not_empty(channel, shared):
+    channel.basic_qos(prefetch_count=1)
+    publish(channel, shared, b"1", b"2")
+    Inbox(channel, shared).wait(1)
+    closes_channel(
+        channel, lambda: channel.queue_delete(shared, if_unused=True, if_empty=True), 406,
+        f"PRECONDITION_FAILED - queue '{shared}' in vhost '/' not empty")

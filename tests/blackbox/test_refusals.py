@@ -34,6 +34,7 @@ QUOTES = [
 ]
 
 
+@pytest.mark.row("Framing", "Unknown frame type")
 @pytest.mark.parametrize(("payload", "quoted"), QUOTES, ids=lambda value: repr(value)[:20])
 def test_what_a_refused_frame_held_is_quoted(raw, payload, quoted):
     client = raw().opened()
@@ -43,6 +44,7 @@ def test_what_a_refused_frame_held_is_quoted(raw, payload, quoted):
         501, f"FRAME_ERROR - type 9, {quoted}: unknown_frame")
 
 
+@pytest.mark.row("Framing", "Wrong end of frame")
 @pytest.mark.parametrize("cuts", [[], [3], [9], [7, 25, 40]], ids=str)
 def test_a_wrong_end_is_quoted_however_the_frame_was_cut(raw, shared, cuts):
     client, body = raw().opened(), b"a body of more than 16 octets"
@@ -60,6 +62,7 @@ def test_a_wrong_end_is_quoted_however_the_frame_was_cut(raw, shared, cuts):
 TOO_SHORT = [(1, b""), (1, b"abc"), (2, b"abc"), (2, b"\x00\x3c\x00\x00"), (8, b"x"), (0, b"")]
 
 
+@pytest.mark.row("Framing", "Unknown frame type")
 @pytest.mark.parametrize("channel", [0, 1, 9])
 @pytest.mark.parametrize(("kind", "payload"), TOO_SHORT, ids=str)
 def test_no_frame_of_its_type(raw, kind, payload, channel):
@@ -72,6 +75,9 @@ def test_no_frame_of_its_type(raw, kind, payload, channel):
     client.refused(501, f"FRAME_ERROR - type {kind}, all octets = {quoted}: unknown_frame")
 
 
+@pytest.mark.row("Framing", "Heartbeat on a channel")
+@pytest.mark.row("Framing", "Content on channel 0")
+@pytest.mark.row("Framing", "Content without a method")
 @pytest.mark.parametrize(("sent", "text"), [
     (octets(8, 1, b""), "type 8, all octets = <<>>"),
     (octets(8, 77, b""), "type 8, all octets = <<>>"),
@@ -86,6 +92,7 @@ def test_a_frame_that_does_not_belong_there(raw, sent, text):
     client.refused(505, f"UNEXPECTED_FRAME - {text}")
 
 
+@pytest.mark.row("Framing", "Arguments that end too early")
 @pytest.mark.parametrize(("arguments", "text"), [
     (b"\x00\x00", "<<0,0>>"),
     (b"\x00\x00\x01q\x00\x00\x00\x00\xff", "<<0,0,1,113,0,0,0,0,255>>"),
@@ -98,6 +105,7 @@ def test_arguments_that_do_not_fit_their_method(raw, arguments, text):
     assert (close.class_id, close.method_id) == (50, 10)
 
 
+@pytest.mark.row("Framing", "Table that cannot be read")
 @pytest.mark.parametrize(("table", "code", "text"), [
     (b"\x01aZ1", 502, "SYNTAX_ERROR - unknown field type 90"),
     (b"\x01aA\x00\x00\x00\x05Z....", 502, "SYNTAX_ERROR - unknown field type 90"),
@@ -109,6 +117,7 @@ def test_a_table_that_cannot_be_read(broker, raw, table, code, text):
     refused(broker, client, code, text, silent=CRASH)
 
 
+@pytest.mark.row("Framing", "Unknown class or method")
 @pytest.mark.parametrize("channel", [0, 1, 7])
 @pytest.mark.parametrize(("ids", "name"), [(b"\x00\x63\x00\x0a", "99.10"),
                                            (b"\x00\x3c\x00\x63", "60.99")])
@@ -125,6 +134,7 @@ SERVERS = [
     spec.Connection.Open("/"), spec.Connection.Close(200, "", 0, 0), spec.Connection.TuneOk(1, 1)]
 
 
+@pytest.mark.row("Channels", "Method of the server")
 @pytest.mark.parametrize("method", SERVERS, ids=lambda method: method.NAME)
 def test_a_method_that_no_client_sends_on_a_channel(raw, method):
     client = raw().opened()
@@ -133,6 +143,8 @@ def test_a_method_that_no_client_sends_on_a_channel(raw, method):
     assert (close.class_id, close.method_id) == (method.INDEX >> 16, method.INDEX & 0xFFFF)
 
 
+@pytest.mark.row("Channels", "Method on a closed channel")
+@pytest.mark.row("Channels", "First method is not open")
 @pytest.mark.parametrize("method", [
     spec.Basic.Qos(), spec.Channel.Close(200, "", 0, 0), spec.Confirm.Select(),
     spec.Queue.Declare(queue="q")], ids=lambda method: method.NAME)
@@ -152,6 +164,7 @@ LOGIN = "\x05LOGINS\x00\x00\x00\x05guest"
 PASSWORD = "\x08PASSWORDS\x00\x00\x00\x05guest"
 
 
+@pytest.mark.row("Handshake", "Malformed response")
 @pytest.mark.parametrize(("mechanism", "response"), [
     ("PLAIN", ""), ("PLAIN", "guest"), ("PLAIN", "\0guest"), ("PLAIN", "guest\0guest"),
     ("PLAIN", "x\0guest\0guest"), ("PLAIN", "\0guest\0guest\0more"),
@@ -164,6 +177,7 @@ def test_a_response_that_is_none(broker, raw, mechanism, response):
         broker, client, 502, f"SYNTAX_ERROR - invalid {mechanism} response", silent=SILENT)
 
 
+@pytest.mark.row("Handshake", "Unknown mechanism")
 @pytest.mark.parametrize("mechanism", ["", "plain", "EXTERNAL", "RABBIT-CR-DEMO"])
 def test_a_mechanism_that_is_not_offered(broker, raw, mechanism):
     client = raw()
@@ -172,6 +186,7 @@ def test_a_mechanism_that_is_not_offered(broker, raw, mechanism):
     refused(broker, client, 503, text, silent=SILENT)
 
 
+@pytest.mark.row("Handshake", "Refused login")
 @pytest.mark.parametrize("user", ["nobody", ""])
 def test_a_login_refused_by_amqplain(raw, user):
     client = raw()
@@ -182,6 +197,7 @@ def test_a_login_refused_by_amqplain(raw, user):
         "For details see the broker logfile.")
 
 
+@pytest.mark.row("Handshake", "Refused login, older client")
 @pytest.mark.parametrize("capabilities", [{}, {"authentication_failure_close": False}])
 def test_a_silent_refusal_does_not_listen(raw, capabilities):
     client = raw(capabilities=capabilities)
@@ -219,6 +235,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.row("Handshake", "Method in the wrong state")
 @pytest.mark.parametrize(
     ("methods", "state", "silent"), WRONG,
     ids=lambda value: "-".join(each.NAME for each in value) if isinstance(value, list) else "")
@@ -228,9 +245,10 @@ def test_a_method_in_the_wrong_state(broker, raw, methods, state, silent):
     if state == "running":
         client.expect(spec.Connection.OpenOk, 0)
     text = f"CHANNEL_ERROR - unexpected method in connection state {state}"
-    refused(broker, client, 504, text, silent=silent)
+    refused(broker, client, 504, text, silent=SILENT if silent else None)
 
 
+@pytest.mark.row("Handshake", "Channel before connection.open")
 @pytest.mark.parametrize("methods", [[], [START_OK], [START_OK, TUNE_OK]], ids=len)
 def test_a_channel_before_the_connection_is_open(broker, raw, methods):
     client = raw()
@@ -257,6 +275,7 @@ def test_heartbeats_during_the_handshake(raw):
             client.expect(answer, 0)
 
 
+@pytest.mark.row("Handshake", "Close during the handshake")
 @pytest.mark.parametrize("methods", [[], [START_OK]], ids=len)
 def test_a_close_during_the_handshake(broker, raw, methods):
     client = raw()
@@ -272,6 +291,7 @@ def test_a_close_during_the_handshake(broker, raw, methods):
     assert client.until_closed() == []
 
 
+@pytest.mark.row("Handshake", "Another protocol header")
 @pytest.mark.parametrize("header", [
     b"AMQP\x00\x00\x09\x00", b"AMQP\x00\x01\x00\x00", b"AMQP\x02\x01\x00\x00",
     b"\x16\x03\x01\x02\x00\x01\x00\x01", b"AMQPAMQP", bytes(8), b"SSH-2.0-OpenSSH\r\n"])

@@ -42,6 +42,7 @@ def with_alternate(exchange):
 # Alternate exchanges.
 
 
+@pytest.mark.row("Exchanges", "Alternate exchange")
 @pytest.mark.parametrize("kind", ["direct", "fanout", "topic", "headers"])
 def test_what_no_binding_takes_goes_to_the_alternate(channel, exchange, with_alternate, queues, kind):
     rest, (taken, left) = exchange("fanout"), queues(2)
@@ -54,6 +55,7 @@ def test_what_no_binding_takes_goes_to_the_alternate(channel, exchange, with_alt
     assert drain(channel, taken) == [b"after it"]
 
 
+@pytest.mark.row("Exchanges", "Alternate exchange")
 def test_a_chain_of_alternates(channel, exchange, with_alternate, queues):
     last, (queue,) = exchange("fanout"), queues(1)
     channel.queue_bind(queue, last)
@@ -62,6 +64,7 @@ def test_a_chain_of_alternates(channel, exchange, with_alternate, queues):
     assert drain(channel, queue) == [b"through four"]
 
 
+@pytest.mark.row("Exchanges", "Alternate exchange")
 def test_a_cycle_of_alternates_ends(channel, with_alternate, name, queues):
     (queue,) = queues(1)
     first = name()
@@ -78,6 +81,7 @@ def test_a_cycle_of_alternates_ends(channel, with_alternate, name, queues):
     channel.exchange_delete(itself)
 
 
+@pytest.mark.row("Exchanges", "Alternate exchange, missing")
 def test_an_alternate_that_is_missing_is_ignored_until_it_is_there(
         channel, with_alternate, name, queues):
     missing, (queue,) = name(), queues(1)
@@ -105,6 +109,7 @@ def test_an_alternate_may_be_internal(channel, exchange, with_alternate, queues)
     assert drain(channel, queue) == [b"by the back door"]
 
 
+@pytest.mark.row("Publish, return, confirm", "Mandatory, with an alternate exchange")
 def test_mandatory_and_an_alternate(channel, exchange, with_alternate, queues):
     rest, (queue,) = exchange("direct"), queues(1)
     channel.queue_bind(queue, rest, "taken")
@@ -144,6 +149,7 @@ def test_an_exchange_bound_to_another_leads_somewhere(channel, exchange, with_al
     assert count(channel, left) == 0
 
 
+@pytest.mark.row("Exchanges", "Alternate exchange, no name")
 def test_the_alternate_must_be_a_name(channel, name):
     wrong = name()
     closes_channel(
@@ -156,6 +162,7 @@ def test_the_alternate_must_be_a_name(channel, name):
     assert closed.value.reply_code == 404
 
 
+@pytest.mark.row("Exchanges", "Alternate exchange, declared otherwise")
 @pytest.mark.parametrize(("current", "received", "explanation"), [
     ("a", None, "received none but current is the value 'a' of type 'longstr'"),
     (None, "b", "received the value 'b' of type 'longstr' but current is none"),
@@ -178,6 +185,7 @@ def test_redeclaring_another_alternate_is_refused(channel, exchange, current, re
 # CC and BCC.
 
 
+@pytest.mark.row("Publish, return, confirm", "CC and BCC")
 def test_cc_and_bcc_are_keys_too(channel, exchange, queues):
     direct, (to, cc, bcc, other) = exchange("direct"), queues(4)
     for queue in (to, cc, bcc, other):
@@ -192,12 +200,14 @@ def test_cc_and_bcc_are_keys_too(channel, exchange, queues):
     assert count(channel, other) == 0
 
 
+@pytest.mark.row("Publish, return, confirm", "CC and BCC")
 def test_cc_on_the_default_exchange(channel, queues):
     to, cc = queues(2)
     publish_with(channel, "", "nowhere", b"x", CC=[to], BCC=[cc])
     assert (drain(channel, to), drain(channel, cc)) == ([b"x"], [b"x"])
 
 
+@pytest.mark.row("Publish, return, confirm", "CC and BCC")
 @pytest.mark.parametrize(("kind", "got"), [("topic", 1), ("fanout", 3), ("headers", 1)])
 def test_cc_on_other_exchanges(channel, exchange, queues, kind, got):
     source, bound = exchange(kind), queues(3)
@@ -221,6 +231,7 @@ def test_cc_goes_along_over_exchanges(channel, exchange, with_alternate, queues)
     assert drain(channel, left) == [b"none"]
 
 
+@pytest.mark.row("Publish, return, confirm", "CC and BCC")
 def test_an_unroutable_message_comes_back_without_bcc(raw, exchange):
     direct, client = exchange("direct"), raw().opened()
     client.call(1, spec.Confirm.Select(), spec.Confirm.SelectOk)
@@ -240,6 +251,7 @@ def test_only_strings_among_cc_count(channel, queues):
     assert (drain(channel, to), drain(channel, cc)) == ([b"x"], [b"x"])
 
 
+@pytest.mark.row("Publish, return, confirm", "CC that is no array")
 @pytest.mark.parametrize(("header", "value", "kind"), [
     ("CC", "key", "longstr"), ("BCC", "key", "longstr"), ("CC", 1, "signedint"),
     ("BCC", {"a": "b"}, "table"), ("CC", None, "void"), ("BCC", True, "bool")])

@@ -29,6 +29,7 @@ def queues(channel, name):
         channel.queue_delete(queue)
 
 
+@pytest.mark.row("Transactions", "Publish")
 def test_publishes_are_seen_at_commit(channel, shared, tx):
     tx.basic_publish("", shared, b"1")
     tx.basic_publish("", shared, b"2")
@@ -39,6 +40,7 @@ def test_publishes_are_seen_at_commit(channel, shared, tx):
     assert drain(channel, shared) == []
 
 
+@pytest.mark.row("Transactions", "Publish")
 def test_a_commit_over_many_queues_is_seen_whole(connect, queues, tx):
     other = connect().channel()
     for turn in range(10):
@@ -50,6 +52,7 @@ def test_a_commit_over_many_queues_is_seen_whole(connect, queues, tx):
         assert [drain(other, queue) for queue in queues] == [[b"%d" % turn, b"again"]] * 8
 
 
+@pytest.mark.row("Transactions", "Publish")
 def test_a_fanout_in_a_transaction(channel, exchange, queues, tx):
     fanout = exchange("fanout")
     for queue in queues:
@@ -59,6 +62,7 @@ def test_a_fanout_in_a_transaction(channel, exchange, queues, tx):
     assert [drain(channel, queue) for queue in queues] == [[b"1"]] * 8
 
 
+@pytest.mark.row("Transactions", "Rollback")
 def test_a_rollback_forgets_publishes(channel, shared, tx):
     tx.basic_publish("", shared, b"1")
     tx.tx_rollback()
@@ -77,6 +81,7 @@ def test_many_messages_of_every_size(channel, shared, tx):
     assert [each.body for each in inbox.exactly(len(bodies))] == bodies
 
 
+@pytest.mark.row("Transactions", "Acknowledge")
 def test_acks_count_at_commit(connect, shared, tx):
     publish(tx, shared, b"1", b"2", b"3")
     tags = [tx.basic_get(shared)[0].delivery_tag for _ in range(3)]
@@ -89,6 +94,7 @@ def test_acks_count_at_commit(connect, shared, tx):
     assert (body, method.redelivered, method.message_count) == (b"2", True, 0)
 
 
+@pytest.mark.row("Transactions", "Acknowledge")
 def test_acks_of_many_queues(connect, queues, tx):
     for queue in queues:
         publish(tx, queue, b"1", b"2")
@@ -100,6 +106,7 @@ def test_acks_of_many_queues(connect, queues, tx):
     assert [drain(other, queue) for queue in queues] == [[b"1"]] * 8
 
 
+@pytest.mark.row("Transactions", "Channel or connection ends")
 @pytest.mark.parametrize("end", ["channel", "connection", "socket"])
 def test_what_is_not_committed_ends_with_its_channel(raw, channel, shared, end):
     publish(channel, shared, b"1", b"2")
@@ -135,6 +142,7 @@ def test_a_commit_whose_client_does_not_wait(raw, channel, queues):
     assert [drain(channel, queue) for queue in queues] == [[b"1"]] * 8
 
 
+@pytest.mark.row("Transactions", "Rollback")
 def test_after_a_rollback_an_ack_can_be_sent_again(channel, shared, tx):
     publish(tx, shared, b"1", b"2", b"3")
     tags = [tx.basic_get(shared)[0].delivery_tag for _ in range(3)]
@@ -161,6 +169,7 @@ def test_a_recover_leaves_what_is_acknowledged_in_the_transaction(channel, share
     assert drain(channel, shared) == []
 
 
+@pytest.mark.row("Transactions", "Acknowledge")
 def test_an_ack_frees_prefetch_at_commit(queue, channel):
     channel.tx_select()
     channel.basic_qos(prefetch_count=1)
@@ -177,6 +186,7 @@ def test_an_ack_frees_prefetch_at_commit(queue, channel):
     assert [each.body for each in inbox.exactly(2)] == [b"1", b"2"]
 
 
+@pytest.mark.row("Transactions", "Unroutable and mandatory")
 def test_mandatory_messages_come_back_in_order_before_commit_ok(raw, name, shared):
     client = raw().opened()
     client.call(1, spec.Tx.Select(), spec.Tx.SelectOk)
@@ -195,6 +205,7 @@ def test_mandatory_messages_come_back_in_order_before_commit_ok(raw, name, share
     client.expect(spec.Tx.CommitOk, 1)
 
 
+@pytest.mark.row("Transactions", "Rollback")
 def test_a_rollback_forgets_what_would_come_back(raw, name):
     client = raw().opened()
     client.call(1, spec.Tx.Select(), spec.Tx.SelectOk)
@@ -203,6 +214,7 @@ def test_a_rollback_forgets_what_would_come_back(raw, name):
     client.call(1, spec.Tx.Commit(), spec.Tx.CommitOk)
 
 
+@pytest.mark.row("Transactions", "Missing exchange, unknown tag")
 def test_a_missing_exchange_is_refused_when_the_publish_is_read(name, shared, tx):
     missing = name()
     tx.basic_publish("", shared, b"1")
@@ -211,11 +223,13 @@ def test_a_missing_exchange_is_refused_when_the_publish_is_read(name, shared, tx
     assert drain(tx.connection.channel(), shared) == []
 
 
+@pytest.mark.row("Transactions", "Missing exchange, unknown tag")
 def test_an_unknown_tag_is_refused_at_once(tx):
     text = "PRECONDITION_FAILED - unknown delivery tag 7"
     closes_channel(tx, lambda: tx.basic_ack(7), 406, text)
 
 
+@pytest.mark.row("Transactions", "Missing exchange, unknown tag")
 def test_a_second_ack_in_one_transaction(shared, tx):
     publish(tx, shared, b"1")
     tag = tx.basic_get(shared)[0].delivery_tag
@@ -246,11 +260,13 @@ def test_a_queue_deleted_before_the_commit(channel, name, shared, tx):
     assert drain(channel, shared) == [b"2"]
 
 
+@pytest.mark.row("Transactions", "Without tx.select")
 @pytest.mark.parametrize("method", ["tx_commit", "tx_rollback"])
 def test_a_channel_that_is_not_transactional(channel, method):
     closes_channel(channel, getattr(channel, method), 406, NOT_TRANSACTIONAL)
 
 
+@pytest.mark.row("Transactions", "tx.select again")
 def test_tx_select_twice_keeps_the_transaction(channel, shared, tx):
     tx.basic_publish("", shared, b"1")
     tx.tx_select()
@@ -258,6 +274,7 @@ def test_tx_select_twice_keeps_the_transaction(channel, shared, tx):
     assert drain(channel, shared) == [b"1"]
 
 
+@pytest.mark.row("Transactions", "confirm.select behind tx.select")
 def test_no_confirms_on_a_transactional_channel(raw):
     client = raw().opened()
     client.call(1, spec.Tx.Select(), spec.Tx.SelectOk)
@@ -267,6 +284,7 @@ def test_no_confirms_on_a_transactional_channel(raw):
     assert (close.class_id, close.method_id) == (85, 10)
 
 
+@pytest.mark.row("Transactions", "tx.select behind confirm.select")
 def test_no_transactions_on_a_channel_with_confirms(raw):
     client = raw().opened()
     client.call(1, spec.Confirm.Select(), spec.Confirm.SelectOk)
@@ -283,6 +301,7 @@ def test_other_channels_are_not_transactional(connection, channel, shared, tx):
     assert drain(channel, shared) == [b"2"]
 
 
+@pytest.mark.row("Handshake", "connection.update-secret")
 @pytest.mark.parametrize("secret", [b"guest", b"another", b""])
 def test_a_new_secret_is_taken(raw, secret):
     client = raw().opened()

@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod closing;
+mod fanout;
 mod methods;
-mod noise;
 mod parking;
 mod receiving;
 mod replies;

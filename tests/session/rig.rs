@@ -169,7 +169,7 @@ impl Rig {
         let mut batch: Batch = std::mem::take(self.coordinator.outbound(from_id));
         moved |= !batch.is_empty();
         self.shards[from].mesh(coordinator, &mut batch, self.now);
-        moved
+        moved || self.shards[from].unfinished()
     }
 }
 

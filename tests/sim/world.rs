@@ -282,6 +282,7 @@ impl World {
     /// Output goes on the rings and to the sockets.
     fn end_turn(&mut self, shard: usize) {
         self.shards[shard].end_turn(self.now);
+        self.moved |= self.shards[shard].unfinished();
         for to in 0..self.rings.len() {
             if to == shard {
                 continue;

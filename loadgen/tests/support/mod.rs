@@ -1,8 +1,11 @@
-//! A broker that does what a script says: one queue, one consumer, and a word on every publish.
+//! A broker that does what a script says: a word on every publish. It keeps consumers in the order
+//! in which they came, and gives what is refused with requeue back to the same consumer.
 
-use std::collections::HashSet;
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,9 +16,11 @@ use serde_json::Value;
 
 /// What the broker does with a message.
 pub enum Act {
-    /// Sends a body to the consumer.
+    /// Sends a body to the consumer that came last.
     Deliver(Vec<u8>),
-    /// Leaves the message in the queue.
+    /// Sends a body to one of the consumers, from 0.
+    DeliverTo(usize, Vec<u8>),
+    /// Leaves the message in the queue, for those who consume later.
     Keep,
     /// Returns it as unroutable.
     Return(Vec<u8>),
@@ -27,6 +32,8 @@ pub enum Act {
     CloseChannel(u16, &'static str),
     /// Drops the connection.
     HangUp,
+    /// Drops all connections.
+    Die,
 }
 
 type Script = Box<dyn FnMut(u64, &[u8]) -> Vec<Act> + Send>;
@@ -34,11 +41,23 @@ type Script = Box<dyn FnMut(u64, &[u8]) -> Vec<Act> + Send>;
 struct State {
     script: Script,
     published: u64,
-    consumer: Option<TcpStream>,
-    delivered: u64,
+    consumers: Vec<Consumer>,
+    streams: Vec<TcpStream>,
+    dead: bool,
     declared: HashSet<String>,
-    kept: u32,
+    kept: Vec<Vec<u8>>,
     log: Vec<String>,
+    said: Vec<String>,
+    heartbeats: u16,
+}
+
+/// One who consumes.
+struct Consumer {
+    stream: TcpStream,
+    channel: u16,
+    tag: String,
+    delivered: u64,
+    unacked: BTreeMap<u64, Vec<u8>>,
 }
 
 /// A running broker; it ends with the test's process.
@@ -55,17 +74,21 @@ impl Broker {
         let state = Arc::new(Mutex::new(State {
             script: Box::new(script),
             published: 0,
-            consumer: None,
-            delivered: 0,
+            consumers: Vec::new(),
+            streams: Vec::new(),
+            dead: false,
             declared: HashSet::new(),
-            kept: 0,
+            kept: Vec::new(),
             log: Vec::new(),
+            said: Vec::new(),
+            heartbeats: 0,
         }));
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let state = Arc::clone(&shared);
-                std::thread::spawn(move || serve(stream.unwrap(), &state));
+                let (state, stream) = (Arc::clone(&shared), stream.unwrap());
+                state.lock().unwrap().streams.push(stream.try_clone().unwrap());
+                std::thread::spawn(move || serve(stream, &state));
             }
         });
         Self { port, state }
@@ -78,12 +101,37 @@ impl Broker {
 
     /// The same, with another login.
     pub fn run_as(&self, login: &str, arguments: &str) -> Output {
+        self.command("run", login, arguments)
+    }
+
+    /// Runs `loadgen churn --json`.
+    pub fn churn(&self, arguments: &str) -> Output {
+        self.command("churn", "guest:guest", arguments)
+    }
+
+    fn command(&self, command: &str, login: &str, arguments: &str) -> Output {
         let uri = format!("amqp://{login}@127.0.0.1:{}/%2f", self.port);
         Command::new(env!("CARGO_BIN_EXE_loadgen"))
-            .args(["run", "--json", "--uri", &uri])
+            .args([command, "--json", "--uri", &uri])
             .args(arguments.split_whitespace())
             .output()
             .unwrap()
+    }
+
+    /// There is a queue of this name, whoever declared it.
+    pub fn with_queue(self, name: &str) -> Self {
+        self.state.lock().unwrap().declared.insert(name.to_owned());
+        self
+    }
+
+    /// What was declared, bound and refused, with all that belongs to it.
+    pub fn said(&self) -> Vec<String> {
+        self.state.lock().unwrap().said.clone()
+    }
+
+    /// How many heartbeats came.
+    pub fn heartbeats(&self) -> u16 {
+        self.state.lock().unwrap().heartbeats
     }
 
     /// The methods received, in order over all connections.
@@ -105,12 +153,12 @@ struct Peer {
     assembler: Assembler,
     body: Vec<u8>,
     content: bool,
-    confirms: Option<u64>,
+    confirms: BTreeMap<u16, u64>,
 }
 
 fn serve(stream: TcpStream, state: &Mutex<State>) {
     stream.set_nodelay(true).unwrap();
-    let (confirms, body) = (None, Vec::new());
+    let (confirms, body) = (BTreeMap::new(), Vec::new());
     let mut peer = Peer { stream, assembler: Assembler::default(), body, content: false, confirms };
     let mut header = [0; 8];
     peer.stream.read_exact(&mut header).unwrap();
@@ -125,6 +173,8 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
         let mut at = 0;
         while let Some(frame) = parser.next(&input[..count], &mut at).unwrap() {
             if !peer.frame(frame, state) {
+                // The state has the stream as well; a peer that is gone already is as gone.
+                let _gone = peer.stream.shutdown(std::net::Shutdown::Both);
                 return;
             }
         }
@@ -161,14 +211,17 @@ impl Peer {
                 self.assembler.header(payload).unwrap();
                 true
             }
-            Frame::Body { piece, .. } => {
+            Frame::Body { channel, piece, .. } => {
                 let Step::Body { complete, .. } = self.assembler.body(piece).unwrap() else {
                     unreachable!()
                 };
                 self.body.extend_from_slice(piece);
-                !complete || self.publish(state)
+                !complete || self.publish(channel, state)
             }
-            Frame::Heartbeat { .. } => true,
+            Frame::Heartbeat { .. } => {
+                state.lock().unwrap().heartbeats += 1;
+                true
+            }
         }
     }
 
@@ -182,7 +235,7 @@ impl Peer {
             }
             Method::ConnectionStartOk { .. } => self.say(
                 0,
-                &Method::ConnectionTune { channel_max: 2047, frame_max: 131_072, heartbeat: 60 },
+                &Method::ConnectionTune { channel_max: 2047, frame_max: 131_072, heartbeat: 1 },
             ),
             Method::ConnectionOpen { .. } => {
                 self.say(0, &Method::ConnectionOpenOk { known_hosts: "" });
@@ -201,103 +254,182 @@ impl Peer {
             }
             Method::BasicQos { .. } => self.say(channel, &Method::BasicQosOk {}),
             Method::BasicConsume { consumer_tag, .. } => {
-                state.consumer = Some(self.stream.try_clone().unwrap());
+                state.consumers.push(Consumer {
+                    stream: self.stream.try_clone().unwrap(),
+                    channel,
+                    tag: consumer_tag.to_owned(),
+                    delivered: 0,
+                    unacked: BTreeMap::new(),
+                });
                 self.say(channel, &Method::BasicConsumeOk { consumer_tag });
+                let last = state.consumers.len() - 1;
+                for body in std::mem::take(&mut state.kept) {
+                    state.consumers[last].deliver(&body, false);
+                }
             }
             Method::BasicCancel { consumer_tag, .. } => {
                 self.say(channel, &Method::BasicCancelOk { consumer_tag });
             }
             Method::ConfirmSelect { .. } => {
-                self.confirms = Some(0);
+                self.confirms.insert(channel, 0);
                 self.say(channel, &Method::ConfirmSelectOk {});
             }
+            Method::TxSelect {} => self.say(channel, &Method::TxSelectOk {}),
+            Method::TxCommit {} => self.say(channel, &Method::TxCommitOk {}),
+            Method::ChannelClose { .. } => self.say(channel, &Method::ChannelCloseOk {}),
             Method::ConnectionClose { .. } => {
                 self.say(0, &Method::ConnectionCloseOk {});
                 return false;
             }
-            _ => {}
+            _ => self.topology(channel, method, &mut state),
         }
         true
     }
 
-    fn declared(&mut self, channel: u16, queue: &str, state: &State) {
-        if state.declared.contains(queue) {
-            let message_count = state.kept;
-            let ok = Method::QueueDeclareOk { queue, message_count, consumer_count: 0 };
-            self.say(channel, &ok);
-        } else {
-            let reply_text = "NOT_FOUND - no queue";
-            let close =
-                Method::ChannelClose { reply_code: 404, reply_text, class_id: 50, method_id: 10 };
-            self.say(channel, &close);
+    /// Exchanges, bindings and refusals.
+    fn topology(&mut self, channel: u16, method: &Method<'_>, state: &mut State) {
+        match *method {
+            Method::BasicNack { delivery_tag, multiple, requeue } => {
+                let who = (self.stream.peer_addr().unwrap(), channel);
+                state.refused(who, delivery_tag, multiple, requeue);
+            }
+            Method::ExchangeDeclare { exchange, kind, passive, .. } => {
+                if passive && !state.declared.contains(exchange) {
+                    self.not_found(channel, "NOT_FOUND - no exchange");
+                } else {
+                    state.declared.insert(exchange.to_owned());
+                    state.said.push(format!("exchange {exchange} {kind}"));
+                    self.say(channel, &Method::ExchangeDeclareOk {});
+                }
+            }
+            Method::ExchangeDelete { .. } => self.say(channel, &Method::ExchangeDeleteOk {}),
+            Method::QueueBind { queue, routing_key, arguments, .. } => {
+                let header = arguments.get("key").and_then(|key| key.as_str().map(str::to_owned));
+                let header = header.map_or(String::new(), |key| format!(" header {key}"));
+                state.said.push(format!("bind {queue} {routing_key}{header}"));
+                self.say(channel, &Method::QueueBindOk {});
+            }
+            Method::QueueUnbind { .. } => self.say(channel, &Method::QueueUnbindOk {}),
+            // An ack settles what this broker never takes back.
+            _ => {}
         }
     }
 
-    fn publish(&mut self, state: &Mutex<State>) -> bool {
+    fn declared(&mut self, channel: u16, queue: &str, state: &State) {
+        if state.declared.contains(queue) {
+            let message_count = state.kept.len() as u32;
+            let ok = Method::QueueDeclareOk { queue, message_count, consumer_count: 0 };
+            self.say(channel, &ok);
+        } else {
+            self.not_found(channel, "NOT_FOUND - no queue");
+        }
+    }
+
+    fn not_found(&mut self, channel: u16, reply_text: &str) {
+        let close =
+            Method::ChannelClose { reply_code: 404, reply_text, class_id: 50, method_id: 10 };
+        self.say(channel, &close);
+    }
+
+    fn publish(&mut self, channel: u16, state: &Mutex<State>) -> bool {
         let mut state = state.lock().unwrap();
+        if state.dead {
+            return false;
+        }
         let number = state.published;
         state.published += 1;
         let acts = (state.script)(number, &self.body);
         let mut nacked = false;
         for act in acts {
             match act {
-                Act::Deliver(body) => state.deliver(&body),
-                Act::Keep => state.kept += 1,
-                Act::Return(body) => self.give_back(&body),
+                Act::Deliver(body) => {
+                    let last = state.consumers.len() - 1;
+                    state.consumers[last].deliver(&body, false);
+                }
+                Act::DeliverTo(consumer, body) => state.consumers[consumer].deliver(&body, false),
+                Act::Keep => state.kept.push(self.body.clone()),
+                Act::Return(body) => self.give_back(channel, &body),
                 Act::Nack => nacked = true,
                 Act::Pause(time) => std::thread::sleep(time),
                 Act::CloseChannel(reply_code, reply_text) => {
                     let (class_id, method_id) = (60, 40);
                     let close =
                         Method::ChannelClose { reply_code, reply_text, class_id, method_id };
-                    self.say(1, &close);
+                    self.say(channel, &close);
                 }
                 Act::HangUp => return false,
+                Act::Die => {
+                    state.dead = true;
+                    for stream in &state.streams {
+                        // One that is gone already is as dead.
+                        let _gone = stream.shutdown(std::net::Shutdown::Both);
+                    }
+                    return false;
+                }
             }
         }
-        if let Some(tag) = &mut self.confirms {
+        if let Some(tag) = self.confirms.get_mut(&channel) {
             *tag += 1;
             let (delivery_tag, multiple) = (*tag, false);
             if nacked {
-                self.say(1, &Method::BasicNack { delivery_tag, multiple, requeue: false });
+                self.say(channel, &Method::BasicNack { delivery_tag, multiple, requeue: false });
             } else {
-                self.say(1, &Method::BasicAck { delivery_tag, multiple });
+                self.say(channel, &Method::BasicAck { delivery_tag, multiple });
             }
         }
         true
     }
 
-    fn give_back(&mut self, body: &[u8]) {
+    fn give_back(&mut self, channel: u16, body: &[u8]) {
         let mut out = Vec::new();
         let (reply_code, reply_text) = (312, "NO_ROUTE");
         let returned =
             Method::BasicReturn { reply_code, reply_text, exchange: "", routing_key: "q" };
-        write_method(&mut out, 1, &returned);
-        write_content(&mut out, body);
+        write_method(&mut out, channel, &returned);
+        write_content(&mut out, channel, body);
         self.stream.write_all(&out).unwrap();
     }
 }
 
 impl State {
-    fn deliver(&mut self, body: &[u8]) {
-        self.delivered += 1;
-        let mut out = Vec::new();
-        let deliver = Method::BasicDeliver {
-            consumer_tag: "loadgen",
-            delivery_tag: self.delivered,
-            redelivered: false,
-            exchange: "",
-            routing_key: "q",
-        };
-        write_method(&mut out, 1, &deliver);
-        write_content(&mut out, body);
-        self.consumer.as_mut().unwrap().write_all(&out).unwrap();
+    fn refused(&mut self, who: (SocketAddr, u16), tag: u64, multiple: bool, requeue: bool) {
+        self.said.push(format!("nack {tag} {multiple} {requeue}"));
+        let mut all = self.consumers.iter_mut();
+        let consumer =
+            all.find(|one| (one.stream.peer_addr().unwrap(), one.channel) == who).unwrap();
+        let first = if multiple { 0 } else { tag };
+        let tags: Vec<u64> = consumer.unacked.range(first..=tag).map(|(tag, _)| *tag).collect();
+        for tag in tags {
+            let body = consumer.unacked.remove(&tag).unwrap();
+            if requeue {
+                consumer.deliver(&body, true);
+            }
+        }
     }
 }
 
-fn write_content(out: &mut Vec<u8>, body: &[u8]) {
-    write_header(out, 1, body.len() as u64, &[0, 0]);
-    write_body(out, 1, body, 131_072);
+impl Consumer {
+    fn deliver(&mut self, body: &[u8], redelivered: bool) {
+        self.delivered += 1;
+        let mut out = Vec::new();
+        let deliver = Method::BasicDeliver {
+            consumer_tag: &self.tag,
+            delivery_tag: self.delivered,
+            redelivered,
+            exchange: "",
+            routing_key: "q",
+        };
+        write_method(&mut out, self.channel, &deliver);
+        write_content(&mut out, self.channel, body);
+        self.unacked.insert(self.delivered, body.to_vec());
+        // A consumer that is gone gets nothing.
+        let _gone = self.stream.write_all(&out);
+    }
+}
+
+fn write_content(out: &mut Vec<u8>, channel: u16, body: &[u8]) {
+    write_header(out, channel, body.len() as u64, &[0, 0]);
+    write_body(out, channel, body, 131_072);
 }
 
 fn close(reply_code: u16, reply_text: &'static str) -> Method<'static> {

@@ -32,18 +32,58 @@ const CONSUMER_NOT_BUILT: [&str; 1] = ["x-consumer-timeout"];
 /// [`Refusal::InvalidArgument`] for the first that is wrong or not built.
 pub fn check_queue(queue: &Resource, table: Table<'_>) -> Result<(), Refusal> {
     refuse_any(queue, table, &QUEUE_NOT_BUILT)?;
-    match table.get("x-queue-type") {
-        None => {}
-        Some(value) if value.as_str() == Some("classic") => {}
-        Some(value) => {
-            let why = format!("queue type {} is not supported yet", shown(value));
-            return Err(invalid(queue, "x-queue-type", why));
+    check(queue, table, "x-queue-type", queue_type)?;
+    check(queue, table, "x-queue-mode", queue_mode)?;
+    check(queue, table, "x-queue-version", queue_version)
+}
+
+/// Holds an argument, if it is there, against its rule, which says what is wrong with the value.
+fn check(
+    queue: &Resource,
+    table: Table<'_>,
+    key: &str,
+    rule: impl Fn(Value<'_>) -> Option<String>,
+) -> Result<(), Refusal> {
+    match table.get(key).and_then(rule) {
+        None => Ok(()),
+        Some(why) => Err(invalid(queue, key, why)),
+    }
+}
+
+fn queue_type(value: Value<'_>) -> Option<String> {
+    match value.as_str() {
+        Some("classic") => None,
+        Some(known @ ("quorum" | "stream")) => {
+            Some(format!("queue type '{known}' is not supported yet"))
         }
+        Some(other) => Some(format!("\"unsupported queue type '{other}'\"")),
+        None => Some(unacceptable(value)),
     }
-    match table.get("x-queue-mode").map(|value| value.as_str()) {
-        None | Some(Some("default" | "lazy")) => Ok(()),
-        Some(_) => Err(invalid(queue, "x-queue-mode", "expected default or lazy".into())),
+}
+
+fn queue_mode(value: Value<'_>) -> Option<String> {
+    match value.as_str() {
+        Some("default" | "lazy") => None,
+        Some(other) => Some(format!("\"unsupported queue mode '{other}'\"")),
+        None => Some(unacceptable(value)),
     }
+}
+
+fn queue_version(value: Value<'_>) -> Option<String> {
+    match value.as_integer() {
+        Some(1 | 2) => None,
+        Some(negative) if negative < 0 => Some(format!("{{value_negative,{negative}}}")),
+        Some(other) => Some(format!("\"unsupported queue version '{other}'\"")),
+        None => Some(no_integer(value)),
+    }
+}
+
+fn no_integer(value: Value<'_>) -> String {
+    format!("\"expected integer, got {}\"", value.type_name())
+}
+
+fn unacceptable(value: Value<'_>) -> String {
+    format!("{{unacceptable_type,{}}}", value.type_name())
 }
 
 /// Checks the arguments of basic.consume; the consumer's priority, 0 without x-priority.
@@ -55,10 +95,7 @@ pub fn check_consumer(queue: &Resource, table: Table<'_>) -> Result<i64, Refusal
     let Some(value) = table.get("x-priority") else {
         return Ok(0);
     };
-    value.as_integer().ok_or_else(|| {
-        let why = format!("\"expected integer, got {}\"", value.type_name());
-        invalid(queue, "x-priority", why)
-    })
+    value.as_integer().ok_or_else(|| invalid(queue, "x-priority", no_integer(value)))
 }
 
 /// Checks the arguments of an exchange.declare that creates.

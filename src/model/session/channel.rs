@@ -7,6 +7,7 @@ use crate::ids::{ChannelId, ConsumerId, QueueId, ShardId, Ticket};
 use crate::ledger::Ledger;
 use crate::message::Draft;
 use crate::mutant::{self, Mutant};
+use crate::refusal::Refusal;
 use crate::session::{Candidate, Confirms, LastRoute, Limit, Transaction};
 use crate::spec::Name;
 
@@ -113,6 +114,9 @@ pub struct Channel {
     pub mandatory: bool,
     /// Routing keys that the headers of the message being received add to the one of the publish.
     pub keys: Vec<Name>,
+    /// What is wrong with the properties of the message being received. Told when all of it is
+    /// here, and only if there is nothing wrong with its exchange.
+    pub refused: Option<Box<Refusal>>,
     /// Where its last publish went.
     pub route: LastRoute,
     /// Deliveries by tag.
@@ -157,6 +161,7 @@ impl Channel {
             draft_order: 0,
             mandatory: false,
             keys: Vec::new(),
+            refused: None,
             route: LastRoute::default(),
             unacked: Ledger::default(),
             settling: 0,

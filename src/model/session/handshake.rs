@@ -349,7 +349,8 @@ fn start(limits: Limits, out: &mut Outbox) {
         .with("connection.blocked", yes)
         .with("consumer_priorities", yes)
         .with("authentication_failure_close", yes)
-        .with("per_consumer_qos", yes);
+        .with("per_consumer_qos", yes)
+        .with("direct_reply_to", yes);
     let text = |text: &'static str| Value::LongString(text.as_bytes());
     let properties = TableWriter::new()
         .with("capabilities", Value::Table(capabilities.table()))

@@ -66,14 +66,16 @@ impl Coordinator {
         if is_default(&binding) {
             return refused(Refusal::DefaultExchange);
         }
+        // As RabbitMQ, which looks at the owner only of what it finds bound.
+        if !place.has_binding(&binding) {
+            return Answer::Done;
+        }
         if let Err(refusal) = check_owner(place, &vhost, &binding.destination, conn) {
             return refused(refusal);
         }
-        if place.has_binding(&binding) {
-            let source = binding.source.clone();
-            self.decide(Change::Unbound(vhost.clone(), binding));
-            self.delete_unused_exchanges(&vhost, vec![source]);
-        }
+        let source = binding.source.clone();
+        self.decide(Change::Unbound(vhost.clone(), binding));
+        self.delete_unused_exchanges(&vhost, vec![source]);
         Answer::Done
     }
 

@@ -273,6 +273,10 @@ fn another_connections_queue_is_locked() {
     let locked = Answer::Refused(Refusal::Locked(Resource::queue("/", "q")));
     assert_eq!(script.answer(delete("q", ANNA)), locked);
     assert_eq!(script.answer(bind(to_queue("amq.fanout", "q"))), locked);
+    // Nothing is bound, so there is nothing to be locked out of.
+    assert_eq!(script.answer(unbind(to_queue("amq.fanout", "q"))), Answer::Done);
+    let owners = Request::Bind("/".into(), to_queue("amq.fanout", "q"), OTTO);
+    assert_eq!(script.answer(owners), Answer::Done);
     assert_eq!(script.answer(unbind(to_queue("amq.fanout", "q"))), locked);
 }
 

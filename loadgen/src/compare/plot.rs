@@ -1,0 +1,277 @@
+//! Pictures of a comparison as SVG, drawn 380 wide: as large as a telephone shows them.
+//!
+//! Colours are Okabe and Ito's, which stay apart for eyes that see no red or no green; on paper
+//! without colour the dashes, the marks and the names beside them do.
+
+use std::fmt::Write;
+
+use minijinja::HtmlEscape;
+
+use super::scale::{Scale, mark, span_mark};
+
+const WIDTH: f64 = 380.0;
+const LEFT: f64 = 52.0;
+const RIGHT: f64 = 362.0;
+const INK: &str = "#1a1a1a";
+const FAINT: &str = "#767676";
+const LINE: &str = "#d9d9d9";
+
+/// How the series number `n` looks, everywhere in a report.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// Of bars, lines and marks.
+    pub colour: &'static str,
+    dash: &'static str,
+    mark: &'static str,
+}
+
+const LOOKS: [Look; 6] = [
+    Look { colour: "#0072b2", dash: "", mark: "circle" },
+    Look { colour: "#e69f00", dash: "7 3", mark: "square" },
+    Look { colour: "#009e73", dash: "2 3", mark: "diamond" },
+    Look { colour: "#cc79a7", dash: "9 3 2 3", mark: "circle" },
+    Look { colour: "#56b4e9", dash: "4 4", mark: "square" },
+    Look { colour: "#d55e00", dash: "1 2", mark: "diamond" },
+];
+const NEUTRAL: &str = "#a6a6a6";
+
+/// How a target is drawn; more than six begin again.
+#[must_use]
+pub fn look(number: usize) -> Look {
+    LOOKS[number % LOOKS.len()]
+}
+
+/// A bar of a bar chart.
+#[derive(Debug)]
+pub struct Bar {
+    /// Before the bar.
+    pub name: String,
+    /// Its length.
+    pub figure: f64,
+    /// The whisker from the least to the greatest, if there is more than one.
+    pub range: Option<(f64, f64)>,
+    /// The figure as people read it.
+    pub label: String,
+    /// Its colour; the relay's is grey.
+    pub colour: &'static str,
+}
+
+impl Bar {
+    /// The relay's colour.
+    pub const NEUTRAL: &'static str = NEUTRAL;
+}
+
+/// Bars below each other, one axis whose marks are written as `mark` says.
+#[must_use]
+pub fn bars(bars: &[Bar], unit: &str, mark: fn(f64) -> String) -> String {
+    const ROW: f64 = 34.0;
+    let bottom = 6.0 + ROW * bars.len() as f64;
+    let highest = bars.iter().map(|bar| bar.range.map_or(bar.figure, |(_, high)| high));
+    let scale = Scale::linear(highest.fold(0.0, f64::max), 8.0, RIGHT);
+    let mut svg = open(bottom + 34.0, unit);
+    for at in scale.marks() {
+        let x = scale.at(at);
+        line(&mut svg, (x, 4.0), (x, bottom), LINE, 1.0);
+        text(&mut svg, (x, bottom + 14.0), &mark(at), "middle", FAINT, "");
+    }
+    for (number, bar) in bars.iter().enumerate() {
+        draw_bar(&mut svg, bar, &scale, 6.0 + ROW * number as f64);
+    }
+    text(&mut svg, (RIGHT, bottom + 29.0), unit, "end", FAINT, "");
+    svg + "</svg>"
+}
+
+fn draw_bar(svg: &mut String, bar: &Bar, scale: &Scale, top: f64) {
+    text(svg, (8.0, top + 10.0), &bar.name, "start", INK, "600");
+    text(svg, (RIGHT, top + 10.0), &bar.label, "end", INK, "");
+    let (x, width) = (scale.at(0.0), (scale.at(bar.figure) - scale.at(0.0)).max(1.0));
+    let colour = bar.colour;
+    let y = top + 15.0;
+    let _ = write!(
+        svg,
+        r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="12" rx="2" fill="{colour}"/>"#
+    );
+    if let Some((low, high)) = bar.range {
+        let (from, to, middle) = (scale.at(low), scale.at(high), y + 6.0);
+        line(svg, (from, middle), (to, middle), INK, 1.5);
+        for end in [from, to] {
+            line(svg, (end, middle - 4.0), (end, middle + 4.0), INK, 1.5);
+        }
+    }
+}
+
+/// A line of a line chart.
+#[derive(Debug)]
+pub struct Series {
+    /// In the legend.
+    pub name: String,
+    /// How it looks.
+    pub look: Look,
+    /// Drawn thin: it belongs to another one of the same look.
+    pub thin: bool,
+    /// Places, by x.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// An axis of a line chart.
+#[derive(Debug)]
+pub struct Axis {
+    /// What it counts, and in what.
+    pub title: &'static str,
+    /// The figures with marks and what stands there; none: powers of ten.
+    pub marks: Vec<(f64, String)>,
+}
+
+/// Lines over two logarithmic axes, the upright one in microseconds.
+#[must_use]
+pub fn lines(series: &[Series], x_axis: &Axis, y_axis: &Axis) -> String {
+    const TOP: f64 = 12.0;
+    const BOTTOM: f64 = 210.0;
+    let points = || series.iter().flat_map(|series| &series.points);
+    let (xs, ys) = (|| points().map(|point| point.0), || points().map(|point| point.1));
+    let x_scale = match (x_axis.marks.first(), x_axis.marks.last()) {
+        (Some(first), Some(last)) => Scale::between(first.0, last.0, LEFT, RIGHT),
+        _ => Scale::log(least(xs()), xs().fold(0.0, f64::max), LEFT, RIGHT),
+    };
+    let y_scale = Scale::log(least(ys()), ys().fold(0.0, f64::max), BOTTOM, TOP);
+    let mut svg = open(BOTTOM + 40.0 + 16.0 * series.len() as f64, y_axis.title);
+    text(&mut svg, (4.0, 9.0), y_axis.title, "start", FAINT, "");
+    for at in y_scale.marks() {
+        let y = y_scale.at(at);
+        line(&mut svg, (LEFT, y), (RIGHT, y), LINE, 1.0);
+        text(&mut svg, (LEFT - 6.0, y + 4.0), &span_mark(at), "end", FAINT, "");
+    }
+    let powers = || x_scale.marks().into_iter().map(|at| (at, mark(at))).collect();
+    let marks = if x_axis.marks.is_empty() { powers() } else { x_axis.marks.clone() };
+    for (at, label) in marks {
+        let x = x_scale.at(at);
+        line(&mut svg, (x, TOP), (x, BOTTOM), LINE, 1.0);
+        let anchor = if x > RIGHT - 1.0 { "end" } else { "middle" };
+        let x = if x > RIGHT - 1.0 { WIDTH - 2.0 } else { x };
+        text(&mut svg, (x, BOTTOM + 16.0), &label, anchor, FAINT, "");
+    }
+    text(&mut svg, (RIGHT, BOTTOM + 31.0), x_axis.title, "end", FAINT, "");
+    for (number, series) in series.iter().enumerate() {
+        draw_series(&mut svg, series, &x_scale, &y_scale);
+        draw_legend(&mut svg, series, BOTTOM + 44.0 + 16.0 * number as f64);
+    }
+    svg + "</svg>"
+}
+
+fn least(figures: impl Iterator<Item = f64>) -> f64 {
+    let least = figures.filter(|figure| *figure > 0.0).fold(f64::INFINITY, f64::min);
+    if least.is_finite() { least } else { 1.0 }
+}
+
+fn draw_series(svg: &mut String, series: &Series, x_scale: &Scale, y_scale: &Scale) {
+    let places: Vec<(f64, f64)> =
+        series.points.iter().map(|(x, y)| (x_scale.at(*x), y_scale.at(*y))).collect();
+    let path: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+    let Look { colour, dash, .. } = series.look;
+    let width = if series.thin { 1.0 } else { 2.0 };
+    let path = path.join(" ");
+    let stroke = format!(r#"stroke="{colour}" stroke-width="{width}""#);
+    let _ = write!(
+        svg,
+        r#"<polyline points="{path}" fill="none" {stroke} stroke-dasharray="{dash}"/>"#
+    );
+    for place in places {
+        draw_mark(svg, series, place);
+    }
+}
+
+fn draw_mark(svg: &mut String, series: &Series, (x, y): (f64, f64)) {
+    let colour = series.look.colour;
+    let fill = if series.thin { "#fff" } else { colour };
+    let style = format!(r#"fill="{fill}" stroke="{colour}" stroke-width="1.5""#);
+    let _ = match series.look.mark {
+        "square" => {
+            let (left, top) = (x - 3.0, y - 3.0);
+            write!(svg, r#"<rect x="{left:.1}" y="{top:.1}" width="6" height="6" {style}/>"#)
+        }
+        "diamond" => write!(svg, r#"<path d="M{x:.1} {y:.1}m-4 0l4 -4l4 4l-4 4z" {style}/>"#),
+        _ => write!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3" {style}/>"#),
+    };
+}
+
+fn draw_legend(svg: &mut String, series: &Series, y: f64) {
+    let Look { colour, dash, .. } = series.look;
+    let width = if series.thin { 1.0 } else { 2.0 };
+    let stroke = format!(r#"stroke="{colour}" stroke-width="{width}""#);
+    let _ = write!(svg, r#"<path d="M{LEFT} {y}h34" {stroke} stroke-dasharray="{dash}"/>"#);
+    draw_mark(svg, series, (LEFT + 17.0, y));
+    text(svg, (LEFT + 42.0, y + 4.0), &series.name, "start", INK, "");
+}
+
+fn open(height: f64, title: &str) -> String {
+    let title = HtmlEscape(title);
+    format!(
+        concat!(
+            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img""#,
+            r#" font-family="system-ui, sans-serif" font-size="11"><title>{title}</title>"#
+        ),
+        width = WIDTH,
+        height = height,
+        title = title
+    )
+}
+
+fn line(svg: &mut String, from: (f64, f64), to: (f64, f64), colour: &str, width: f64) {
+    let ((x1, y1), (x2, y2)) = (from, to);
+    let _ = write!(
+        svg,
+        r#"<path d="M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}" stroke="{colour}" stroke-width="{width}"/>"#
+    );
+}
+
+fn text(svg: &mut String, at: (f64, f64), words: &str, anchor: &str, colour: &str, weight: &str) {
+    let ((x, y), words) = (at, HtmlEscape(words));
+    let weight = if weight.is_empty() { "400" } else { weight };
+    let _ = write!(
+        svg,
+        concat!(
+            r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" fill="{colour}""#,
+            r#" font-weight="{weight}">{words}</text>"#
+        ),
+        x = x,
+        y = y,
+        anchor = anchor,
+        colour = colour,
+        weight = weight,
+        words = words
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_has_its_name_figure_and_unit() {
+        let bar = Bar {
+            name: "a<b".to_owned(),
+            figure: 3_860_000.0,
+            range: Some((3.5e6, 4e6)),
+            label: "3.86 M = 52.3×".to_owned(),
+            colour: look(0).colour,
+        };
+        let svg = bars(&[bar], "messages", mark);
+        for part in ["a&lt;b", "3.86 M = 52.3×", ">messages<", "#0072b2", "</svg>"] {
+            assert!(svg.contains(part), "{part} in {svg}");
+        }
+    }
+
+    #[test]
+    fn lines_go_through_their_points() {
+        let one = Series {
+            name: "one".to_owned(),
+            look: look(1),
+            thin: false,
+            points: vec![(10.0, 100.0), (100.0, 1000.0)],
+        };
+        let axis = |title| Axis { title, marks: Vec::new() };
+        let svg = lines(&[one], &axis("messages/s"), &axis("latency"));
+        assert!(svg.contains(r#"points="52.0,210.0 362.0,12.0""#), "{svg}");
+        assert!(lines(&[], &axis("x"), &axis("y")).ends_with("</svg>"));
+    }
+}

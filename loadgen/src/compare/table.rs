@@ -1,0 +1,76 @@
+//! A comparison as lines for the terminal.
+
+use std::fmt::Write;
+
+use super::page::ratio;
+use super::result::{Compared, Comparison, Outcome};
+use super::scale::{short, times};
+
+/// One line for each target of a scenario.
+#[must_use]
+pub fn scenario(compared: &Compared) -> String {
+    let mut text = String::new();
+    for outcome in compared.results.iter().chain(&compared.ceiling) {
+        for stage in &outcome.steps {
+            let at = stage.at.map_or(String::new(), |at| format!("@ {}", short(at)));
+            let _ = match &stage.summary {
+                Some(summary) => {
+                    let figure = summary.figure;
+                    let (median, low, high) =
+                        (short(figure.median), short(figure.low), short(figure.high));
+                    let unit = compared.figure.unit();
+                    writeln!(
+                        text,
+                        "  {:<12}{at:<10}{median:>9} {unit}  ({low} to {high})",
+                        outcome.target
+                    )
+                }
+                None => writeln!(text, "  {:<12}{at:<10}  failed", outcome.target),
+            };
+        }
+    }
+    text
+}
+
+/// One line for each scenario that is not swept, and one block for each that is.
+#[must_use]
+pub fn table(comparison: &Comparison) -> String {
+    let mut text = format!("\n{}\n{}\n\n", comparison.machine, comparison.date);
+    let wide = comparison.scenarios.iter().map(|one| one.name.len()).max().unwrap_or(0);
+    let _ = write!(text, "{:wide$}", "");
+    for target in &comparison.targets {
+        let _ = write!(text, "{:>12}", target.name);
+    }
+    let _ = writeln!(text, "{:>10}{:>10}", "times", "of relay");
+    for one in &comparison.scenarios {
+        if one.swept.is_some() {
+            let _ = write!(text, "{}\n{}", one.name, scenario(one));
+        } else {
+            let _ = writeln!(text, "{}", row(one, wide));
+        }
+    }
+    text
+}
+
+fn row(one: &Compared, wide: usize) -> String {
+    let mut text = format!("{:wide$}", one.name);
+    for outcome in &one.results {
+        let figure =
+            outcome.only().map_or("failed".to_owned(), |only| one.figure.show(only.figure.median));
+        let _ = write!(text, "{figure:>12}");
+    }
+    let ratio = ratio(one, 0, 1).map_or(String::new(), times);
+    let _ = write!(text, "{ratio:>10}{:>10}  {}", share(one), one.figure.unit());
+    text
+}
+
+fn share(one: &Compared) -> String {
+    let relay = one.ceiling.as_ref().and_then(Outcome::only);
+    let first = one.results.first().and_then(Outcome::only);
+    match (first, relay) {
+        (Some(first), Some(relay)) if relay.figure.median > 0.0 => {
+            format!("{:.0} %", 100.0 * first.figure.median / relay.figure.median)
+        }
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,151 @@
+"""When what a step brought from two targets is the same.
+
+What AMQP and RabbitMQ leave undefined is left out here, each with its reason; what differs on
+purpose is a rule.
+"""
+
+import re
+
+import rules
+
+# Scripts that end because RabbitMQ may give a dying connection's messages to that connection.
+DIVIDED = "scripts cut where a dying connection could give messages to another of its channels"
+# Scripts that end because the next consumer in turn is another one. RabbitMQ leaves a consumer at
+# its limit in its turn until a message finds it there; Ringtail takes it out at once.
+ROUND = "scripts cut where another consumer of the same rank had its turn"
+# Scripts that end because consumers share a limit. RabbitMQ's limiter is a process beside queue and
+# channel; Ringtail's queues ask for permits. Which message a permit meets is undefined in both.
+LIMITED = "scripts cut where a message met a shared limit at another time"
+COUNTS = re.compile(r"^(queue\.declare-ok) consumer_count=\d+ message_count=\d+")
+FLAG = re.compile(r" redelivered=\w+")
+
+
+def normal(view, step):
+    """A view without what is undefined. Keys are (connection, channel, kind)."""
+    view = {key: lines for key, lines in view.items()}
+    if (step["c"], 0, "end") in view:
+        # Other channels' answers may or may not have been written before the connection's end.
+        view = {key: lines for key, lines in view.items()
+                if key[0] != step["c"] or key[1] in (0, step.get("ch"))}
+        drop(view, step["c"], step.get("ch"))
+        view.pop((step["c"], 0, "queues"), None)
+    for connection, channel, kind in list(view):
+        if kind == "closed":
+            drop(view, connection, channel)
+    if any(kind in ("closed", "end") for _, _, kind in view):
+        # What the channel that ends was to get may have been on its way there and back.
+        for key, lines in view.items():
+            view[key] = [FLAG.sub("", line) for line in lines]
+    if len(step.get("ops", [])) > 1:
+        # A queue tells its counts ahead of messages that wait to be handled
+        # (rabbit_amqqueue_process, prioritise_call of stat).
+        for key, lines in view.items():
+            view[key] = [COUNTS.sub(r"\1", line) for line in lines]
+    for key in view:
+        # Confirms are coalesced as the broker likes; cancels of several consumers and states of
+        # several queues come in no order.
+        if key[2] in ("confirmed", "cancelled", "queues"):
+            view[key].sort()
+    return view
+
+
+def drop(view, connection, channel):
+    """Leaves out what may or may not get ahead of the channel's end: what queues send to it."""
+    for key in list(view):
+        if key[:2] == (connection, channel) and (
+                key[2] in ("confirmed", "cancelled")
+                or key[2].startswith(("deliver ", "consumer "))):
+            del view[key]
+
+
+def differences(reference, other, step, fired, limited=False):
+    """Lists (key, lines of the reference, lines of the other) that no rule covers.
+
+    `fired` counts the rules that were needed. The second value tells whether one of them ends the
+    script, since the targets are not in the same state after it.
+    """
+    left, right = normal(reference, step), normal(other, step)
+    found, over = [], False
+    for rule in rules.CLOSES:
+        mine, theirs = last(left, step), last(right, step)
+        if mine != theirs and rule.covers(mine, theirs):
+            fired[rule.name] += 1
+            return [], rule.ends
+    for key in sorted(left.keys() | right.keys(), key=str):
+        mine, theirs = left.get(key, []), right.get(key, [])
+        if mine != theirs:
+            matched = covered(mine, theirs, step)
+            if matched is None:
+                found.append((key, mine, theirs))
+                continue
+            for rule in matched:
+                fired[rule.name] += 1
+                over |= rule.ends
+    if found and alternated(found):
+        fired[ROUND] += 1
+        return [], True
+    if found and limited and permitted(found):
+        fired[LIMITED] += 1
+        return [], True
+    return found, over
+
+
+def permitted(found):
+    """Whether a queue's messages were delivered, got or kept otherwise, and each within limits."""
+    return all(
+        key[2] == "queues" and not any("gone" in line for line in mine + theirs)
+        or key[2].startswith("deliver ") and "!" not in "".join(theirs)
+        or key[2] == "reply" and untold(mine) == untold(theirs)
+        for key, mine, theirs in found)
+
+
+def untold(lines):
+    """Answers without what was got and how much was there."""
+    counts = ("basic.get-", "queue.purge-ok", "queue.delete-ok")
+    return ["counted" if line.startswith(counts) else line for line in lines]
+
+
+def alternated(found):
+    """Whether the same messages came from the same queues to consumers of the same priority, only
+    to others of them. That each has room for what it gets is looked at where it arrives."""
+    if not all(key[2].startswith("deliver ") for key, *_ in found):
+        return False
+    mine = sorted(line for _, lines, _ in found for line in lines)
+    return mine == sorted(line for _, _, lines in found for line in lines)
+
+
+def last(view, step):
+    """How the step closed its channel or connection."""
+    lines = view.get((step["c"], step.get("ch"), "closed"), [])
+    lines = view.get((step["c"], 0, "end"), lines)
+    return next((line for line in lines if ".close " in line), "")
+
+
+def covered(mine, theirs, step):
+    """The rules that explain every difference of two lists of lines, or None."""
+    names = {name for name, _ in step.get("ops", [])}
+    extras = [rule for rule in rules.EXTRAS if not rule.when or rule.when in names]
+    matched, left = [], list(theirs)
+    for line in mine:
+        if left and left[0] == line:
+            left.pop(0)
+            continue
+        rule = next((rule for rule in rules.LINES if left and rule.covers(line, left[0])), None)
+        if rule:
+            left.pop(0)
+        rule = rule or next((rule for rule in extras if rule.covers(line, "")), None)
+        if rule is None:
+            return None
+        matched.append(rule)
+    return None if left else matched
+
+
+def may_heal(found):
+    """Whether waiting can make these differences vanish: something is late, nothing contrary."""
+    return all(key[2] in ("queues", "confirmed", "cancelled", "end") or late(mine, theirs)
+               for key, mine, theirs in found)
+
+
+def late(mine, theirs):
+    short = min(len(mine), len(theirs))
+    return mine[:short] == theirs[:short]

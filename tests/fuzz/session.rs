@@ -1,0 +1,281 @@
+//! One seed of a whole broker: clients that send damaged sessions, read or do not read, wait or
+//! vanish, beside a neighbour that must lose nothing.
+
+use std::collections::VecDeque;
+
+use amqp::{Method, Parser};
+use fastrand::Rng;
+use ringtail::shard::Gate;
+
+use crate::bounds;
+use crate::ear::{Ear, Heard};
+use crate::meter;
+use crate::mutate;
+use crate::neighbour::Neighbour;
+use crate::rig::{self, Client, Rig};
+use crate::runner::Figures;
+
+const STEPS: usize = 400;
+const PEERS: usize = 5;
+
+/// A client that does what it should not.
+struct Peer {
+    client: Client,
+    script: VecDeque<Vec<u8>>,
+    /// Taken from the script and not sent; ends where a frame ends.
+    pending: Vec<u8>,
+    ear: Ear,
+    /// Counts the frames that were sent.
+    counter: Option<Parser>,
+    /// Time passed while it was there, so that it may be dropped for its silence.
+    waited: bool,
+    reads: bool,
+    harness: usize,
+}
+
+struct World {
+    rng: Rng,
+    broker: Rig,
+    peers: Vec<Option<Peer>>,
+    neighbour: Neighbour,
+    /// What the thread held before there was a broker.
+    base: isize,
+    figures: Figures,
+    unlimited: bool,
+}
+
+/// One seed.
+pub fn run(seed: u64) -> Figures {
+    let mut world = World::new(seed);
+    for _ in 0..STEPS {
+        world.step();
+    }
+    world.everybody_goes();
+    world.figures
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let base = meter::held();
+        let mut rng = Rng::with_seed(seed);
+        let (shards, resident) = (rng.u16(1..4), rng.usize(1..200_000));
+        let unlimited = rng.bool();
+        let limit = if unlimited { u64::MAX } else { 3 << 20 };
+        let receiving = if unlimited { usize::MAX } else { rng.usize(1..200_000) };
+        let mut broker = Rig::configured(shards, limit, |config| {
+            // What a queue gives to the store is not counted as its memory.
+            config.resident_max = if unlimited { usize::MAX } else { resident };
+            config.receiving_max = receiving;
+        });
+        let neighbour = Neighbour::new(&mut broker, &mut rng);
+        let peers = (0..PEERS).map(|_| None).collect();
+        Self { rng, broker, peers, neighbour, base, figures: Figures::default(), unlimited }
+    }
+
+    fn step(&mut self) {
+        let at = self.rng.usize(..PEERS);
+        match self.peers[at].take() {
+            None => self.peers[at] = Some(self.newcomer()),
+            Some(peer) => self.peers[at] = self.act(peer),
+        }
+        match self.rng.u8(..16) {
+            0..4 => {
+                let Self { neighbour, broker, rng, .. } = self;
+                neighbour.publish(broker, rng);
+            }
+            4..6 => self.neighbour.hear(&mut self.broker),
+            6 if self.rng.u8(..16) == 0 => self.time_passes(),
+            _ => {}
+        }
+    }
+
+    fn newcomer(&mut self) -> Peer {
+        let shard = self.rng.usize(..self.broker.shards.len());
+        let script = VecDeque::from(mutate::session(&mut self.rng, 60));
+        let harness = script.iter().map(Vec::capacity).sum();
+        self.figures.sessions += 1;
+        Peer {
+            client: self.broker.accepted(shard),
+            script,
+            pending: Vec::new(),
+            ear: Ear::new(),
+            counter: Some(Parser::new(0)),
+            waited: false,
+            reads: self.rng.u8(..8) > 0,
+            harness,
+        }
+    }
+
+    /// A peer does something; `None` when it is gone.
+    fn act(&mut self, mut peer: Peer) -> Option<Peer> {
+        if self.broker.gate(peer.client) == Gate::Closing {
+            self.verdict(peer);
+            return None;
+        }
+        if self.rng.u8(..120) == 0 || (peer.script.is_empty() && self.rng.u8(..8) == 0) {
+            let client = peer.client;
+            self.watched(|broker| broker.vanish_now(client));
+            return None;
+        }
+        match self.rng.u8(..8) {
+            0..4 => self.send(&mut peer),
+            4 | 5 if peer.reads => self.read(&mut peer),
+            6 => self.watched(Rig::settle),
+            _ => {
+                let shard = self.rng.usize(..self.broker.shards.len());
+                self.watched(|broker| _ = broker.turn(shard));
+            }
+        }
+        Some(peer)
+    }
+
+    /// Sends some frames of the script, and at times only part of the last.
+    fn send(&mut self, peer: &mut Peer) {
+        if self.broker.gate(peer.client) != Gate::Open {
+            return;
+        }
+        for _ in 0..self.rng.u8(1..8) {
+            peer.pending.extend(peer.script.pop_front().unwrap_or_default());
+        }
+        let whole = self.rng.u8(..4) > 0;
+        let some = if whole { peer.pending.len() } else { self.rng.usize(..=peer.pending.len()) };
+        let octets: Vec<u8> = peer.pending.drain(..some).collect();
+        let most = if self.rng.bool() { bounds::CHUNK } else { self.rng.usize(1..5000) };
+        for piece in octets.chunks(most) {
+            // The shell reads nothing from a socket that is not to be read.
+            if self.broker.gate(peer.client) == Gate::Open {
+                self.figures.frames += count(&mut peer.counter, piece);
+                let client = peer.client;
+                self.watched(|broker| broker.receive(client, piece));
+            }
+        }
+    }
+
+    /// Takes what came, and answers what must be answered.
+    fn read(&mut self, peer: &mut Peer) {
+        let (client, mut octets) = (peer.client, Vec::new());
+        self.watched(|broker| octets = broker.take_now(client));
+        let (pending, open) = (&mut peer.pending, Method::ChannelOpen { out_of_band: "" });
+        let polite = self.rng.u8(..4) > 0;
+        peer.ear.hear(&octets, |channel, heard| match heard {
+            Heard::Method(Method::ChannelClose { .. }) => {
+                pending.extend(rig::encoded(channel, &Method::ChannelCloseOk {}));
+                pending.extend(rig::encoded(channel, &open));
+            }
+            Heard::Method(Method::ChannelCloseOk {}) => {
+                pending.extend(rig::encoded(channel, &open));
+            }
+            Heard::Method(Method::ConnectionClose { .. }) if polite => {
+                pending.extend(rig::encoded(0, &Method::ConnectionCloseOk {}));
+            }
+            _ => {}
+        });
+    }
+
+    /// The broker lets a peer go: with a close, or in one of the cases where the protocol wants
+    /// silence.
+    fn verdict(&mut self, mut peer: Peer) {
+        self.read(&mut peer);
+        let word = peer.ear.goodbye() || !peer.ear.running || peer.waited;
+        assert!(word, "a running connection was let go without a word");
+        let client = peer.client;
+        self.watched(|broker| broker.vanish_now(client));
+    }
+
+    fn time_passes(&mut self) {
+        self.broker.now.monotonic_us += self.rng.u64(..20_000_000);
+        self.peers.iter_mut().flatten().for_each(|peer| peer.waited = true);
+        self.watched(|broker| {
+            let now = broker.now;
+            broker.shards.iter_mut().for_each(|shard| shard.tick(now));
+        });
+    }
+
+    /// A call to the broker, and whether it kept to its bounds.
+    fn watched(&mut self, call: impl FnOnce(&mut Rig)) {
+        let before = self.made();
+        meter::take_largest();
+        let start = meter::cpu_us();
+        call(&mut self.broker);
+        let (elapsed_us, largest) = (meter::cpu_us() - start, meter::take_largest());
+        let made = self.made().saturating_sub(before);
+        let shards = self.broker.shards.len();
+        assert!(made <= bounds::made(shards, PEERS + 2), "one call made {made} octets");
+        assert!(largest <= bounds::largest(shards), "{largest} octets were asked for at once");
+        let figures = &mut self.figures;
+        figures.work = figures.work.max(made);
+        figures.largest = figures.largest.max(largest);
+        figures.call_us = figures.call_us.max(elapsed_us);
+        self.weigh();
+    }
+
+    /// What the broker holds is what its own count and its bounds explain.
+    fn weigh(&mut self) {
+        let harness: usize = self.peers.iter().flatten().map(|peer| peer.harness).sum();
+        let held = (meter::held() - self.base) as usize;
+        self.figures.peak = self.figures.peak.max(held.saturating_sub(harness));
+        let pinned = self.broker.shards.iter().map(|shard| shard.pinned()).sum();
+        let shards = self.broker.shards.len();
+        let bound = bounds::held(shards, PEERS + 2, pinned, self.figures.frames) + harness;
+        assert!(held <= bound || !self.unlimited, "{held} octets held, {bound} explained");
+    }
+
+    /// Output and batches that wait.
+    fn made(&mut self) -> usize {
+        let peers = self.peers.iter().flatten().map(|peer| peer.client);
+        let clients = peers.chain([self.neighbour.publisher, self.neighbour.consumer]);
+        let shards = &mut self.broker.shards;
+        let mut made = 0;
+        for Client { shard, conn } in clients {
+            made += shards[shard].outbox(conn).map_or(0, |outbox| outbox.len());
+        }
+        let endpoints = shards.len() as u16;
+        for shard in shards {
+            made += (0..=endpoints)
+                .map(|to| shard.outbound(model::ShardId(to)).octets())
+                .sum::<usize>();
+        }
+        made
+    }
+
+    /// All peers go, then the neighbour: nothing is left of any of them, and who comes is served.
+    fn everybody_goes(&mut self) {
+        let mut peers: Vec<Peer> = std::mem::take(&mut self.peers).into_iter().flatten().collect();
+        while peers.iter().any(|peer| !self.broker.take(peer.client).is_empty()) {}
+        for peer in peers.drain(..) {
+            let paused = self.broker.gate(peer.client) == Gate::Paused;
+            assert!(!(paused && self.unlimited), "{:?} is paused for nothing", peer.client);
+            self.broker.vanish_now(peer.client);
+        }
+        for _ in 0..100 {
+            self.broker.settle();
+            self.neighbour.hear(&mut self.broker);
+        }
+        assert!(self.neighbour.content() || !self.unlimited, "{}", self.neighbour);
+        self.weigh();
+        let nobody = Neighbour::new(&mut Rig::new(1), &mut self.rng);
+        std::mem::replace(&mut self.neighbour, nobody).leave(&mut self.broker);
+        assert_eq!(self.broker.leftovers(), 0);
+        for shard in 0..self.broker.shards.len() {
+            let client = self.broker.client(shard);
+            let names = rig::names(&self.broker.call(client, 1, &rig::declare("later", false)));
+            assert_eq!(names, ["QueueDeclareOk"]);
+        }
+    }
+}
+
+/// Counts the frames that end in these octets, as far as they are frames.
+fn count(counter: &mut Option<Parser>, octets: &[u8]) -> u64 {
+    let Some(mut parser) = counter.take() else { return 0 };
+    let (mut at, mut frames) = (0, 0);
+    let octets = octets.strip_prefix(&amqp::PROTOCOL_HEADER).unwrap_or(octets);
+    loop {
+        match parser.next(octets, &mut at) {
+            Ok(Some(_)) => frames += 1,
+            Ok(None) => break,
+            Err(_) => return frames,
+        }
+    }
+    *counter = Some(parser);
+    frames
+}

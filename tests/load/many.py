@@ -1,0 +1,25 @@
+"""Many clients at once: all their handshakes are under way together."""
+
+from pika import frame, spec
+
+from wire import CAPABILITIES, HEADER, Wire
+
+
+def open_all(broker, many, channels=1, seconds=60, heartbeat=0):
+    """So many clients with so many open channels each."""
+    start_ok = spec.Connection.StartOk(
+        {"product": "load", "capabilities": CAPABILITIES}, "PLAIN",
+        f"\0{broker.user}\0{broker.password}", "en_US")
+    methods = [start_ok, spec.Connection.TuneOk(2047, 131072, heartbeat), spec.Connection.Open("/")]
+    octets = HEADER + b"".join(frame.Method(0, method).marshal() for method in methods)
+    octets += b"".join(
+        frame.Method(number, spec.Channel.Open()).marshal() for number in range(1, channels + 1))
+    clients = [Wire(broker, seconds=seconds) for _ in range(many)]
+    for client in clients:
+        client.write(octets)
+    for client in clients:
+        for answer in (spec.Connection.Start, spec.Connection.Tune, spec.Connection.OpenOk):
+            client.expect(answer, 0)
+        for number in range(1, channels + 1):
+            client.expect(spec.Channel.OpenOk, number)
+    return clients
