@@ -274,13 +274,24 @@ impl Draft {
         Message { record: &self.record, body: self.body.as_ref() }
     }
 
-    /// Lets go of a body by reference once the message has gone where it goes, and of a record
-    /// that was much larger than others.
+    /// The message has gone where it goes: its body by reference is let go of, and a record that
+    /// was much larger than others.
+    #[inline]
+    pub fn done(&mut self) {
+        self.reset();
+        if self.record.capacity() > RECORD_KEPT {
+            self.free_record();
+        }
+    }
+
+    #[cold]
+    fn free_record(&mut self) {
+        self.record = Vec::new();
+    }
+
+    /// Lets go of a body by reference.
     #[inline]
     pub fn reset(&mut self) {
-        if self.record.capacity() > RECORD_KEPT {
-            self.record = Vec::new();
-        }
         self.body = None;
         self.pieces.clear();
         self.piece_octets = 0;
@@ -342,7 +353,7 @@ mod tests {
         draft.begin("", "q");
         draft.header(Properties::parse(&properties).unwrap().0, 0, 0, 0);
         assert!(draft.message().record().len() > 100_000);
-        draft.reset();
+        draft.done();
         assert!(draft.pinned() <= RECORD_KEPT, "{}", draft.pinned());
     }
 
