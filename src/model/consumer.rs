@@ -102,7 +102,8 @@ impl Consumers {
     /// Whether one of them is exclusive.
     #[must_use]
     pub fn has_exclusive(&self) -> bool {
-        self.slots.iter().flatten().any(|consumer| consumer.spec.exclusive)
+        // Such a one is alone.
+        self.count == 1 && self.iter().any(|consumer| consumer.exclusive)
     }
 
     /// All of them.
@@ -115,7 +116,9 @@ impl Consumers {
         self.ranked |= spec.priority != 0;
         let standing = Standing::Ready;
         let consumer = Consumer { spec, unacked: 0, standing, permits: 0, asked: 0 };
-        let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
+        let full = self.count == self.slots.len();
+        let free = if full { None } else { self.slots.iter().position(Option::is_none) };
+        let slot = free.unwrap_or(self.slots.len());
         if slot == self.slots.len() {
             self.slots.push(None);
         }
@@ -127,14 +130,14 @@ impl Consumers {
     /// Removes those that `gone` names; says how many.
     pub fn remove(&mut self, gone: impl Fn(&ConsumerSpec) -> bool) -> usize {
         let before = self.count;
-        for slot in 0..self.slots.len() {
-            let found = self.slots[slot].take_if(|consumer| gone(&consumer.spec));
-            if let Some(consumer) = found {
-                self.round.retain(|other| *other != slot);
+        for slot in &mut self.slots {
+            if let Some(consumer) = slot.take_if(|consumer| gone(&consumer.spec)) {
                 self.reserved -= consumer.asked;
                 self.count -= 1;
             }
         }
+        // Once for all: a channel may have had very many.
+        self.round.retain(|slot| self.slots.get(*slot).is_some_and(Option::is_some));
         while self.slots.last().is_some_and(Option::is_none) {
             self.slots.pop();
         }

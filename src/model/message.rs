@@ -26,6 +26,8 @@ pub const REFERENCE_MIN: usize = 32 * 1024;
 /// Shorter pieces are copied together into buffers of at most this many octets, however small the
 /// frames are that they came in.
 const TOGETHER: usize = 64 * 1024;
+/// A draft keeps a record's memory for the next message, but no more than this.
+const RECORD_KEPT: usize = 16 * 1024;
 /// Octets in front of the exchange name.
 pub const HEAD: usize = 16;
 
@@ -272,7 +274,22 @@ impl Draft {
         Message { record: &self.record, body: self.body.as_ref() }
     }
 
-    /// Lets go of a body by reference once the message has gone where it goes.
+    /// The message has gone where it goes: its body by reference is let go of, and a record that
+    /// was much larger than others.
+    #[inline]
+    pub fn done(&mut self) {
+        self.reset();
+        if self.record.capacity() > RECORD_KEPT {
+            self.free_record();
+        }
+    }
+
+    #[cold]
+    fn free_record(&mut self) {
+        self.record = Vec::new();
+    }
+
+    /// Lets go of a body by reference.
     #[inline]
     pub fn reset(&mut self) {
         self.body = None;
@@ -300,6 +317,10 @@ impl Draft {
 
 #[cfg(test)]
 mod tests {
+    use amqp::Value;
+    use amqp::properties::Basic;
+    use amqp::table::TableWriter;
+
     use super::*;
 
     fn draft(size: usize) -> Draft {
@@ -321,6 +342,19 @@ mod tests {
         let body = draft.message().large_body().cloned().unwrap();
         assert!(body.pieces().len() <= SIZE.div_ceil(TOGETHER));
         assert!(body.pieces().concat().iter().enumerate().all(|(n, octet)| *octet == n as u8));
+    }
+
+    #[test]
+    fn large_headers_leave_no_memory() {
+        let mut draft = Draft::default();
+        let headers = TableWriter::new().with("x", Value::LongString(&[b'x'; 100_000]));
+        let mut properties = Vec::new();
+        Basic { headers: Some(headers.table()), ..Basic::default() }.write(&mut properties);
+        draft.begin("", "q");
+        draft.header(Properties::parse(&properties).unwrap().0, 0, 0, 0);
+        assert!(draft.message().record().len() > 100_000);
+        draft.done();
+        assert!(draft.pinned() <= RECORD_KEPT, "{}", draft.pinned());
     }
 
     #[test]

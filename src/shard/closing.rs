@@ -209,6 +209,9 @@ impl Shard {
         }
         if away > 0 {
             self.releases.0.insert(channel_id, Release { conn: id, homes: away });
+            if let Some(conn) = self.clients.get(id) {
+                conn.releases += 1;
+            }
         }
         if mutant::active(Mutant::CloseOkTooEarly) {
             return 0;
@@ -224,6 +227,7 @@ impl Shard {
         let Some(conn) = self.clients.get(id) else {
             return;
         };
+        conn.releases -= 1;
         if conn.phase != Phase::Alive {
             self.released_one(id);
             return;
@@ -258,7 +262,7 @@ impl Shard {
         let links = std::mem::take(&mut conn.links);
         let owns = conn.owns && !mutant::active(Mutant::ExclusiveSurvives);
         // Channels that were closing before are among them: their homes have yet to answer too.
-        let mut releasing = self.releases.0.values().filter(|other| other.conn == id).count();
+        let mut releasing = conn.releases;
         let numbers = self.clients.get(id).map(|conn| conn.numbers()).unwrap_or_default();
         if counts {
             self.tell_coordinator(Control::ConnectionLeft(id));

@@ -100,6 +100,8 @@ pub(super) struct Conn {
     pub commits: Vec<ChannelId>,
     /// Declared exclusive queues, which go with it.
     pub owns: bool,
+    /// Closed channels that homes have not let go of yet.
+    pub releases: usize,
     /// What must be let go before close-ok.
     pub releasing: usize,
     /// Homes that keep flow credit for it.
@@ -155,6 +157,7 @@ impl Conn {
             blocked: false,
             commits: Vec::new(),
             owns: false,
+            releases: 0,
             releasing: 0,
             links: Vec::new(),
             let_go: false,
@@ -281,9 +284,7 @@ impl Conn {
                 if body(channel, (piece, last), chunk, scratch)? {
                     return Ok(Some(Event::Publish { channel: number }));
                 }
-                if !self.halves.contains(&number) {
-                    self.halves.push(number);
-                }
+                half(&mut self.halves, number);
                 Ok(None)
             }
             (_, Frame::Method { payload, .. }) => closing_method(number, payload),
@@ -428,7 +429,11 @@ impl Conn {
         let size = body_size as u32;
         match Properties::parse_plain(properties) {
             Some((properties, mode)) => channel.draft.header(properties, mode, 0, size),
-            None => special_header(channel, properties, &self.user, size)?,
+            None => {
+                special_header(channel, properties, &self.user, size)?;
+                // Headers may be large: they count before a body comes.
+                half(&mut self.halves, number);
+            }
         }
         if body_size > 0 {
             return Ok(None);
@@ -510,6 +515,14 @@ fn special_header(
     channel.draft.header(rewritten.unwrap_or(properties), mode, priority, body_size);
     channel.keys = meaning.keys;
     Ok(())
+}
+
+/// The message on this channel is half received.
+#[inline]
+fn half(halves: &mut Vec<u16>, number: u16) {
+    if !halves.contains(&number) {
+        halves.push(number);
+    }
 }
 
 #[inline]

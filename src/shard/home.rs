@@ -54,6 +54,20 @@ pub(super) struct Link {
     stalled: Vec<QueueId>,
 }
 
+impl Link {
+    fn stall(&mut self, queue: QueueId) {
+        if self.stalled.last() == Some(&queue) {
+            return;
+        }
+        if self.stalled.len() == self.stalled.capacity() {
+            // Before it grows: consumers may come and go while there is no credit.
+            self.stalled.sort_unstable();
+            self.stalled.dedup();
+        }
+        self.stalled.push(queue);
+    }
+}
+
 /// The queues of a shard.
 #[derive(Debug)]
 pub(super) struct Home {
@@ -85,9 +99,7 @@ impl Outlet for Door<'_> {
         if link.octets > 0 || mutant::active(Mutant::CreditIgnored) {
             return true;
         }
-        if link.stalled.last() != Some(&queue) {
-            link.stalled.push(queue);
-        }
+        link.stall(queue);
         false
     }
 
@@ -271,6 +283,15 @@ mod tests {
     use model::Arguments;
 
     use super::*;
+
+    #[test]
+    fn a_connection_without_credit_remembers_each_queue_a_few_times() {
+        let mut link = Link { octets: 0, stalled: Vec::new() };
+        for n in 0..10_000 {
+            link.stall(QueueId(n % 3));
+        }
+        assert!(link.stalled.len() < 20 && link.stalled.contains(&QueueId(2)), "{link:?}");
+    }
 
     #[test]
     fn a_channel_does_not_remember_queues_that_are_gone() {

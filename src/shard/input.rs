@@ -52,7 +52,7 @@ impl Shard {
                 Stop::Failure((channel, fault)) => self.fail(id, channel, &fault, now),
             }
         }
-        self.count_receiving(id);
+        self.count_receiving(id, now);
     }
 
     /// Takes the protocol header; false when it is another one.

@@ -38,6 +38,9 @@ pub struct ShardConfig {
     pub resident_max: usize,
     /// Octets of large messages being received at once; beyond it only the oldest goes on.
     pub receiving_max: usize,
+    /// While there are more than that, octets of them that one connection may hold: what goes
+    /// beyond it is refused, unless it is a single message.
+    pub receiving_own_max: usize,
     /// Octets of memory that one transaction may hold; a single publish may always be held.
     pub transaction_max: usize,
 }
@@ -54,6 +57,7 @@ impl ShardConfig {
             limits: Limits::default(),
             resident_max: usize::MAX,
             receiving_max: 256 * 1024 * 1024,
+            receiving_own_max: 256 * 1024 * 1024,
             transaction_max: 256 * 1024 * 1024,
         }
     }
@@ -106,7 +110,10 @@ pub struct Shard {
     pub(super) receiving: BTreeMap<u64, (ConnId, usize)>,
     pub(super) receiving_octets: usize,
     pub(super) receiving_max: usize,
+    pub(super) receiving_own_max: usize,
     pub(super) receiving_next: u64,
+    /// Connections may be paused for that.
+    pub(super) receiving_waits: bool,
     pub(super) receiving_turn: Option<Turn>,
     /// Octets of memory that open transactions hold.
     pub(super) held: usize,
@@ -149,7 +156,9 @@ impl Shard {
             receiving: BTreeMap::new(),
             receiving_octets: 0,
             receiving_max: config.receiving_max,
+            receiving_own_max: config.receiving_own_max,
             receiving_next: 1,
+            receiving_waits: false,
             receiving_turn: None,
             held: 0,
             transaction_max: config.transaction_max,

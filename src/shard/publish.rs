@@ -40,7 +40,7 @@ impl Shard {
                 self.fail(id, number, &fault, now);
             }
         }
-        draft.reset();
+        draft.done();
         queues.clear();
         self.scratch = draft;
         self.routes = queues;

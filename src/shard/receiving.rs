@@ -67,18 +67,14 @@ impl Shard {
         if !self.receiving.values().any(|(conn, _)| waits(conn)) {
             return None;
         }
-        let conn = self.clients.get(owner)?;
-        if conn.paused & (pause::ALARM | pause::WINDOW) != 0 {
+        if self.clients.get(owner)?.paused & (pause::ALARM | pause::WINDOW) != 0 {
             return None;
         }
-        let is_it = |conn: &mut Conn, number| {
-            conn.channel(number).is_some_and(|channel| channel.draft_order == order)
-        };
-        conn.numbers().into_iter().find(|number| is_it(conn, *number))
+        self.receiver(owner, order)
     }
 
     /// Counts what a connection's half-received messages hold, after a chunk.
-    pub(super) fn count_receiving(&mut self, id: ConnId) {
+    pub(super) fn count_receiving(&mut self, id: ConnId, now: Now) {
         let Some(conn) =
             self.clients.get(id).filter(|conn| !conn.halves.is_empty() && !conn.let_go)
         else {
@@ -87,17 +83,49 @@ impl Shard {
         for number in std::mem::take(&mut conn.halves) {
             self.count_half(id, number);
         }
-        // One that holds nothing any more has nothing to wait for, and nobody would wake it.
-        let holds = self.receiving.values().any(|(conn, _)| *conn == id);
+        if self.receiving_octets <= self.receiving_max {
+            return;
+        }
         let oldest = self.receiving.first_key_value().map(|(_, (conn, _))| *conn);
-        if holds
-            && self.receiving_octets > self.receiving_max
-            && (oldest.is_some_and(|oldest| oldest != id) || mutant::active(Mutant::OldestStopped))
+        if oldest == Some(id) && !mutant::active(Mutant::OldestStopped) {
+            self.give_up_youngest(id, now);
+        } else if self.receiving.values().any(|(conn, _)| *conn == id)
+            // One that holds nothing any more has nothing to wait for, and nobody would wake it.
             && let Some(conn) = self.clients.get(id)
         {
             conn.paused |= pause::DRAFTS;
+            self.receiving_waits = true;
             self.clients.touch(id);
         }
+    }
+
+    /// Beside the oldest message a connection may send others on its other channels: those that it
+    /// began last are given up once all of them together hold too much for one connection.
+    fn give_up_youngest(&mut self, id: ConnId, now: Now) {
+        let own = self.receiving.iter().filter(|(_, (conn, _))| *conn == id);
+        let mut own: Vec<(u64, usize)> =
+            own.map(|(order, (_, octets))| (*order, *octets)).collect();
+        let mut octets: usize = own.iter().map(|(_, octets)| octets).sum();
+        while own.len() > 1
+            && octets > self.receiving_own_max
+            && let Some((order, freed)) = own.pop()
+        {
+            octets -= freed;
+            if let Some(number) = self.receiver(id, order) {
+                let text = "too much is half received on the channels of the connection";
+                let fault = Fault::new(Code::ContentTooLarge, text, (60, 40));
+                self.fail(id, number, &fault, now);
+            }
+        }
+    }
+
+    /// The channel that receives a message.
+    fn receiver(&mut self, id: ConnId, order: u64) -> Option<u16> {
+        let conn = self.clients.get(id)?;
+        let is_it = |conn: &mut Conn, number| {
+            conn.channel(number).is_some_and(|channel| channel.draft_order == order)
+        };
+        conn.numbers().into_iter().find(|number| is_it(conn, *number))
     }
 
     fn count_half(&mut self, id: ConnId, number: u16) {
@@ -113,7 +141,7 @@ impl Shard {
             channel.draft_order = next;
             self.receiving_next += 1;
         }
-        let (order, pinned) = (channel.draft_order, channel.draft.pinned());
+        let (order, pinned) = (channel.draft_order, channel.half());
         let entry = self.receiving.entry(order).or_insert((id, 0));
         self.receiving_octets += pinned - entry.1;
         entry.1 = pinned;
@@ -125,8 +153,12 @@ impl Shard {
             return;
         };
         self.receiving_octets -= octets;
+        if !self.receiving_waits {
+            return;
+        }
         self.unpause(owner, pause::DRAFTS);
         let all = self.receiving_octets <= self.receiving_max;
+        self.receiving_waits = !all;
         let how_many = if all { self.receiving.len() } else { 1 };
         let waiting: Vec<ConnId> =
             self.receiving.values().take(how_many).map(|(conn, _)| *conn).collect();

@@ -115,7 +115,7 @@ impl Shard {
         if self.alarm && self.held > ALARMED_MAX {
             return Err(Refusal::TransactionTooLarge { max: ALARMED_MAX });
         }
-        tx.publish(message, queues);
+        tx.publish(message, queues, publisher.mandatory);
         self.held = self.held + tx.pinned() - before;
         Ok(())
     }
@@ -218,7 +218,8 @@ impl Shard {
     ) -> bool {
         let mut queues = std::mem::take(&mut self.routes);
         let mut all = true;
-        while let Some(message) = tx.front(&mut queues) {
+        while let Some((message, mandatory)) = tx.front(&mut queues) {
+            let publisher = Publisher { mandatory: publisher.mandatory && mandatory, ..publisher };
             if commit.is_some() && !self.has_room(publisher, &queues) {
                 all = false;
                 break;
@@ -247,8 +248,11 @@ impl Shard {
                 return false;
             }
         }
+        // What may come back: without queues, or to reply consumers that are gone by now.
+        let replies = || queues.iter().any(|(queue, _)| self.is_reply_queue(*queue));
+        let returns = publisher.mandatory && (queues.is_empty() || replies());
         let Some(conn) = self.clients.get(id) else { return true };
-        if queues.is_empty() && conn.unsent() > OUTPUT_MARK {
+        if returns && conn.unsent() > OUTPUT_MARK {
             conn.commits.push(channel);
             return false;
         }
@@ -338,7 +342,7 @@ impl Shard {
 }
 
 impl Publisher {
-    /// Who publishes what was held: only what is to be returned is held without queues.
+    /// Who publishes what was held; each publish has its own mandatory flag.
     fn held(id: ConnId, number: u16, channel: ChannelId) -> Self {
         Self { id, number, channel, confirms: false, tx: false, mandatory: true }
     }

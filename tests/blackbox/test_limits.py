@@ -1,5 +1,7 @@
 """Limits that the configuration file sets: what is offered, and what is refused beyond them."""
 
+import socket
+import struct
 import subprocess
 
 import pika
@@ -289,3 +291,51 @@ def test_the_help_names_everything(broker):
     assert ended.returncode == 0
     for word in ("--listen", "RINGTAIL_SHARDS", "handshake_timeout", "tcp_listen_options.backlog"):
         assert word in ended.stdout
+
+
+def reset(client):
+    """The client is gone without a word: its socket is reset."""
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.socket.close()
+
+
+def test_what_crashed_does_not_count(broker, own_broker):
+    only_ringtail(broker, NEWER)
+    to = own_broker(config="channel_max_per_node = 40\nconnection_max = 4\n")
+    for round_ in range(10):
+        clients = [Wire(to) for _ in range(3)]
+        for client in clients:
+            client.tuned()
+            client.send(0, spec.Connection.Open("/"))
+            # More than there may be, some closed again, and nobody waits for an answer.
+            client.send(0, *[spec.Connection.UpdateSecret(b"x", "")] * (round_ % 2))
+            for channel in range(1, 60):
+                client.send(channel, spec.Channel.Open())
+                if channel % 3 == 0:
+                    client.send(channel, spec.Channel.Close(200, "", 0, 0))
+            reset(client)
+
+    def all_there():
+        with Wire(to) as client:
+            client.tuned()
+            client.send(0, spec.Connection.Open("/"))
+            for channel in range(1, 41):
+                client.send(channel, spec.Channel.Open())
+            answers = [client.next() for _ in range(41)]
+        return [type(answer.method) for answer in answers if answer] == (
+            [spec.Connection.OpenOk] + [spec.Channel.OpenOk] * 40)
+
+    eventually(all_there)
+    eventually(all_there)
+
+    def one_too_many():
+        clients = [Wire(to) for _ in range(5)]
+        for client in clients:
+            client.tuned()
+            client.send(0, spec.Connection.Open("/"))
+        answers = [type(client.next().method) for client in clients]
+        for client in clients:
+            reset(client)
+        return answers == [spec.Connection.OpenOk] * 4 + [spec.Connection.Close]
+
+    eventually(one_too_many)

@@ -21,7 +21,7 @@ def _blackbox():
 
 _SHARED = _blackbox()
 # A scenario may start and stop a broker and a client more than once.
-_SHARED.TEST_SECONDS = 120
+_SHARED.TEST_SECONDS = {"ringtail": 120, "rabbitmq": 300}
 pytest_addoption = _SHARED.pytest_addoption
 pytest_configure = _SHARED.pytest_configure
 pytest_runtest_protocol = _SHARED.pytest_runtest_protocol

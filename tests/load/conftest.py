@@ -36,7 +36,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     blackbox.pytest_configure(config)
-    blackbox.TEST_SECONDS = TEST_SECONDS * max(1, config.option.scale)
+    blackbox.TEST_SECONDS[config.option.target] = TEST_SECONDS * max(1, config.option.scale)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

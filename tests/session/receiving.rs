@@ -1,6 +1,9 @@
 //! Large messages that are half received when memory for them is short.
 
-use amqp::frame::write_body;
+use amqp::frame::{write_body, write_header};
+use amqp::properties::Basic;
+use amqp::table::TableWriter;
+use amqp::{Method, Value};
 use ringtail::shard::Gate;
 
 use crate::rig::{self, Client, Rig};
@@ -12,7 +15,10 @@ const GIVEN_UP: &str = "ChannelClose CONTENT_TOO_LARGE - message was not finishe
                         were waiting for memory";
 
 fn broker() -> Rig {
-    let mut broker = Rig::configured(1, u64::MAX, |config| config.receiving_max = RECEIVING_MAX);
+    let mut broker = Rig::configured(1, u64::MAX, |config| {
+        config.receiving_max = RECEIVING_MAX;
+        config.receiving_own_max = RECEIVING_MAX;
+    });
     let client = broker.client(0);
     broker.call(client, 1, &rig::declare("q", false));
     broker
@@ -93,4 +99,69 @@ fn one_that_stalls_alone_is_left_alone() {
     wait(&mut broker, 21);
     assert_eq!(rig::names(&broker.take(stalled)), [GIVEN_UP]);
     assert_eq!(broker.gate(waiting), Gate::Open);
+}
+
+/// Begins a message on another channel of a client: headers of so many octets, then the body.
+fn begin_on(broker: &mut Rig, client: Client, number: u16, headers: usize, body: &[u8]) -> Vec<u8> {
+    let text = "x".repeat(headers);
+    let table = TableWriter::new().with("x", Value::LongString(text.as_bytes()));
+    let basic = Basic { headers: Some(table.table()), ..Basic::default() };
+    let mut properties = Vec::new();
+    basic.write(&mut properties);
+    let publish = Method::BasicPublish {
+        ticket: 0,
+        exchange: "",
+        routing_key: "q",
+        mandatory: false,
+        immediate: false,
+    };
+    broker.call(client, number, &Method::ChannelOpen { out_of_band: "" });
+    let mut frames = rig::encoded(number, &publish);
+    write_header(&mut frames, number, SIZE as u64, &properties);
+    write_body(&mut frames, number, body, 131_072);
+    for chunk in frames.chunks(64 * 1024) {
+        broker.receive(client, chunk);
+    }
+    broker.settle();
+    broker.take(client)
+}
+
+#[test]
+fn headers_whose_bodies_do_not_come_are_counted() {
+    let mut broker = broker();
+    let client = broker.client(0);
+    let before = broker.shards[0].pinned();
+    for number in 2..102 {
+        assert!(begin_on(&mut broker, client, number, 120_000, b"").is_empty());
+    }
+    let pinned = broker.shards[0].pinned() - before;
+    assert!((12_000_000..15_000_000).contains(&pinned), "{pinned}");
+    broker.vanish(client);
+    assert_eq!(broker.shards[0].pinned(), before);
+}
+
+#[test]
+fn a_connection_whose_message_is_the_oldest_does_not_hold_more_for_that() {
+    let mut broker = broker();
+    let client = broker.client(0);
+    broker.send(client, &rig::content("q", SIZE as u64));
+    send_some(&mut broker, client, 1);
+    let mut given_up = 0;
+    for number in 2..12 {
+        let octets = begin_on(&mut broker, client, number, 10, &vec![b'x'; 6 * MEBIBYTE]);
+        let names = rig::methods(&octets);
+        assert!(names.iter().all(|(_, name)| name.starts_with("ChannelClose CONTENT_TOO_LARGE")));
+        assert!(names.iter().all(|(channel, _)| *channel == number), "the youngest");
+        given_up += names.len();
+        let pinned = broker.shards[0].pinned();
+        assert!(pinned < RECEIVING_MAX + 2 * MEBIBYTE, "{pinned}");
+    }
+    assert_eq!(given_up, 8);
+    assert_eq!(broker.gate(client), Gate::Open);
+    // The oldest goes on, at the cost of the two others.
+    send_some(&mut broker, client, 23);
+    let methods = rig::methods(&broker.call(client, 1, &rig::passive("q")));
+    let channels: Vec<u16> = methods.iter().map(|(channel, _)| *channel).collect();
+    assert_eq!((channels, &*methods[2].1), (vec![3, 2, 1], "QueueDeclareOk"));
+    assert!(broker.shards[0].pinned() < 25 * MEBIBYTE);
 }

@@ -160,3 +160,48 @@ fn a_name_of_another_broker_leads_nowhere() {
     assert_eq!(rig::names(&octets), ["BasicReturn", "BasicAck"]);
     assert!(broker.take(client).is_empty());
 }
+
+/// A client's reply consumer that is gone, on shard 0, and a server in tx mode that has its name.
+fn gone(broker: &mut Rig, shard: usize) -> (Client, String) {
+    let client = broker.client(0);
+    let name = address(broker, client);
+    let server = broker.client(shard);
+    broker.call(server, 1, &Method::TxSelect {});
+    broker.call(client, 1, &Method::BasicCancel { consumer_tag: "replies", nowait: false });
+    (server, name)
+}
+
+#[test]
+fn a_commit_returns_only_what_is_mandatory() {
+    for shards in [1, 2] {
+        let mut broker = Rig::new(shards);
+        let (server, name) = gone(&mut broker, usize::from(shards) - 1);
+        broker.send(server, &reply(&name, false, b"dropped"));
+        let octets = broker.call(server, 1, &Method::TxCommit {});
+        assert_eq!(rig::names(&octets), ["TxCommitOk"]);
+        broker.send(server, &reply(&name, true, b"returned"));
+        let octets = broker.call(server, 1, &Method::TxCommit {});
+        assert_eq!(rig::names(&octets), ["BasicReturn", "TxCommitOk"]);
+    }
+}
+
+#[test]
+fn replies_that_a_commit_returns_wait_until_the_client_reads() {
+    for shards in [1, 2] {
+        let mut broker = Rig::new(shards);
+        let (server, name) = gone(&mut broker, usize::from(shards) - 1);
+        for _ in 0..32 {
+            broker.send(server, &reply(&name, true, &[b'x'; MIB]));
+        }
+        broker.receive(server, &rig::encoded(1, &Method::TxCommit {}));
+        let mut names = Vec::new();
+        while names.last().is_none_or(|name| name != "TxCommitOk") {
+            broker.settle();
+            let octets = broker.take_now(server);
+            // What is under way to another shard comes back whatever the client reads.
+            assert!(!octets.is_empty() && octets.len() < 8 * MIB, "{}", octets.len());
+            names.extend(rig::names(&octets));
+        }
+        assert_eq!(names.len(), 33);
+    }
+}

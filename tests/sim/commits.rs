@@ -4,7 +4,7 @@ use amqp::Method;
 
 use crate::channel::{Channel, Unacked};
 use crate::deeds::Actor;
-use crate::history::{BindingKey, History, Settle, What};
+use crate::history::{History, Settle, What};
 use crate::names::NO_QUEUE;
 use crate::run::FANOUT;
 use crate::world::World;
@@ -106,11 +106,7 @@ impl World {
         self.quiet();
         let queues = [0, 1, 2];
         self.on(one, |actor| {
-            for queue in queues {
-                actor.declare(queue, false, false);
-                let key = BindingKey { exchange: FANOUT, queue, key: 0, matches: 0 };
-                actor.bind_to(key, false);
-            }
+            queues.iter().for_each(|queue| actor.declare_bound(*queue));
             actor.tx_select();
             actor.publish_to(FANOUT, 0, 16);
         });

@@ -10,6 +10,7 @@ use crate::names::{
     alternate, body, headers, kind,
 };
 use crate::plan::{Deed, Plan, one_of};
+use crate::run::FANOUT;
 
 /// A client, a channel of it, and what it needs to do something.
 pub struct Actor<'a> {
@@ -212,6 +213,12 @@ impl Actor<'_> {
             arguments: table.table(),
         };
         self.ask(What::Bind(binding), &method, nowait);
+    }
+
+    /// Declares a queue and binds it to the fanout exchange.
+    pub fn declare_bound(&mut self, queue: usize) {
+        self.declare(queue, false, false);
+        self.bind_to(BindingKey { exchange: FANOUT, queue, key: 0, matches: 0 }, false);
     }
 
     fn unbind(&mut self) {

@@ -2,7 +2,7 @@
 
 use crate::client::{Manner, Stage};
 use crate::deeds::Actor;
-use crate::history::{BindingKey, Fate};
+use crate::history::Fate;
 use crate::names::{NO_QUEUE, QUEUES, kind};
 use crate::plan::Deed;
 use crate::world::{Marks, World};
@@ -317,11 +317,7 @@ impl World {
         self.quiet();
         let queues = [0, 1, 2];
         self.on(one, |actor| {
-            for queue in queues {
-                actor.declare(queue, false, false);
-                let key = BindingKey { exchange: FANOUT, queue, key: 0, matches: 0 };
-                actor.bind_to(key, false);
-            }
+            queues.iter().for_each(|queue| actor.declare_bound(*queue));
             actor.confirm();
         });
         self.quiet();

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use fastrand::Rng;
 use model::{ConnId, Now, Outbox, ShardId};
 use ringtail::shard::coordinator::Place;
-use ringtail::shard::{Batch, ConnInfo, Coordinator, CoordinatorConfig, Gate, Shard, ShardConfig};
+use ringtail::shard::{
+    Batch, ConnInfo, Coordinator, CoordinatorConfig, Gate, ReplyKey, Shard, ShardConfig,
+};
 
 use crate::client::{Client, Manner, Stage};
 use crate::history::History;
@@ -88,10 +90,12 @@ impl World {
         let plan = Plan::new(&mut rng);
         let mut h = History { trace: trace.then(Vec::new), ..History::default() };
         h.queues = crate::names::QUEUES.iter().map(|queue| queue.name.to_string()).collect();
+        let reply_key = ReplyKey::from_seed(seed);
         let shards = (0..plan.shards)
             .map(|id| {
                 let config = ShardConfig::new(ShardId(id), plan.shards, rng.u64(..));
                 Shard::new(ShardConfig {
+                    reply_key,
                     resident_max: plan.resident_max,
                     receiving_max: plan.receiving_max,
                     ..config

@@ -254,10 +254,12 @@ impl Channel {
         self.last_tag
     }
 
-    /// Octets of memory held for what the client is sending.
+    /// Octets of memory held for the message that is half received.
     #[must_use]
-    pub fn pinned(&self) -> usize {
-        let keys: usize = self.keys.iter().map(|key| key.len() + size_of::<Name>()).sum();
-        self.draft.pinned() + self.parked.len() + keys
+    pub fn half(&self) -> usize {
+        /// What the allocator takes for each.
+        const AROUND: usize = 16;
+        let keys = self.keys.iter().map(|key| key.len() + size_of::<Name>() + AROUND);
+        self.draft.pinned() + keys.sum::<usize>()
     }
 }

@@ -14,6 +14,7 @@ struct Held {
     place: Place,
     body: Option<Body>,
     queues: usize,
+    mandatory: bool,
 }
 
 /// A settle that waits; the delivery is outstanding again if it is rolled back.
@@ -97,20 +98,26 @@ impl Transaction {
     }
 
     /// Holds a publish; without queues it is one that will be returned.
-    pub fn publish(&mut self, message: Message<'_>, queues: &[(QueueId, ShardId)]) {
+    pub fn publish(
+        &mut self,
+        message: Message<'_>,
+        queues: &[(QueueId, ShardId)],
+        mandatory: bool,
+    ) {
         let body = message.large_body().cloned();
         self.body_octets += body.as_ref().map_or(0, Body::len);
         let place = self.arena.push(message.record());
-        self.publishes.push_back(Held { place, body, queues: queues.len() });
+        self.publishes.push_back(Held { place, body, queues: queues.len(), mandatory });
         self.queues.extend(queues);
     }
 
-    /// The first publish; its queues go into `queues`.
-    pub fn front(&self, queues: &mut Vec<(QueueId, ShardId)>) -> Option<Message<'_>> {
+    /// The first publish and its mandatory flag; its queues go into `queues`.
+    pub fn front(&self, queues: &mut Vec<(QueueId, ShardId)>) -> Option<(Message<'_>, bool)> {
         let first = self.publishes.front()?;
         queues.clear();
         queues.extend(self.queues.range(..first.queues));
-        Some(Message::new(self.arena.get(first.place), first.body.as_ref()))
+        let message = Message::new(self.arena.get(first.place), first.body.as_ref());
+        Some((message, first.mandatory))
     }
 
     /// The first publish has gone to its queues.
@@ -184,12 +191,13 @@ mod tests {
         assert_eq!(tx.pinned(), 0);
         for n in 0..100 {
             let queues = vec![(QueueId(n as u64), ShardId(0)); n % 4];
-            tx.publish(draft(n * 100).message(), &queues);
+            tx.publish(draft(n * 100).message(), &queues, n % 3 == 0);
         }
         assert!(tx.pinned() > 100 * 99 / 2 * 100);
         let mut queues = Vec::new();
         for n in 0..100 {
-            let message = tx.front(&mut queues).unwrap();
+            let (message, mandatory) = tx.front(&mut queues).unwrap();
+            assert_eq!(mandatory, n % 3 == 0);
             assert_eq!(message.body_len(), n * 100);
             assert_eq!(queues, vec![(QueueId(n as u64), ShardId(0)); n % 4]);
             tx.pop();
@@ -212,7 +220,7 @@ mod tests {
         for (tag, how) in sent {
             tx.settle(HeldSettle { tag, delivery, how });
         }
-        tx.publish(draft(5000).message(), &[]);
+        tx.publish(draft(5000).message(), &[], true);
         let tags: Vec<u64> = tx.rollback().into_iter().map(|(tag, _)| tag).collect();
         assert_eq!((tags, tx.pinned()), (vec![3, 1, 4, 2], 0));
     }
