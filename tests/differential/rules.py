@@ -55,6 +55,12 @@ ALL = [
          r"basic\.return exchange= reply_code=312 reply_text=NO_ROUTE routing_key=\^\d+ .*",
          r"",
          "a direct reply has no queue before 4.2, so a mandatory one comes back though it arrived"),
+    Rule("basic.publish", "user_id", CLOSE,
+         r"channel\.close 406 PRECONDITION_FAILED - user_id property set to '.*' but authenticated "
+         r"user was '.*' (\(60, 40\))",
+         r"channel\.close 406 PRECONDITION_FAILED - invalid (?:message: \{.*\}|expiration .*) "
+         r"(\(60, 40\))",
+         "3.10 looks at user_id first, 4.x after expiration, CC and BCC (rabbit_channel)"),
     Rule("tx.commit", "mandatory", EXTRA,
          r"basic\.return .*reply_code=312 reply_text=NO_ROUTE .*",
          r"",
