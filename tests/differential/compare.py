@@ -18,7 +18,8 @@ ROUND = "scripts cut where another consumer of the same rank had its turn"
 # Scripts that end because one settle freed consumers of several priorities. RabbitMQ tells the
 # queue of each tag apart, in the order of tags (rabbit_channel, settle_acks and internal_reject
 # by foreach_per_queue), so the first one freed has room alone. Ringtail frees all, then looks for
-# the highest priority.
+# the highest priority. Or a commit freed one of them: RabbitMQ's queues take its settles before
+# those of its publishes that wait (rabbit_amqqueue_process, prioritise_cast).
 FREED = "scripts cut where one settle freed consumers of several priorities"
 # Scripts that end because consumers share a limit. RabbitMQ's limiter is a process beside queue and
 # channel; Ringtail's queues ask for permits. Which message a permit meets is undefined in both.

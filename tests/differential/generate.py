@@ -460,6 +460,9 @@ def clashes(mark, seen):
     # A message leaves for a consumer that shares a limit when its permit has come.
     if mark == "if empty" and seen:
         return True
+    # What comes again after a recover is there for the next one, or is still on its way.
+    if mark == "settles by recovering" and mark in seen:
+        return True
     if mark.startswith("settles") and seen - {mark, "closes"}:
         return True
     if mark == "other" and any(each.startswith("settles") for each in seen):

@@ -157,7 +157,7 @@ class Run:
         if name.startswith("basic.recover") or arguments.get("literal") == 0:
             keys = channel.unacked
         elif name == "tx.commit":
-            keys = channel.in_tx
+            return self.reference.beside(channel)
         elif name == "settle" and arguments.get("multiple"):
             keys = (self.choose(step, arguments) or [[]])[0]
         else:

@@ -273,6 +273,16 @@ class Session:
         return frozenset(name for wish in wishes
                          for name in (self.symbolic(wish.queue), self.plain(wish.queue)))
 
+    def beside(self, channel):
+        """Consumers of the queues that a commit of this channel settles for, as views name their
+        deliveries: queues take its settles before its publishes, or behind some of them."""
+        freed = {consumer for consumer, _ in channel.in_tx}
+        known = channel.past | channel.consumers
+        queues = {wish.queue for tag, wish in known.items() if self.plain(tag) in freed}
+        return {(number, at, f"deliver {self.plain(tag)}")
+                for number, each in self.peers.items() for at, other in each.channels.items()
+                for tag, wish in other.consumers.items() if wish.queue in queues}
+
     # Carrying out ------------------------------------------------------------------------------
 
     def perform(self, step):
