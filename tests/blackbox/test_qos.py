@@ -113,14 +113,11 @@ def test_every_message_comes_in_the_order_of_its_queue(connect, channel, queues,
 @pytest.mark.parametrize("limit", [1, 2, 5])
 def test_queues_take_turns(connect, channel, queues, limit):
     client = Shared(connect(), limit, queues)
-    fill(channel, queues, 20)
-    for settled in range(100 - limit):
+    fill(channel, queues, 200)
+    for settled in range(500):
         client.wait(settled + 1)[settled].ack()
-        served = [len(inbox.deliveries) for inbox in client.inboxes]
-        # Some are empty in the end.
-        if settled < 50:
-            assert max(served) < 20, served
-    client.wait(100)
+    # An even share is 100. A core that had no time for a while does not take part meanwhile.
+    assert min(len(inbox.deliveries) for inbox in client.inboxes) >= 10
 
 
 def test_no_consumer_is_left_out(connect, channel, shared):
