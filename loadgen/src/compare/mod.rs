@@ -76,8 +76,10 @@ fn prepare(scenario: &mut Scenario, args: &CompareArgs) {
         let (timed, warm) = (says("--time"), says("--warmup"));
         match &mut step.load {
             Load::Run(run) => {
+                // A backlog is drained to its end, and measured from its start.
+                let drains = run.drains();
                 let message = &mut run.message;
-                if !timed && message.time.is_some() {
+                if !timed && !drains && message.time.is_some() {
                     message.warmup = if warm { message.warmup } else { args.warmup };
                     message.time = Some(args.seconds + message.warmup);
                 }

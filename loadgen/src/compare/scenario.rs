@@ -195,7 +195,7 @@ impl Load {
     #[must_use]
     pub fn seconds(&self) -> Option<f64> {
         match self {
-            Load::Run(args) => args.message.time,
+            Load::Run(args) => args.message.time.filter(|_| !args.drains()),
             Load::Churn(args) => Some(args.time),
         }
     }

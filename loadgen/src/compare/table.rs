@@ -16,8 +16,8 @@ pub fn scenario(compared: &Compared) -> String {
             let _ = match &stage.summary {
                 Some(summary) => {
                     let figure = summary.figure;
-                    let (median, low, high) =
-                        (short(figure.median), short(figure.low), short(figure.high));
+                    let [median, low, high] = [figure.median, figure.low, figure.high]
+                        .map(|value| compared.figure.show(value));
                     let unit = compared.figure.unit();
                     writeln!(
                         text,
