@@ -118,6 +118,9 @@ def test_queues_take_turns(connect, channel, queues, limit):
         client.wait(settled + 1)[settled].ack()
     # An even share is 100. A core that had no time for a while does not take part meanwhile.
     assert min(len(inbox.deliveries) for inbox in client.inboxes) >= 10
+    for settled in range(500, 1000):
+        client.wait(settled + 1)[settled].ack()
+    assert ready(channel, queues) == 0
 
 
 def test_no_consumer_is_left_out(connect, channel, shared):
