@@ -10,7 +10,7 @@ use model::{
 use super::clients::Clients;
 use super::message::{Control, QueueAnswer};
 use super::peers::Peers;
-use crate::store::Store;
+use crate::store::old::Store;
 
 /// Octets of deliveries that a home may have on the way to one connection.
 pub const CREDIT_OCTETS: i64 = 256 * 1024;

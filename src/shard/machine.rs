@@ -19,7 +19,7 @@ use super::peers::Peers;
 use super::receiving::Turn;
 use super::replies::ReplyKey;
 use super::timers::Due;
-use crate::store::Store;
+use crate::store::old::Store;
 
 /// What a shard is started with.
 #[derive(Debug, Clone, Copy)]
