@@ -80,6 +80,28 @@ impl<'a> Message<'a> {
         Self { record, body }
     }
 
+    /// Whether the octets are a record that a [`Draft`] packed, for a body of so many octets beside
+    /// it: all its lengths agree, its names are text, its properties can be read.
+    #[must_use]
+    pub fn is_well_formed(record: &'a [u8], body: usize) -> bool {
+        let Some(head) = record.first_chunk::<HEAD>() else {
+            return false;
+        };
+        let message = Self { record, body: None };
+        let names = HEAD + message.exchange_len() + message.key_len();
+        let content = names + message.properties_len();
+        let inline = if head[0] & LARGE == 0 { message.body_len() } else { 0 };
+        let lengths = record.len() == content + inline
+            && body == message.body_len() - inline
+            && head[1] == FORMAT_AMQP_0_9_1;
+        let names_are_text = || {
+            let (exchange, key) = (message.exchange_octets(), message.routing_key_octets());
+            std::str::from_utf8(exchange).is_ok() && std::str::from_utf8(key).is_ok()
+        };
+        let properties = || Properties::parse(&record[names..content]);
+        lengths && names_are_text() && properties().is_ok()
+    }
+
     /// The record as it is copied from place to place.
     #[must_use]
     pub fn record(&self) -> &'a [u8] {

@@ -13,6 +13,16 @@ macro_rules! mutants {
             /// All of them.
             pub const ALL: &[Mutant] = &[$(Mutant::$name),*];
 
+            /// Those of the store, whose own simulation catches them.
+            pub const STORE: &[Mutant] = &[
+                Mutant::ConfirmBeforeSync,
+                Mutant::SyncSkipped,
+                Mutant::CrcUnchecked,
+                Mutant::LogGoesTooEarly,
+                Mutant::SettleForgotten,
+                Mutant::FolderNotSynced,
+            ];
+
             /// The number of the rule it breaks.
             #[must_use]
             pub fn rule(self) -> u8 {
@@ -117,6 +127,20 @@ mutants! {
     8 LimitedTooEarly
     /// Consumers are served in turn whatever their priority.
     8 PriorityIgnored
+    /// A batch of the log counts as durable when it is handed out.
+    9 ConfirmBeforeSync
+    /// The log is written and not synced.
+    9 SyncSkipped
+    /// A sync that failed counts as done.
+    17 FailedSyncIgnored
+    /// What is read back is believed without a look at its checksum.
+    17 CrcUnchecked
+    /// A segment of the log goes although there are live messages in it.
+    16 LogGoesTooEarly
+    /// Settles of spilled messages go with the segment of the log that tells of them.
+    17 SettleForgotten
+    /// Recovery deletes old logs before what it made of them is on stable storage.
+    16 FolderNotSynced
 }
 
 #[cfg(feature = "mutants")]

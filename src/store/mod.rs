@@ -1,14 +1,42 @@
 //! Where messages are that are not, or not only, in a queue's memory: the log and the segments of
 //! the queues, as a pure machine. Operations on files are handed out, their answers come back.
+//!
+//! ```text
+//!   log, settled ──▶ Log ────▶ batches, one after the other ─┐
+//!                     ▲ left                                 ├─▶ ops ──▶ disk ──▶ done
+//!   spill, fetch ──▶ Spill ──▶ chunks in segments by queue ──┘
+//! ```
+//!
+//! Absent by design: opening files, knowing a queue as more than an identity.
 
+mod files;
+pub mod format;
+mod gather;
+mod log;
 pub mod old;
 pub mod op;
+mod ops;
+mod ranges;
+mod recover;
+#[cfg(test)]
+mod sample;
+mod scan;
+#[cfg(test)]
+mod sim;
+mod spill;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use model::{Body, Message, Now, QueueId, Stored};
+use model::mutant::{self, Mutant};
+use model::{Message, Now, QueueId, Stored};
 
+use self::files::{Chunk, Segment};
+use self::log::Log;
 pub use self::op::{Done, Failure, FileName, Files, Op, Work};
+use self::ops::Ops;
+use self::ranges::Ranges;
+pub use self::recover::{Recovered, Unrecoverable, recover};
+use self::spill::Spill;
 
 /// What a store is started with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +91,10 @@ pub struct RecoveredQueue {
     pub messages: u64,
     /// Greater than every sequence number there was.
     pub next_seq: u64,
+    chunks: Vec<Chunk>,
+    segments: BTreeMap<u32, Segment>,
+    settled: Ranges,
+    delivered: Ranges,
 }
 
 /// What a queue is asked to do so that disk space comes back.
@@ -115,169 +147,253 @@ pub struct Spilled<'a> {
 pub struct Loaded {
     /// The queue that asked.
     pub queue: QueueId,
-    messages: Vec<Kept>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    seq: u64,
-    redelivered: bool,
-    stored: Stored,
-    record: Vec<u8>,
-    body: Option<Body>,
+    entries: Vec<format::chunk::Entry>,
 }
 
 impl Loaded {
     /// Goes through them.
     pub fn each(&self, mut take: impl FnMut(Spilled<'_>)) {
-        for Kept { seq, redelivered, stored, record, body } in &self.messages {
-            let message = Message::new(record, body.as_ref());
-            take(Spilled { seq: *seq, redelivered: *redelivered, stored: *stored, message });
+        for entry in &self.entries {
+            let stored = if entry.durable { Stored::SPILLED_DURABLE } else { Stored::SPILLED };
+            let (seq, redelivered, message) = (entry.seq, entry.redelivered, entry.message());
+            take(Spilled { seq, redelivered, stored, message });
         }
+    }
+
+    fn octets(&self) -> usize {
+        self.entries.iter().map(|entry| entry.message().record().len()).sum()
     }
 }
 
 /// The store of one shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Store {
-    spilled: BTreeMap<QueueId, VecDeque<Kept>>,
-    loaded: VecDeque<Loaded>,
-    batch: u64,
+    log: Log,
+    spill: Spill,
+    ops: Ops,
+    /// Queues were asked to leave the batches in front of this one.
+    asked: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new(StoreConfig::default())
+    }
 }
 
 impl Store {
     /// A store without anything in it.
     #[must_use]
-    pub fn new(_config: StoreConfig) -> Self {
-        Self { batch: 1, ..Self::default() }
+    pub fn new(config: StoreConfig) -> Self {
+        Self { log: Log::new(config), spill: Spill::new(config), ops: Ops::default(), asked: 0 }
     }
 
     /// Takes over what recovery found of a queue, before anything else is done with it.
-    pub fn adopt(&mut self, _queue: QueueId, _found: RecoveredQueue) {}
+    pub fn adopt(&mut self, queue: QueueId, found: RecoveredQueue) {
+        self.spill.adopt(queue, found);
+    }
+
+    // What queues do.
 
     /// What is logged next is another message: before this, the same one may enter several queues,
     /// and is written once.
     #[inline]
-    pub fn next_message(&mut self) {}
+    pub fn next_message(&mut self) {
+        self.log.next_message();
+    }
 
     /// A persistent message entered a durable queue.
-    pub fn log(&mut self, _queue: QueueId, _seq: u64, _message: Message<'_>) -> Stored {
-        Stored::logged(self.batch)
+    #[inline]
+    pub fn log(&mut self, queue: QueueId, seq: u64, message: Message<'_>) -> Stored {
+        self.log.enqueue(queue, seq, message)
+    }
+
+    /// A message moves out of an old batch or segment into the batch that is being filled.
+    pub fn log_again(
+        &mut self,
+        queue: QueueId,
+        seq: u64,
+        stored: Stored,
+        message: Message<'_>,
+    ) -> Stored {
+        self.let_go(stored);
+        self.log.move_here(queue, seq, message)
     }
 
     /// A queue has settled a message.
-    pub fn settled(&mut self, _queue: QueueId, _seq: u64, _stored: Stored) {}
+    #[inline]
+    pub fn settled(&mut self, queue: QueueId, seq: u64, stored: Stored) {
+        match stored.batch() {
+            Some(batch) => {
+                self.log.left(batch, 1);
+                self.log.settle(queue, seq, seq);
+            }
+            None if stored != Stored::NOWHERE => {
+                self.spill.settled(queue, seq, stored, &mut self.log);
+            }
+            None => {}
+        }
+    }
 
     /// A queue that is being deleted lets go of a message: there is nothing to be logged.
-    pub fn let_go(&mut self, _stored: Stored) {}
+    pub fn let_go(&mut self, stored: Stored) {
+        if let Some(batch) = stored.batch() {
+            self.log.left(batch, 1);
+        }
+    }
 
     /// Takes a message out of a queue's memory; its sequence number is greater than those before.
     pub fn spill(&mut self, queue: QueueId, what: Spilled<'_>) {
-        let Spilled { seq, redelivered, stored, message } = what;
-        let stored = if stored.is_durable() { Stored::SPILLED_DURABLE } else { Stored::SPILLED };
-        let (record, body) = (message.record().to_vec(), message.large_body().cloned());
-        let kept = Kept { seq, redelivered, stored, record, body };
-        self.spilled.entry(queue).or_default().push_back(kept);
+        self.spill.spill(queue, what);
     }
 
     /// Is to bring the next messages that the queue spilled; [`Self::next_loaded`] has them later.
     pub fn fetch(&mut self, queue: QueueId) {
-        const AT_ONCE: usize = 100;
-        let Some(spilled) = self.spilled.get_mut(&queue) else { return };
-        let count = spilled.len().min(AT_ONCE);
-        let messages = spilled.drain(..count).collect();
-        self.loaded.push_back(Loaded { queue, messages });
+        self.spill.fetch(queue);
     }
 
     /// All that a queue has spilled and not been brought is settled: it was purged. What is on its
     /// way will not come.
     pub fn purge(&mut self, queue: QueueId) {
-        self.spilled.remove(&queue);
-        self.loaded.retain(|loaded| loaded.queue != queue);
+        self.spill.purge(queue, &mut self.log);
     }
 
     /// The queue is deleted. What it had in memory it has let go of by [`Self::let_go`].
     pub fn forget_queue(&mut self, queue: QueueId) {
-        self.purge(queue);
+        self.spill.forget(queue, &mut self.log, &mut self.ops);
     }
 
     /// The next messages that were fetched.
     pub fn next_loaded(&mut self) -> Option<Loaded> {
-        self.loaded.pop_front()
+        self.spill.next_loaded()
     }
 
-    /// The batch of the log that is being filled: what was logged so far is in it or before.
+    // What waits for the disk.
+
+    /// The batch of the log that is being filled, or the last one: what was logged so far is in it
+    /// or before.
     #[must_use]
     pub fn batch(&self) -> u64 {
-        self.batch
+        self.log.batch()
     }
 
     /// This batch and all before it count as durable.
     #[must_use]
     pub fn durable(&self) -> u64 {
-        self.batch
+        self.log.durable()
     }
 
-    /// Whether everything in the log that is not durable is settled already.
+    /// Whether everything in the log that is not durable is settled already, and nobody waits for
+    /// it in spite of that.
     #[must_use]
     pub fn owes_nothing(&self) -> bool {
-        true
+        self.log.owes_nothing()
     }
 
     /// Somebody waits for a message that was logged: the batch is written as soon as the disk is
     /// free.
-    pub fn hurry(&mut self) {}
+    #[inline]
+    pub fn hurry(&mut self) {
+        self.log.hurry();
+    }
 
     /// Somebody waits for what was settled so far: as [`Self::hurry`], and the batch is owed.
-    pub fn fence(&mut self) {}
+    pub fn fence(&mut self) {
+        self.log.fence();
+    }
 
     /// Whether so much waits for the disk that publishers have to wait too.
     #[must_use]
     pub fn full(&self) -> bool {
-        false
-    }
-
-    /// What would bring disk space back. It is asked for again until there is nothing.
-    pub fn relief(&mut self) -> Option<Relief> {
-        None
-    }
-
-    /// What the store cannot cope with by itself.
-    pub fn trouble(&mut self) -> Option<Trouble> {
-        None
-    }
-
-    /// Ends a turn: what waits may be handed out as operations.
-    pub fn end_turn(&mut self, _now: Now) {}
-
-    /// When there is something to hand out even if nothing happens until then, in microseconds of
-    /// the monotonic clock.
-    #[must_use]
-    pub fn deadline_us(&self) -> Option<u64> {
-        None
-    }
-
-    /// The next operation.
-    pub fn next_op(&mut self) -> Option<Op> {
-        None
-    }
-
-    /// The disk's answer to an operation.
-    pub fn done(&mut self, _done: Done, _now: Now) {}
-
-    /// The process ends: nothing is logged after this. These messages, which are still in their
-    /// queues, have been delivered before. It is over when [`Self::is_idle`] says so.
-    pub fn stop(&mut self, _delivered: impl Iterator<Item = (QueueId, u64)>) {}
-
-    /// Whether nothing waits for the disk.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        true
+        self.log.full() || self.spill.full()
     }
 
     /// Octets of memory it holds.
     #[must_use]
     pub fn pinned(&self) -> usize {
-        0
+        self.log.waiting() + self.spill.waiting()
     }
+
+    // Space and trouble.
+
+    /// What would bring disk space back. To be asked for at the end of a turn until there is
+    /// nothing, and carried out before [`Self::end_turn`].
+    pub fn relief(&mut self) -> Option<Relief> {
+        if self.log.is_stopping() {
+            return None;
+        }
+        if let Some(before) = self.log.stays_from().filter(|before| *before > self.asked) {
+            self.asked = before;
+            self.log.shrinks();
+            return Some(Relief::Log { before });
+        }
+        self.spill.relief(&self.log)
+    }
+
+    /// What the store cannot cope with by itself.
+    pub fn trouble(&mut self) -> Option<Trouble> {
+        self.log.news().map(spill::trouble_of).or_else(|| self.spill.trouble())
+    }
+
+    // The disk.
+
+    /// Ends a turn: what waits may be handed out as operations.
+    pub fn end_turn(&mut self, now: Now) {
+        self.spill.end_turn(now, &mut self.log, &mut self.ops);
+        if self.asked > 0 {
+            self.spill.sync(self.asked, &mut self.ops);
+        }
+        self.remove_oldest();
+        self.log.flush(now, &mut self.ops);
+    }
+
+    /// Removes the oldest segment of the log if nothing needs it.
+    fn remove_oldest(&mut self) {
+        if self.log.is_stopping() || !self.spill.is_settled() {
+            return;
+        }
+        let Some(last) = self.log.oldest_to_go() else { return };
+        self.spill.tell_again(last, &mut self.log);
+        // What was told again has to be on the disk first.
+        if self.log.oldest_to_go().is_some() {
+            self.log.remove_oldest(&mut self.ops);
+        }
+    }
+
+    /// When there is something to hand out even if nothing happens until then, in microseconds of
+    /// the monotonic clock.
+    #[must_use]
+    pub fn deadline_us(&self) -> Option<u64> {
+        [self.log.deadline_us(), self.spill.deadline_us()].into_iter().flatten().min()
+    }
+
+    /// The next operation.
+    pub fn next_op(&mut self) -> Option<Op> {
+        self.ops.next()
+    }
+
+    /// The disk's answer to an operation.
+    pub fn done(&mut self, done: Done, now: Now) {
+        if !self.log.done(done.id, &done.result, now) {
+            self.spill.done(done.id, done.result, &mut self.log, now);
+        }
+    }
+
+    /// The process ends: nothing is logged after this. These messages, which are still in their
+    /// queues, have been delivered before; in the order of queues and sequence numbers. It is over
+    /// when [`Self::is_idle`] says so.
+    pub fn stop(&mut self, delivered: impl Iterator<Item = (QueueId, u64)>) {
+        self.log.stop(delivered);
+    }
+
+    /// Whether nothing waits for the disk.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.log.is_idle() && self.spill.is_idle()
+    }
+}
+
+/// Whether checksums are not looked at, which is a deliberate fault.
+fn unchecked() -> bool {
+    mutant::active(Mutant::CrcUnchecked)
 }

@@ -3,6 +3,8 @@
 //! Operations on one file are carried out in the order in which they were handed out; those on
 //! different files in any order.
 
+use std::fmt;
+
 use bytes::Bytes;
 use model::QueueId;
 
@@ -28,6 +30,20 @@ pub enum FileName {
         /// Its number among those of the queue.
         number: u32,
     },
+}
+
+impl fmt::Display for FileName {
+    /// The path below the data directory.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log { boot, shard, number } => {
+                write!(out, "log/{boot:08x}-{shard:04x}-{number:08x}.log")
+            }
+            Self::Queue { queue, number } => {
+                write!(out, "queues/{:016x}-{number:08x}.seg", queue.0)
+            }
+        }
+    }
 }
 
 /// An operation.
@@ -107,12 +123,19 @@ pub trait Files {
     ///
     /// The system's.
     fn read(&mut self, file: FileName, at: u64, len: usize) -> Result<Bytes, Failure>;
-    /// Writes a new file, or over an old one, and syncs it.
+    /// Writes a file whole or not at all: under another name first, synced, then renamed. The name
+    /// is on stable storage after [`Self::sync_folders`].
     ///
     /// # Errors
     ///
     /// The system's.
     fn write(&mut self, file: FileName, octets: &[u8]) -> Result<(), Failure>;
+    /// Syncs a file that an earlier start has written.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn sync(&mut self, file: FileName) -> Result<(), Failure>;
     /// Syncs the folders, so that the names of files written and deleted are on stable storage.
     ///
     /// # Errors

@@ -1,0 +1,158 @@
+//! Reads what logs and segments hold after a stop of any kind. Decides nothing.
+
+use bytes::Bytes;
+
+use super::format::batch::{self, Record};
+use super::format::chunk;
+use super::format::{ALIGNMENT, Damage, HEADER, padded};
+use super::op::{Failure, FileName, Files};
+
+/// So many octets are read at once when a header is looked for.
+const STRIDE: usize = 64 * 1024;
+
+/// What a scan found wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Torn {
+    /// Where the good part ends.
+    pub at: u64,
+    /// Octets behind it.
+    pub octets: u64,
+    /// What is wrong.
+    pub damage: Damage,
+    /// How far a good header behind the damage says that all was on stable storage.
+    pub synced_behind: Option<u64>,
+}
+
+/// The records of a segment of a log.
+#[derive(Debug, Default)]
+pub(super) struct LogScan {
+    /// In order.
+    pub records: Vec<Record>,
+    /// The last batch that was read.
+    pub last_batch: u64,
+    /// The last batch that the headers say was on stable storage.
+    pub synced: u64,
+    /// The file ends with something that is not a batch.
+    pub torn: Option<Torn>,
+}
+
+/// Reads a segment of a log whole: it is bounded.
+pub(super) fn log(files: &mut impl Files, name: FileName, len: u64) -> Result<LogScan, Failure> {
+    let whole = files.read(name, 0, usize::try_from(len).unwrap_or(usize::MAX))?;
+    let mut scan = LogScan::default();
+    let mut at = 0;
+    while at < whole.len() {
+        let rest = whole.slice(at..);
+        let read = own_batch(name, &rest);
+        match read {
+            Ok((found, mut records)) => {
+                scan.records.append(&mut records);
+                scan.last_batch = found.header.batch;
+                scan.synced = scan.synced.max(found.header.synced);
+                at += HEADER + padded(found.len);
+            }
+            Err(damage) => {
+                let synced_behind = batch_behind(name, &whole, at);
+                let octets = (whole.len() - at) as u64;
+                // Room that was set aside and never written is no damage.
+                if rest.iter().any(|octet| *octet != 0) {
+                    scan.torn = Some(Torn { at: at as u64, octets, damage, synced_behind });
+                }
+                break;
+            }
+        }
+    }
+    Ok(scan)
+}
+
+fn own_batch(name: FileName, octets: &Bytes) -> Result<(batch::Found, Vec<Record>), Damage> {
+    let found = batch::open(octets)?;
+    if !is_of(&found, name) {
+        return Err(Damage::Header);
+    }
+    let records = found.records(octets)?;
+    Ok((found, records))
+}
+
+fn is_of(found: &batch::Found, name: FileName) -> bool {
+    let header = found.header;
+    let of = FileName::Log { boot: header.boot, shard: header.shard, number: header.segment };
+    of == name
+}
+
+/// What a whole batch behind a damaged one says of how much was on stable storage.
+fn batch_behind(name: FileName, whole: &Bytes, at: usize) -> Option<u64> {
+    let starts = (at + ALIGNMENT..whole.len()).step_by(ALIGNMENT);
+    let found = |start: usize| {
+        let rest = whole.slice(start..);
+        own_batch(name, &rest).ok().map(|(found, _)| found.header.synced)
+    };
+    starts.filter(|start| whole[*start..].starts_with(b"RTLB")).find_map(found)
+}
+
+/// A chunk as its header describes it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChunkScan {
+    /// Octets in front of it.
+    pub at: u64,
+    /// What it says.
+    pub found: chunk::Found,
+}
+
+/// Reads the headers of a queue's segment.
+pub(super) fn segment(
+    files: &mut impl Files,
+    name: FileName,
+    len: u64,
+) -> Result<(Vec<ChunkScan>, Option<Torn>), Failure> {
+    let mut chunks: Vec<ChunkScan> = Vec::new();
+    let mut at = 0;
+    while at < len {
+        let header = files.read(name, at, HEADER)?;
+        let found = chunk::open(&header).and_then(|found| fits(name, found, at, len));
+        match found {
+            Ok(found) => {
+                chunks.push(ChunkScan { at, found });
+                at += chunk::sealed_len(found.len) as u64;
+            }
+            Err(damage) => {
+                let synced_behind = chunk_behind(files, name, at, len)?;
+                let torn = Torn { at, octets: len - at, damage, synced_behind };
+                return Ok((chunks, Some(torn)));
+            }
+        }
+    }
+    Ok((chunks, None))
+}
+
+fn fits(name: FileName, found: chunk::Found, at: u64, len: u64) -> Result<chunk::Found, Damage> {
+    let header = found.header;
+    if name != (FileName::Queue { queue: header.queue, number: header.segment }) {
+        return Err(Damage::Header);
+    }
+    if at + chunk::sealed_len(found.len) as u64 > len { Err(Damage::Short) } else { Ok(found) }
+}
+
+fn chunk_behind(
+    files: &mut impl Files,
+    name: FileName,
+    from: u64,
+    len: u64,
+) -> Result<Option<u64>, Failure> {
+    let mut at = from + ALIGNMENT as u64;
+    while at < len {
+        // One header more than the stride, so that none is cut in two.
+        let part = files.read(name, at, STRIDE + HEADER)?;
+        for start in (0..part.len().min(STRIDE)).step_by(ALIGNMENT) {
+            let header = &part[start..];
+            if header.starts_with(b"RTQC")
+                && let Ok(found) = chunk::open(header)
+                && fits(name, found, at + start as u64, len).is_ok()
+            {
+                return Ok(Some(found.header.synced.into()));
+            }
+        }
+        at += STRIDE as u64;
+    }
+    Ok(None)
+}

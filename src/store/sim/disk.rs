@@ -1,0 +1,223 @@
+//! A disk that does its worst: what was not synced is lost, torn or there in any combination.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use fastrand::Rng;
+
+use crate::store::op::{Done, Failure, FileName, Files, Op, Work};
+
+/// What a power loss tears.
+const SECTOR: usize = 512;
+
+#[derive(Debug, Default, Clone)]
+struct File {
+    /// As a reader sees it.
+    now: Vec<u8>,
+    /// As it is on stable storage.
+    stable: Vec<u8>,
+    /// Writes since the last sync.
+    writes: Vec<(usize, Vec<u8>)>,
+}
+
+impl File {
+    fn write(&mut self, at: usize, octets: &[u8]) {
+        put(&mut self.now, at, octets);
+        self.writes.push((at, octets.to_vec()));
+    }
+
+    fn sync(&mut self) {
+        self.stable.clone_from(&self.now);
+        self.writes.clear();
+    }
+
+    /// What a power loss leaves of it.
+    fn survive(&mut self, rng: &mut Rng) {
+        let mut left = std::mem::take(&mut self.stable);
+        for (at, octets) in std::mem::take(&mut self.writes) {
+            match rng.u8(..4) {
+                0 => {}
+                1 => put(&mut left, at, &octets),
+                _ => {
+                    for (number, sector) in octets.chunks(SECTOR).enumerate() {
+                        if rng.bool() {
+                            put(&mut left, at + number * SECTOR, sector);
+                        }
+                    }
+                }
+            }
+        }
+        self.now.clone_from(&left);
+        self.stable = left;
+    }
+}
+
+fn put(content: &mut Vec<u8>, at: usize, octets: &[u8]) {
+    let end = at + octets.len();
+    if content.len() < end {
+        content.resize(end, 0);
+    }
+    content[at..end].copy_from_slice(octets);
+}
+
+/// The disk, and the operations that wait for it.
+#[derive(Debug, Default)]
+pub struct Disk {
+    files: BTreeMap<FileName, File>,
+    /// Files whose names are on stable storage.
+    named: BTreeSet<FileName>,
+    /// Deleted, but not on stable storage.
+    undead: BTreeMap<FileName, File>,
+    /// By file, in order.
+    waiting: BTreeMap<FileName, Vec<Op>>,
+    /// Writes fail: there is no room.
+    pub full: bool,
+    /// In so many operations of recovery the power goes.
+    pub fuse: Option<usize>,
+    /// Operations carried out, to be looked at by tests.
+    pub syncs: usize,
+}
+
+impl Disk {
+    pub fn hand(&mut self, op: Op) {
+        self.waiting.entry(op.file).or_default().push(op);
+    }
+
+    /// Carries an operation out; `None` if there is none.
+    pub fn step(&mut self, rng: &mut Rng) -> Option<Done> {
+        let at = rng.usize(..self.waiting.len().max(1));
+        let name = *self.waiting.keys().nth(at)?;
+        let ops = self.waiting.get_mut(&name)?;
+        let op = ops.remove(0);
+        if ops.is_empty() {
+            self.waiting.remove(&name);
+        }
+        let result = self.carry_out(op.file, op.work);
+        Some(Done { id: op.id, result })
+    }
+
+    fn carry_out(&mut self, name: FileName, work: Work) -> Result<Bytes, Failure> {
+        match work {
+            Work::Write { .. } if self.full => return Err(failure(true)),
+            Work::Write { at, pieces, sync, .. } => {
+                let file = self.files.entry(name).or_default();
+                file.write(at as usize, &pieces.concat());
+                if sync {
+                    self.sync_file(name);
+                }
+            }
+            Work::Sync => self.sync_file(name),
+            Work::Read { at, len } => {
+                let file = self.files.get(&name).ok_or_else(|| failure(false))?;
+                let from = (at as usize).min(file.now.len());
+                let to = (from + len).min(file.now.len());
+                return Ok(Bytes::copy_from_slice(&file.now[from..to]));
+            }
+            Work::Delete { sync } => {
+                if let Some(file) = self.files.remove(&name) {
+                    self.undead.insert(name, file);
+                }
+                if sync {
+                    self.sync_names();
+                }
+            }
+        }
+        Ok(Bytes::new())
+    }
+
+    fn sync_file(&mut self, name: FileName) {
+        self.syncs += 1;
+        if let Some(file) = self.files.get_mut(&name) {
+            file.sync();
+            self.named.insert(name);
+            self.undead.remove(&name);
+        }
+    }
+
+    fn sync_names(&mut self) {
+        self.undead.clear();
+        self.named = self.files.keys().copied().collect();
+    }
+
+    /// The process dies; what was handed to the system stays.
+    pub fn kill(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// The power goes.
+    pub fn power_loss(&mut self, rng: &mut Rng) {
+        self.waiting.clear();
+        for (name, file) in std::mem::take(&mut self.undead) {
+            if self.named.contains(&name) && rng.bool() {
+                self.files.entry(name).or_insert(file);
+            }
+        }
+        let named = std::mem::take(&mut self.named);
+        self.files.retain(|name, _| named.contains(name) || rng.bool());
+        for file in self.files.values_mut() {
+            file.survive(rng);
+        }
+        self.named = self.files.keys().copied().collect();
+    }
+
+    /// One octet of a file changes.
+    pub fn rot(&mut self, name: FileName, at: usize) {
+        if let Some(octet) = self.files.get_mut(&name).and_then(|file| file.now.get_mut(at)) {
+            *octet ^= 0x40;
+        }
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = (FileName, usize)> {
+        self.files.iter().map(|(name, file)| (*name, file.now.len()))
+    }
+
+    fn burn(&mut self) -> Result<(), Failure> {
+        match &mut self.fuse {
+            Some(0) => Err(failure(false)),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn failure(full: bool) -> Failure {
+    Failure { doing: "use the disk".to_owned(), why: "it refuses".to_owned(), full }
+}
+
+impl Files for Disk {
+    fn list(&mut self) -> Result<Vec<(FileName, u64)>, Failure> {
+        Ok(self.names().map(|(name, len)| (name, len as u64)).collect())
+    }
+
+    fn read(&mut self, name: FileName, at: u64, len: usize) -> Result<Bytes, Failure> {
+        self.carry_out(name, Work::Read { at, len })
+    }
+
+    fn write(&mut self, name: FileName, octets: &[u8]) -> Result<(), Failure> {
+        self.burn()?;
+        let file = self.files.entry(name).or_default();
+        file.now.clear();
+        file.write(0, octets);
+        file.sync();
+        Ok(())
+    }
+
+    fn sync(&mut self, name: FileName) -> Result<(), Failure> {
+        self.burn()?;
+        self.carry_out(name, Work::Sync).map(drop)
+    }
+
+    fn sync_folders(&mut self) -> Result<(), Failure> {
+        self.burn()?;
+        self.sync_names();
+        Ok(())
+    }
+
+    fn delete(&mut self, name: FileName) -> Result<(), Failure> {
+        self.burn()?;
+        self.carry_out(name, Work::Delete { sync: false }).map(drop)
+    }
+}

@@ -1,0 +1,232 @@
+//! A store, a few queues that behave as the model's do, and a disk at its worst: whatever the dice
+//! do, what was promised holds after every crash.
+
+mod disk;
+mod queues;
+
+use std::collections::BTreeMap;
+
+use fastrand::Rng;
+use model::{Now, QueueId};
+
+use self::disk::Disk;
+use self::queues::Queues;
+use super::{Durability, FileName, Recovered, Relief, Store, StoreConfig, Trouble, recover};
+
+/// One run.
+struct Run {
+    rng: Rng,
+    disk: Disk,
+    queues: Queues,
+    now: Now,
+    boot: u32,
+    store: Store,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let rng = Rng::with_seed(seed);
+        let mut run = Self {
+            rng,
+            disk: Disk::default(),
+            queues: Queues::default(),
+            now: Now { monotonic_us: 0, wall_ms: 0 },
+            boot: 0,
+            store: Store::default(),
+        };
+        run.start();
+        run
+    }
+
+    /// Recovers, perhaps at the second try, and compares.
+    fn start(&mut self) {
+        if self.rng.u8(..4) == 0 {
+            self.disk.fuse = Some(self.rng.usize(..12));
+        }
+        let mut recovered = recover(&mut self.disk, &|queue| self.queues.is_durable(queue));
+        if self.disk.fuse.take() == Some(0) && recovered.is_err() {
+            self.queues.unclean();
+            self.disk.power_loss(&mut self.rng);
+            recovered = recover(&mut self.disk, &|queue| self.queues.is_durable(queue));
+        }
+        let recovered = recovered.unwrap_or_else(|why| panic!("cannot recover: {why}"));
+        assert!(recovered.boot > self.boot);
+        self.boot = recovered.boot;
+        self.store = Store::new(StoreConfig {
+            boot: recovered.boot,
+            durability: Durability::Strict,
+            segment_octets: self.rng.u64(2_000..20_000),
+            log_max: self.rng.u64(8_000..60_000),
+            chunk_octets: self.rng.usize(200..4_000),
+            ..StoreConfig::default()
+        });
+        self.take_over(recovered);
+    }
+
+    /// Reads everything back and compares it with what was promised.
+    fn take_over(&mut self, recovered: Recovered) {
+        let clean = recovered.clean;
+        let mut counts = BTreeMap::new();
+        for (queue, found) in recovered.queues {
+            counts.insert(queue, (found.messages, found.next_seq));
+            self.store.adopt(queue, found);
+        }
+        let ids: Vec<QueueId> = self.queues.ids();
+        for queue in ids {
+            let (messages, next_seq) = counts.remove(&queue).unwrap_or((0, 1));
+            self.queues.restart(queue, messages, next_seq);
+            while self.queues.away(queue) > 0 {
+                self.store.fetch(queue);
+                self.queues.fetching(queue);
+                self.settle_down(queue);
+            }
+            self.queues.compare(queue, clean);
+        }
+    }
+
+    /// Turns until what was fetched is there.
+    fn settle_down(&mut self, queue: QueueId) {
+        let before = self.queues.away(queue);
+        for _ in 0..100 {
+            self.turn();
+            if self.queues.away(queue) < before {
+                return;
+            }
+        }
+        panic!("nothing comes of {queue:?}");
+    }
+
+    /// What a shard does at the end of its turn, and what the disk does meanwhile.
+    fn turn(&mut self) {
+        while let Some(relief) = self.store.relief() {
+            match relief {
+                Relief::Log { before } => self.queues.leave_log(before, &mut self.store),
+                Relief::Segment { queue, from, to } => {
+                    self.queues.leave_segment(queue, from, to, &mut self.store);
+                }
+            }
+        }
+        self.now.monotonic_us += self.rng.u64(1..30_000);
+        self.store.end_turn(self.now);
+        while let Some(op) = self.store.next_op() {
+            self.disk.hand(op);
+        }
+        for _ in 0..self.rng.usize(..4) {
+            self.disk_step();
+        }
+    }
+
+    fn disk_step(&mut self) -> bool {
+        let Some(done) = self.disk.step(&mut self.rng) else { return false };
+        self.store.done(done, self.now);
+        while let Some(trouble) = self.store.trouble() {
+            assert!(matches!(trouble, Trouble::Full(_)), "{trouble:?}");
+        }
+        while let Some(loaded) = self.store.next_loaded() {
+            self.queues.loaded(&loaded);
+        }
+        true
+    }
+
+    fn live(&mut self, turns: usize) {
+        for _ in 0..turns {
+            for _ in 0..self.rng.usize(..8) {
+                self.queues.act(&mut self.rng, &mut self.store);
+            }
+            self.disk.full = self.rng.u8(..40) == 0;
+            self.turn();
+            self.queues.look(&self.store);
+        }
+        self.disk.full = false;
+    }
+
+    /// Stops as the broker does when it is asked to.
+    fn stop(&mut self) {
+        self.queues.close_channels();
+        let delivered = self.queues.delivered();
+        self.store.stop(delivered.into_iter());
+        for _ in 0..1000 {
+            self.turn();
+            if self.store.is_idle() {
+                self.queues.stopped();
+                return;
+            }
+        }
+        panic!("the store does not come to rest");
+    }
+
+    fn end(&mut self) {
+        match self.rng.u8(..4) {
+            0 => self.stop(),
+            1 => {
+                self.queues.unclean();
+                self.disk.kill();
+            }
+            _ => {
+                self.queues.unclean();
+                self.disk.power_loss(&mut self.rng);
+            }
+        }
+    }
+
+    /// Everything is settled: the disk is given back.
+    fn drain(&mut self) {
+        for _ in 0..2000 {
+            self.queues.settle_all(&mut self.store);
+            self.turn();
+            while self.disk_step() {}
+            if self.queues.is_empty() && self.is_small() {
+                return;
+            }
+        }
+        let names: Vec<(FileName, usize)> = self.disk.names().collect();
+        panic!("{names:?} stay");
+    }
+
+    fn is_small(&self) -> bool {
+        let logs = self.disk.names().filter(|(name, _)| matches!(name, FileName::Log { .. }));
+        // That of the recovery, the last, and what waits for the next batch to go.
+        logs.count() <= 3 && self.disk.names().count() <= 3
+    }
+}
+
+fn run(seed: u64) {
+    let mut run = Run::new(seed);
+    for _ in 0..4 {
+        let turns = run.rng.usize(..60);
+        run.live(turns);
+        run.end();
+        run.start();
+    }
+    run.drain();
+}
+
+fn caught(seed: u64) -> bool {
+    std::panic::catch_unwind(|| run(seed)).is_err()
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let first = number("STORE_SEED").unwrap_or(1);
+    first..first + number("STORE_SEEDS").unwrap_or(300)
+}
+
+#[test]
+fn what_was_promised_holds() {
+    let failed: Vec<u64> = seeds().filter(|seed| caught(*seed)).take(5).collect();
+    assert!(failed.is_empty(), "seeds {failed:?}: STORE_SEED=n STORE_SEEDS=1 shows one");
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+fn every_fault_is_caught() {
+    use model::mutant::{self, Mutant};
+    std::panic::set_hook(Box::new(|_| {}));
+    for fault in Mutant::STORE {
+        mutant::select(Some(*fault));
+        let seed = (1..4000).find(|seed| caught(*seed));
+        mutant::select(None);
+        assert!(seed.is_some(), "{fault:?} is not caught");
+        println!("{fault:?}: seed {}", seed.unwrap_or_default());
+    }
+}
