@@ -4,7 +4,7 @@
 //!   log, settle ──▶ filling ──▶ under way ──▶ durable
 //!                   batch n+1   batch n       batches 1 .. n-1
 //!
-//!   segments:  [ 1 .. 40 ] [ 41 .. 75 ] [ 76 .. n ]      the oldest goes when nothing live is in it
+//!   segments:  [ 1 .. 40 ] [ 41 .. 75 ] [ 76 .. n ]     the oldest goes once nothing in it lives
 //! ```
 //!
 //! What arrives while a write is under way becomes the next batch: one write and one sync for all
@@ -95,8 +95,9 @@ pub(super) struct Log {
     under_way: Option<UnderWay>,
     /// The last batch that is on stable storage: the same, unless the log is relaxed.
     synced: u64,
-    /// The syncs of a relaxed log that are under way, and the batch up to which each counts.
-    syncing: VecDeque<(u64, u64)>,
+    /// The syncs of a relaxed log that are under way: each operation until it is done, and the
+    /// batch up to which it counts.
+    syncing: VecDeque<(Option<u64>, u64)>,
     synced_us: u64,
     /// The oldest segment may not go before this batch is on stable storage: it holds what has
     /// moved out of old ones.
@@ -411,7 +412,7 @@ impl Log {
     fn sync_last(&mut self, ops: &mut Ops) {
         if let Some(last) = self.segments.back() {
             let op = ops.hand_out(self.file(last.number), Work::Sync);
-            self.syncing.push_back((op, self.durable));
+            self.syncing.push_back((Some(op), self.durable));
         }
     }
 
@@ -459,9 +460,12 @@ impl Log {
             self.removing = None;
             self.segments.pop_front();
             self.poison_unless(result);
-        } else if let Some((_, batch)) = self.syncing.pop_front_if(|(syncing, _)| *syncing == op) {
-            self.synced = batch;
+        } else if let Some(sync) = self.syncing.iter_mut().find(|(sync, _)| *sync == Some(op)) {
+            sync.0 = None;
             self.poison_unless(result);
+            while let Some((_, batch)) = self.syncing.pop_front_if(|(sync, _)| sync.is_none()) {
+                self.synced = batch;
+            }
         } else if self.under_way.as_ref().is_some_and(|one| one.op == op) {
             self.written(result, now);
         } else {

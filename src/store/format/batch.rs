@@ -3,7 +3,7 @@
 //! ```text
 //!  header: magic version shard boot segment batch synced length checksum ... checksum of these
 //!  record: 1 queue seq (record length, body length) record body      a message enters a queue
-//!          2 queue seq                                               the same message, another queue
+//!          2 queue seq                                               the same, another queue
 //!          3 queue from to                                           these are settled
 //!          4 queue from to                                           these have been delivered
 //!          5 shards                                                  the end of a clean stop

@@ -21,13 +21,17 @@ struct Run {
     now: Now,
     boot: u32,
     store: Store,
+    /// What counts as durable was written, not synced: the power never goes.
+    relaxed: bool,
 }
 
 impl Run {
     fn new(seed: u64) -> Self {
-        let rng = Rng::with_seed(seed);
+        let mut rng = Rng::with_seed(seed);
+        let relaxed = rng.u8(..6) == 0;
         let mut run = Self {
             rng,
+            relaxed,
             disk: Disk::default(),
             queues: Queues::default(),
             now: Now { monotonic_us: 0, wall_ms: 0 },
@@ -40,7 +44,7 @@ impl Run {
 
     /// Recovers, perhaps at the second try, and compares.
     fn start(&mut self) {
-        if self.rng.u8(..4) == 0 {
+        if self.rng.u8(..4) == 0 && !self.relaxed {
             self.disk.fuse = Some(self.rng.usize(..12));
         }
         let mut recovered = recover(&mut self.disk, &|queue| self.queues.is_durable(queue));
@@ -54,7 +58,10 @@ impl Run {
         self.boot = recovered.boot;
         self.store = Store::new(StoreConfig {
             boot: recovered.boot,
-            durability: Durability::Strict,
+            durability: match self.relaxed {
+                true => Durability::Relaxed { every_ms: self.rng.u64(1..100) },
+                false => Durability::Strict,
+            },
             segment_octets: self.rng.u64(2_000..20_000),
             log_max: self.rng.u64(8_000..60_000),
             chunk_octets: self.rng.usize(200..4_000),
@@ -158,7 +165,7 @@ impl Run {
     fn end(&mut self) {
         match self.rng.u8(..4) {
             0 => self.stop(),
-            1 => {
+            kind if kind == 1 || self.relaxed => {
                 self.queues.unclean();
                 self.disk.kill();
             }
@@ -188,6 +195,53 @@ impl Run {
         // That of the recovery, the last, and what waits for the next batch to go.
         logs.count() <= 3 && self.disk.names().count() <= 3
     }
+}
+
+/// A broker that was killed with a few batches in its log, and some messages in segments.
+fn killed() -> Run {
+    let mut run = Run::new(7);
+    run.relaxed = true; // Only so that the power stays.
+    while run.disk.names().filter(|(_, len)| *len > 3000).count() < 4 {
+        run.live(5);
+    }
+    run.queues.unclean();
+    run.disk.kill();
+    run
+}
+
+#[test]
+fn damage_in_front_of_what_was_synced_is_refused() {
+    let mut run = killed();
+    let is_log = |name: &FileName| matches!(name, FileName::Log { shard: 0, .. });
+    let (name, _) = run.disk.names().find(|(name, _)| is_log(name)).expect("there is a log");
+    run.disk.rot(name, 70);
+    let refused = recover(&mut run.disk, &|_| true).expect_err("damaged");
+    assert!(refused.to_string().starts_with(&format!("{name} is damaged from octet 0 on")));
+}
+
+#[test]
+fn a_queue_that_cannot_be_read_is_named() {
+    let mut run = killed();
+    let recovered = recover(&mut run.disk, &|_| true).expect("nothing is damaged");
+    run.store = Store::new(StoreConfig { boot: recovered.boot, ..StoreConfig::default() });
+    let (queue, found) =
+        recovered.queues.into_iter().find(|(_, found)| found.messages > 0).expect("a queue");
+    let of_queue =
+        |name: &FileName| matches!(name, FileName::Queue { queue: of, .. } if *of == queue);
+    let names: Vec<FileName> =
+        run.disk.names().map(|(name, _)| name).filter(|name| of_queue(name)).collect();
+    names.iter().for_each(|name| run.disk.rot(*name, 70));
+    run.store.adopt(queue, found);
+    run.store.fetch(queue);
+    run.store.end_turn(run.now);
+    while let Some(op) = run.store.next_op() {
+        run.disk.hand(op);
+    }
+    while let Some(done) = run.disk.step(&mut run.rng) {
+        run.store.done(done, run.now);
+    }
+    let trouble = run.store.trouble().expect("the chunk is damaged");
+    assert!(matches!(&trouble, Trouble::Unreadable(of, _) if *of == queue), "{trouble:?}");
 }
 
 fn run(seed: u64) {
