@@ -157,8 +157,9 @@ impl Backlog {
         self.away = away;
     }
 
-    /// What stays in memory if everything behind it is to be away: about the first `window`
-    /// octets, or what is ahead of the messages that are away already.
+    /// What stays in memory if everything behind it is to be away: the first `window` octets, or
+    /// what is ahead of the messages that are away already. The first message stays in any case: a
+    /// permit that was asked for it is of no use while it is away.
     pub fn head(&self, window: usize) -> Head {
         if self.away > 0 {
             return self.ahead;
@@ -166,7 +167,7 @@ impl Backlog {
         let mut head = Head::default();
         for entry in &self.entries {
             let octets = head.octets + entry.octets();
-            if octets > window {
+            if octets > window && head.entries > 0 {
                 break;
             }
             head = Head { entries: head.entries + 1, octets };
@@ -174,10 +175,14 @@ impl Backlog {
         head
     }
 
-    /// Octets behind the head, or a few more.
+    /// Octets behind the head, or a few less.
     #[inline]
     pub fn behind(&self, window: usize) -> usize {
-        if self.away > 0 { self.octets - self.ahead.octets } else { self.octets.saturating_sub(window) }
+        if self.away > 0 {
+            return self.octets - self.ahead.octets;
+        }
+        let first = self.entries.front().map_or(0, Entry::octets);
+        self.octets - self.octets.min(window.max(first))
     }
 
     /// How many entries behind the head have so many octets, or all of them.

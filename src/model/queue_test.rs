@@ -206,11 +206,12 @@ fn a_permit_for_one_without_credit_or_without_a_queue_is_of_no_use() {
 #[test]
 fn what_is_away_is_loaded_before_permits_are_asked_for() {
     let (mut queue, mut ends) = (queue(), Ends::default());
-    push(&mut queue, &mut ends, &["a", "b"]);
+    push(&mut queue, &mut ends, &["a", "b", "c"]);
     queue.spill(0, usize::MAX, &mut ends);
     queue.consume(consumer(1));
     queue.dispatch(&mut ends);
-    assert_eq!((ends.asks.len(), ends.fetched), (0, 1));
+    // The first stays at hand, or its permit might never meet it.
+    assert_eq!((ends.asks.len(), ends.fetched), (1, 0));
     let bring = |queue: &mut Queue, ends: &mut Ends| {
         let (seq, record) = ends.spilled.remove(0);
         let message = Message::new(&record, None);
@@ -218,14 +219,13 @@ fn what_is_away_is_loaded_before_permits_are_asked_for() {
         queue.loaded(Spilled { seq, redelivered: false, stored, message });
         queue.brought(ends);
     };
-    bring(&mut queue, &mut ends);
-    assert_eq!((ends.asks.len(), ends.fetched), (1, 1));
     // The second is away: its permit goes back.
     assert_eq!(permit(&mut queue, &mut ends, 1, 2), 1);
-    assert_eq!((ends.bodies(), ends.fetched), (list(&[(1, "a")]), 2));
+    assert_eq!((ends.bodies(), ends.asks.len(), ends.fetched), (list(&[(1, "a")]), 1, 1));
     bring(&mut queue, &mut ends);
+    assert_eq!(ends.asks.len(), 2);
     assert_eq!(permit(&mut queue, &mut ends, 1, 1), 0);
-    assert_eq!(ends.bodies(), list(&[(1, "b")]));
+    assert_eq!((ends.bodies(), ends.fetched), (list(&[(1, "b")]), 2));
 }
 
 #[test]
