@@ -16,6 +16,8 @@ pub(super) struct Progress {
     marks: VecDeque<(u64, u64)>,
     /// Something was logged since the last mark.
     logged: bool,
+    /// The source waits until what was applied since the last mark is durable.
+    urgent: bool,
     /// Octets that were applied and are not told, so that the source's window closes.
     withheld: u64,
 }
@@ -50,6 +52,12 @@ impl Progress {
         self.logged = true;
     }
 
+    /// The source waits until the last enqueue is durable.
+    #[inline]
+    pub fn urgent(&mut self) {
+        self.urgent = true;
+    }
+
     /// What was withheld may be told.
     pub fn release(&mut self) {
         self.done.octets += std::mem::take(&mut self.withheld);
@@ -64,6 +72,13 @@ impl Progress {
             None if !logged => self.done.durable = applied,
             _ => self.marks.push_back((applied, batch)),
         }
+    }
+
+    /// Whether the source waits for this batch, which is being filled, and the log is to be told.
+    /// What itself was not logged may wait for what was, which the source did not wait for.
+    pub fn hurries(&mut self, batch: u64) -> bool {
+        let urgent = std::mem::take(&mut self.urgent);
+        urgent && self.marks.back().is_some_and(|mark| mark.1 == batch)
     }
 
     /// Batches up to this one are durable.
@@ -136,6 +151,21 @@ mod tests {
         assert_eq!(progress.done().durable, 1);
         progress.mark(2);
         assert_eq!(progress.done().durable, 1);
+    }
+
+    #[test]
+    fn a_batch_is_hurried_for_what_waits_behind_what_is_in_it() {
+        let mut progress = Progress::default();
+        enqueue(&mut progress, true);
+        progress.mark(1);
+        assert!(!progress.hurries(1));
+        enqueue(&mut progress, false);
+        progress.urgent();
+        progress.mark(1);
+        assert!(progress.hurries(1) && !progress.hurries(1));
+        // It is under way already.
+        progress.urgent();
+        assert!(!progress.hurries(2));
     }
 
     #[test]

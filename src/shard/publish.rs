@@ -223,7 +223,7 @@ impl Shard {
         let urgent = message.persistent() && (publisher.confirms || publisher.tx);
         if home == self.me {
             if self.push_all(queues, message) {
-                self.logged_own(publisher.id, urgent);
+                self.logged_own(publisher.id);
             }
             if copies > 1 {
                 self.count_copies(publisher.id, cost_of_copies(message, copies));
@@ -231,6 +231,7 @@ impl Shard {
             if !urgent {
                 return 0;
             }
+            self.peers.get(home).progress.urgent();
         } else {
             self.peers.get(home).out.enqueue(queues, message, urgent);
         }

@@ -33,11 +33,8 @@ impl Shard {
     }
 
     /// Queues have logged a message that a connection of this shard published.
-    pub(super) fn logged_own(&mut self, id: ConnId, urgent: bool) {
+    pub(super) fn logged_own(&mut self, id: ConnId) {
         self.peers.get(self.me).progress.logged();
-        if urgent {
-            self.store.hurry();
-        }
         if self.store.full() {
             self.stall(id, self.me);
         }
@@ -45,10 +42,7 @@ impl Shard {
 
     /// Counts an enqueue applied, and logged, for another shard. Its window stays closed while too
     /// much waits for the disk.
-    pub(super) fn applied_logged(&mut self, from: ShardId, octets: u64, urgent: bool) {
-        if urgent {
-            self.store.hurry();
-        }
+    pub(super) fn applied_logged(&mut self, from: ShardId, octets: u64) {
         let progress = &mut self.peers.get(from).progress;
         progress.logged();
         if self.store.full() {
@@ -64,7 +58,7 @@ impl Shard {
         self.peers.get(from).progress.logged();
     }
 
-    /// Finds out what of that source is durable by now.
+    /// Finds out what of that source is durable by now, and whether it waits for the rest.
     pub(super) fn advance_durable(&mut self, source: ShardId) {
         let (batch, durable) = (self.store.batch(), self.store.durable());
         let nothing = self.store.owes_nothing();
@@ -74,6 +68,9 @@ impl Shard {
             progress.all_durable();
         } else {
             progress.durable(durable);
+        }
+        if progress.hurries(batch) {
+            self.store.hurry();
         }
     }
 }

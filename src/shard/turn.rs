@@ -32,8 +32,11 @@ impl Shard {
                 let unanswered = mutant::active(Mutant::DeadEnqueueUnanswered);
                 if !(unanswered && queues.iter().any(dead)) {
                     let cost = cost_of_copies(message, queues.count());
+                    if urgent {
+                        self.peers.get(from).progress.urgent();
+                    }
                     if logged {
-                        self.applied_logged(from, cost, urgent);
+                        self.applied_logged(from, cost);
                     } else {
                         self.peers.get(from).progress.applied(cost);
                     }
@@ -146,9 +149,7 @@ impl Shard {
     /// Whether there is something to do in another turn although nothing happens until then.
     #[must_use]
     pub fn unfinished(&self) -> bool {
-        !self.resumed.is_empty()
-            || !self.clients.committing.is_empty()
-            || self.paging.unfinished()
+        !self.resumed.is_empty() || !self.clients.committing.is_empty() || self.paging.unfinished()
     }
 
     /// This shard's own queues have applied everything it sent them.
