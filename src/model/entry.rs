@@ -52,6 +52,11 @@ impl Memory {
         Message::new(self.arena.get(entry.place), entry.body.as_ref())
     }
 
+    /// Gives up what is kept for the next messages.
+    pub fn trim(&mut self) {
+        self.arena.trim();
+    }
+
     /// Gives the octets of an entry up.
     #[inline]
     pub fn free(&mut self, entry: Entry) {

@@ -42,6 +42,7 @@ impl Queue {
             self.backlog.restore(self.backlog.away() - 1);
         }
         self.backlog.shrink();
+        self.memory.trim();
     }
 
     /// Fetches what is away, if little is left in front of it.

@@ -37,6 +37,8 @@ mod machine;
 pub mod message;
 mod methods;
 mod paging;
+#[cfg(test)]
+mod paging_test;
 mod peers;
 mod permits;
 mod progress;

@@ -13,6 +13,8 @@ use crate::store::Relief;
 const WINDOW: usize = 64 * 1024;
 /// Octets that are spilled in one turn, or one message more.
 const AT_ONCE: usize = 8 * 1024 * 1024;
+/// So much more is spilled than has to be, since memory is freed in chunks.
+const SLACK: usize = 128 * 1024;
 /// Where no queue has anything to spill, a turn looks at so many queues on average.
 const LOOKS: usize = 64;
 
@@ -77,11 +79,12 @@ impl Shard {
         queues.sort_unstable();
         let mut left = AT_ONCE;
         for (_, id) in queues {
-            let excess = self.home.pinned.saturating_sub(goal).min(left);
-            if excess == 0 {
+            let excess = self.home.pinned.saturating_sub(goal);
+            if excess == 0 || left == 0 {
                 break;
             }
-            let spilled = self.with_queue(id, |queue, door| queue.spill(window, excess, door));
+            let octets = (excess + SLACK.min(goal / 8)).min(left);
+            let spilled = self.with_queue(id, |queue, door| queue.spill(window, octets, door));
             left = left.saturating_sub(spilled.unwrap_or_default());
         }
         self.paging.spilling = left == 0;
