@@ -237,6 +237,10 @@ impl Shard {
     ) {
         let peer = self.peers.get(from);
         peer.progress.applied(cost(message));
+        if message.persistent() {
+            // It is not logged, but its confirm may wait behind what is.
+            peer.progress.urgent();
+        }
         if self.home.queues.contains_key(&queue) {
             self.push(queue, message);
         } else {
