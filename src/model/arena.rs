@@ -17,6 +17,15 @@ pub struct Place {
     len: u32,
 }
 
+impl Place {
+    /// Octets of the record.
+    #[must_use]
+    #[inline]
+    pub fn octets(self) -> usize {
+        self.len as usize
+    }
+}
+
 #[derive(Debug, Default)]
 struct Chunk {
     /// Ascending in the list.
@@ -102,6 +111,16 @@ impl Arena {
         self.drop_freed();
     }
 
+    /// Gives up the last chunk, which is kept to be filled again, if it has no record.
+    pub fn trim(&mut self) {
+        let unused = self.chunks.pop_back_if(|last| last.live == 0);
+        self.pinned -= unused.map_or(0, |chunk| chunk.data.capacity());
+        // What is the last now may have been freed before; it is not counted apart any more.
+        while self.chunks.pop_back_if(|last| last.live == 0).is_some() {
+            self.freed -= 1;
+        }
+    }
+
     fn drop_freed(&mut self) {
         while self.chunks.len() > 1 && self.chunks.front().is_some_and(|chunk| chunk.live == 0) {
             let chunk = self.chunks.pop_front().unwrap_or_default();
@@ -140,6 +159,8 @@ mod tests {
             if held.is_empty() || rng.bool() {
                 let record = vec![step as u8; rng.usize(0..3000)];
                 held.push((arena.push(&record), record));
+            } else if rng.u8(0..20) == 0 {
+                arena.trim();
             } else {
                 let (place, record) = held.swap_remove(rng.usize(0..held.len()));
                 assert_eq!(arena.get(place), record);
@@ -151,6 +172,8 @@ mod tests {
             arena.free(place);
         }
         assert!(arena.pinned() <= CHUNK_MAX, "{}", arena.pinned());
+        arena.trim();
+        assert_eq!((arena.pinned(), arena.freed, arena.chunks.len()), (0, 0, 0));
     }
 
     #[test]

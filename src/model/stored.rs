@@ -27,6 +27,12 @@ impl Stored {
         self.0.checked_sub(Self::BATCHES).filter(|batch| *batch > 0)
     }
 
+    /// Whether it is in a segment of its queue.
+    #[must_use]
+    pub fn is_spilled(self) -> bool {
+        self == Self::SPILLED || self == Self::SPILLED_DURABLE
+    }
+
     /// Whether it outlives the process.
     #[must_use]
     pub fn is_durable(self) -> bool {

@@ -236,7 +236,11 @@ impl Shard {
         message: Message<'_>,
     ) {
         let peer = self.peers.get(from);
-        peer.applied(cost(message));
+        peer.progress.applied(cost(message));
+        if message.persistent() {
+            // It is not logged, but its confirm may wait behind what is.
+            peer.progress.urgent();
+        }
         if self.home.queues.contains_key(&queue) {
             self.push(queue, message);
         } else {

@@ -13,7 +13,6 @@ mod files;
 pub mod format;
 mod gather;
 mod log;
-pub mod old;
 pub mod op;
 mod ops;
 mod ranges;

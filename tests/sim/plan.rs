@@ -93,7 +93,7 @@ pub struct Plan {
     pub flood: bool,
     /// The memory the broker may pin.
     pub memory_limit: u64,
-    /// Octets a queue keeps in memory.
+    /// Octets that the queues of a shard keep in memory.
     pub resident_max: usize,
     /// Octets of large messages that may be half received.
     pub receiving_max: usize,
@@ -133,7 +133,7 @@ impl Plan {
             heartbeat: *one_of(rng, &[0, 2, 5]),
             flood: rng.u8(..8) == 0,
             memory_limit: u64::MAX,
-            resident_max: *one_of(rng, &[0, 5000, usize::MAX, usize::MAX]),
+            resident_max: *one_of(rng, &[0, 5000, 50_000, usize::MAX]),
             receiving_max: *one_of(rng, &[100_000, usize::MAX]),
             duel: rng.u8(..3) == 0,
             fairness: rng.u8(..4) == 0,

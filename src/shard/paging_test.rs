@@ -1,0 +1,165 @@
+//! A home by itself, with another shard that sends it messages: what its memory, its store and the
+//! end of the broker do to it.
+
+use bytes::Bytes;
+use model::{Arguments, Draft, Name, Now, QueueId, QueueSpec, ShardId, Ticket};
+
+use super::batch::{Batch, Record, Watermark};
+use super::machine::{Shard, ShardConfig};
+use super::message::{Control, QueueAnswer, QueueRequest};
+use crate::store::RecoveredQueue;
+
+const HOME: ShardId = ShardId(0);
+const OTHER: ShardId = ShardId(1);
+const NOW: Now = Now { monotonic_us: 0, wall_ms: 0 };
+
+fn spec(id: u64, durable: bool) -> QueueSpec {
+    QueueSpec {
+        id: QueueId(u64::MAX - id),
+        name: Name::default(),
+        home: HOME,
+        durable,
+        auto_delete: false,
+        owner: None,
+        server_named: false,
+        arguments: Arguments::default(),
+    }
+}
+
+/// A home of some queues that may hold so many octets.
+fn home(queues: u64, resident_max: usize) -> Shard {
+    let config = ShardConfig { resident_max, ..ShardConfig::new(HOME, 2, 1) };
+    let mut shard = Shard::new(config);
+    for id in 1..=queues {
+        shard.control(ShardId(2), Control::Create(Name::default(), spec(id, true)), NOW);
+    }
+    shard
+}
+
+/// The other shard sends persistent messages of so many octets to a queue.
+fn send(shard: &mut Shard, queue: u64, count: usize, size: usize) {
+    let (mut draft, mut batch) = (Draft::default(), Batch::default());
+    for _ in 0..count {
+        draft.begin("", "");
+        draft.header(amqp::Properties::EMPTY, 2, 0, size as u32);
+        let body = Bytes::from(vec![7; size]);
+        draft.body(&body, &body);
+        let queues = std::iter::once(QueueId(u64::MAX - queue));
+        batch.enqueue(queues, draft.message(), true);
+    }
+    shard.mesh(OTHER, &mut batch, NOW);
+    shard.end_turn(NOW);
+}
+
+/// What the other shard is told, the last of each kind.
+fn told(shard: &mut Shard) -> (Watermark, Option<QueueAnswer>, usize) {
+    let mut batch = std::mem::take(shard.outbound(OTHER));
+    let (mut at, mut mark, mut answer, mut left) = (0, Watermark::default(), None, 0);
+    while let Some(record) = batch.next(&mut at) {
+        match record {
+            Record::Watermark(told) => mark = told,
+            Record::Control(Control::QueueAnswer(_, told)) => answer = Some(told),
+            Record::Control(Control::Left) => left += 1,
+            _ => {}
+        }
+    }
+    (mark, answer, left)
+}
+
+fn count(shard: &mut Shard, queue: u64) -> Option<QueueAnswer> {
+    let id = QueueId(u64::MAX - queue);
+    let ask = Control::QueueAsk(Ticket(1), id, QueueRequest::Count);
+    shard.control(OTHER, ask, NOW);
+    told(shard).1
+}
+
+/// Octets that a queue has in memory and could spill.
+fn spillable(shard: &Shard, queue: u64) -> usize {
+    shard.home.queues[&QueueId(u64::MAX - queue)].queue.spillable(0)
+}
+
+#[test]
+fn queues_within_their_memory_keep_everything() {
+    let mut shard = home(2, 10_000_000);
+    send(&mut shard, 1, 1000, 1000);
+    send(&mut shard, 2, 1000, 1000);
+    assert!(spillable(&shard, 1) > 900_000 && spillable(&shard, 2) > 900_000);
+    assert!(!shard.unfinished());
+}
+
+#[test]
+fn what_is_beyond_the_memory_spills_from_the_longest_queue() {
+    let mut shard = home(2, 1_000_000);
+    send(&mut shard, 1, 100, 1000);
+    let short = spillable(&shard, 1);
+    send(&mut shard, 2, 2000, 1000);
+    assert!(shard.home.pinned <= 760_000, "{}", shard.home.pinned);
+    assert_eq!(spillable(&shard, 1), short);
+    assert_eq!(count(&mut shard, 2), Some(QueueAnswer::Counts(2000, 0)));
+}
+
+#[test]
+fn heads_stay_in_memory_however_many_there_are() {
+    let mut shard = home(20, 400_000);
+    (1..=20).for_each(|queue| send(&mut shard, queue, 50, 1000));
+    assert!(shard.home.pinned <= 400_000, "{}", shard.home.pinned);
+    let kept = |queue: &model::Queue| queue.pinned() > 4000;
+    assert!(shard.home.queues.values().all(|queue| kept(&queue.queue)));
+}
+
+#[test]
+fn a_turn_spills_a_bounded_amount() {
+    let mut shard = home(1, 4_000_000);
+    send(&mut shard, 1, 300, 100_000);
+    let mut turns = 1;
+    assert!(shard.home.pinned > 20_000_000, "{}", shard.home.pinned);
+    while shard.unfinished() {
+        shard.end_turn(NOW);
+        turns += 1;
+    }
+    assert!((4..8).contains(&turns), "{turns} turns");
+    assert!(shard.home.pinned <= 3_000_000, "{}", shard.home.pinned);
+}
+
+#[test]
+fn memory_that_cannot_spill_does_not_keep_the_shard_busy() {
+    let mut shard = home(500, 0);
+    (1..=500).for_each(|queue| send(&mut shard, queue, 1, 1000));
+    assert!(!shard.unfinished());
+    assert!((1..=500).all(|queue| count(&mut shard, queue) == Some(QueueAnswer::Counts(1, 0))));
+}
+
+#[test]
+fn a_source_is_told_what_is_applied_and_durable() {
+    let mut shard = home(1, usize::MAX);
+    send(&mut shard, 1, 10, 100);
+    let (mark, ..) = told(&mut shard);
+    assert_eq!((mark.applied, mark.durable), (10, 10));
+    assert_eq!(mark.octets, 10 * (18 + 100 + 64));
+}
+
+#[test]
+fn a_recovered_queue_counts_what_is_away() {
+    let mut shard = home(0, usize::MAX);
+    let mut found = RecoveredQueue::default();
+    (found.messages, found.next_seq) = (7, 20);
+    shard.restore(Name::default(), spec(1, true), found);
+    send(&mut shard, 1, 2, 100);
+    assert_eq!(count(&mut shard, 1), Some(QueueAnswer::Counts(9, 0)));
+}
+
+#[test]
+fn the_store_stops_when_the_clients_of_all_shards_are_gone() {
+    let mut shard = home(1, usize::MAX);
+    assert!(shard.store_idle());
+    shard.shutdown(NOW);
+    shard.end_turn(NOW);
+    shard.end_turn(NOW);
+    // This shard has nobody, and says so once; the other one has not said so yet.
+    assert_eq!((told(&mut shard).2, shard.store_idle()), (1, false));
+    send(&mut shard, 1, 1, 100);
+    assert!(!shard.store_idle());
+    shard.control(OTHER, Control::Left, NOW);
+    shard.end_turn(NOW);
+    assert_eq!((told(&mut shard).2, shard.store_idle()), (0, true));
+}
