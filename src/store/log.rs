@@ -208,7 +208,7 @@ impl Log {
     }
 
     pub fn hurry(&mut self) {
-        self.filling.hurried = true;
+        self.filling.hurried |= !self.filling.is_empty();
     }
 
     pub fn fence(&mut self) {
