@@ -3,9 +3,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use model::queue::{Delivery, Outlet, Queue, Settle};
+use model::queue::{Delivery, Outlet, Queue, Settle, Spilled};
 use model::{
-    Ask, ChannelId, ConnId, ConsumerId, ConsumerSpec, Draft, Message, QueueId, Seed, Ticket,
+    Ask, ChannelId, ConnId, ConsumerId, ConsumerSpec, Draft, Message, QueueId, Seed, Stored, Ticket,
 };
 
 /// Messages an iteration.
@@ -29,13 +29,21 @@ impl Outlet for Sink {
     }
     fn got(&mut self, _: Ticket, _: u32, _: Delivery<'_>) {}
     fn empty(&mut self, _: Ticket) {}
-    fn spill(&mut self, _: QueueId, _: u64, _: Message<'_>) {}
-    fn fetch(&mut self, _: QueueId, _: u64) {}
-    fn forget(&mut self, _: QueueId, _: u64) {}
+    fn log(&mut self, _: QueueId, _: u64, _: Message<'_>) -> Stored {
+        Stored::NOWHERE
+    }
+    fn log_again(&mut self, _: QueueId, _: u64, _: Stored, _: Message<'_>) -> Stored {
+        Stored::NOWHERE
+    }
+    fn settled(&mut self, _: QueueId, _: u64, _: Stored) {}
+    fn let_go(&mut self, _: Stored) {}
+    fn spill(&mut self, _: QueueId, _: Spilled<'_>) {}
+    fn fetch(&mut self, _: QueueId) {}
+    fn purge(&mut self, _: QueueId) {}
 }
 
 fn queue() -> Queue {
-    Queue::new(QueueId(1), false, usize::MAX, Seed::default())
+    Queue::new(QueueId(1), false, false, Seed::default())
 }
 
 fn consumer(no_ack: bool) -> ConsumerSpec {
@@ -81,7 +89,8 @@ fn queues(criterion: &mut Criterion) {
 fn push_and_settle(queue: &mut Queue, message: Message<'_>) {
     let mut sink = Sink::default();
     queue.push(message, &mut sink);
-    queue.settle(CHANNEL, sink.0, Settle::Ack);
+    let number = sink.0;
+    queue.settle(CHANNEL, number, Settle::Ack, &mut sink);
 }
 
 fn fill_and_drain(message: Message<'_>) {
@@ -89,7 +98,8 @@ fn fill_and_drain(message: Message<'_>) {
     (0..MESSAGES).for_each(|_| queue.push(message, &mut sink));
     queue.consume(consumer(false));
     queue.dispatch(&mut sink);
-    queue.settle_up_to(CHANNEL, sink.0, Settle::Ack);
+    let number = sink.0;
+    queue.settle_up_to(CHANNEL, number, Settle::Ack, &mut sink);
 }
 
 criterion_group!(benches, queues);

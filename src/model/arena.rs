@@ -17,6 +17,15 @@ pub struct Place {
     len: u32,
 }
 
+impl Place {
+    /// Octets of the record.
+    #[must_use]
+    #[inline]
+    pub fn octets(self) -> usize {
+        self.len as usize
+    }
+}
+
 #[derive(Debug, Default)]
 struct Chunk {
     /// Ascending in the list.

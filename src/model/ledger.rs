@@ -86,6 +86,11 @@ impl<T> Ledger<T> {
         self.items.iter().filter_map(|(number, value)| Some((*number, value.as_ref()?)))
     }
 
+    /// The values in order, to be changed.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.items.iter_mut().filter_map(|(_, value)| value.as_mut())
+    }
+
     /// Where `number` is: usually as far from the first as the numbers are apart.
     #[inline]
     fn position(&self, number: u64) -> Option<usize> {

@@ -5,7 +5,9 @@
 //! Absent by design: I/O, clocks, threads, globals, randomness that was not injected.
 
 pub mod arena;
+mod backlog;
 pub mod consumer;
+mod entry;
 pub mod erlang;
 pub mod excess;
 pub mod exchange;
@@ -18,6 +20,9 @@ pub mod mutant;
 pub mod outbox;
 mod outlet;
 pub mod queue;
+mod queue_store;
+#[cfg(test)]
+mod queue_store_test;
 #[cfg(test)]
 mod queue_test;
 pub mod refusal;

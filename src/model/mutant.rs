@@ -97,6 +97,16 @@ mutants! {
     14 PieceLost
     /// A message that is away is overtaken by those behind it.
     15 AwayOvertaken
+    /// The first of several messages that go to the store does not arrive there.
+    15 SpillSkipsOne
+    /// Messages that were fetched are put into their place in the wrong order.
+    15 LoadedBackwards
+    /// A message that was delivered before is not flagged when the store brings it back.
+    15 LoadedAsNew
+    /// The store is not told that a message was settled.
+    16 SettleNotTold
+    /// A message in the queue's memory stays in the part of the log that is to go.
+    17 StaysInLog
     /// A purge leaves what is at the tail.
     3 PurgeKeepsOne
     /// The first consumer always comes first.

@@ -3,6 +3,7 @@
 use crate::consumer::Ask;
 use crate::ids::{ChannelId, ConnId, ConsumerId, QueueId, Ticket};
 use crate::message::Message;
+use crate::stored::Stored;
 
 /// What a queue does to the rest of the broker.
 pub trait Outlet {
@@ -17,12 +18,36 @@ pub trait Outlet {
     fn got(&mut self, ticket: Ticket, remaining: u32, delivery: Delivery<'_>);
     /// basic.get found no message.
     fn empty(&mut self, ticket: Ticket);
-    /// The store is to keep the record.
-    fn spill(&mut self, queue: QueueId, seq: u64, message: Message<'_>);
-    /// The store is to bring the record; [`crate::Queue::loaded`] follows.
-    fn fetch(&mut self, queue: QueueId, seq: u64);
-    /// The store may forget the record.
-    fn forget(&mut self, queue: QueueId, seq: u64);
+    /// A persistent message has entered a durable queue: the store is to log it. What was logged
+    /// before may be the same message, in another queue.
+    fn log(&mut self, queue: QueueId, seq: u64, message: Message<'_>) -> Stored;
+    /// A message is to leave the place where the store has it: it is logged once more, by itself.
+    /// The old place is let go of.
+    fn log_again(&mut self, queue: QueueId, seq: u64, old: Stored, message: Message<'_>) -> Stored;
+    /// The store may forget a message that it has somewhere: the queue has settled it.
+    fn settled(&mut self, queue: QueueId, seq: u64, stored: Stored);
+    /// The queue is being deleted, and with it a message that the store has somewhere.
+    fn let_go(&mut self, stored: Stored);
+    /// The store is to keep the message for the queue, which forgets it. Sequence numbers increase.
+    fn spill(&mut self, queue: QueueId, spilled: Spilled<'_>);
+    /// The store is to bring the next messages that the queue has spilled;
+    /// [`crate::Queue::loaded`] follows for each, then [`crate::Queue::brought`].
+    fn fetch(&mut self, queue: QueueId);
+    /// All that the queue has spilled is settled, and what is being fetched will not come.
+    fn purge(&mut self, queue: QueueId);
+}
+
+/// A message between a queue and the store.
+#[derive(Debug, Clone, Copy)]
+pub struct Spilled<'a> {
+    /// Its sequence number in its queue.
+    pub seq: u64,
+    /// It was delivered before.
+    pub redelivered: bool,
+    /// Where the store has it already.
+    pub stored: Stored,
+    /// The message.
+    pub message: Message<'a>,
 }
 
 /// Where a delivery goes.

@@ -1,9 +1,9 @@
 //! A classic queue: messages in order, consumers in turn, unacknowledged deliveries.
 //!
 //! ```text
-//!             returned          ready (in order of arrival)
+//!             returned          backlog (in order of arrival)
 //!          +------------+   +-----------------------------------+
-//!   pop <--| by seq     |<--| here, here, ... away, away, here  |<-- push
+//!   pop <--| by seq     |<--| here, here | ... away ... | here  |<-- push
 //!          +------------+   +-----------------------------------+
 //!              ^  requeue                 | deliver
 //!              |                          v
@@ -13,39 +13,29 @@
 //! ```
 //!
 //! A requeued message was in front of all that are ready, so it goes back to its original position
-//! by being taken first, in order of its sequence number. An entry may be *away* (its record is in
-//! the store); when it comes to the head it is fetched, and delivery goes on once it is loaded.
+//! by being taken first, in order of its sequence number. Messages behind the head may be *away*
+//! (the store has them, `queue_store.rs`); before they are the head they are fetched, and delivery
+//! waits until they are here.
+//!
+//! A persistent message that a durable queue keeps is logged. However it leaves the queue for good,
+//! the store is told.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::arena::{Arena, Place};
+use crate::backlog::Backlog;
 use crate::consumer::{ConsumerSpec, Consumers, Slot};
+use crate::entry::{Entry, Memory};
 use crate::hash::{Map, Seed};
 use crate::ids::{ChannelId, ConnId, ConsumerId, QueueId};
 use crate::ledger::Ledger;
-use crate::message::{Body, Message};
+use crate::message::Message;
 use crate::mutant::{self, Mutant};
-pub use crate::outlet::{Addressed, Delivery, Get, Outlet, Settle};
-
-/// Room for so many entries is kept when a longer backlog has gone.
-const READY_KEPT: usize = 1024;
+pub use crate::outlet::{Addressed, Delivery, Get, Outlet, Settle, Spilled};
+use crate::stored::Stored;
 
 #[derive(Debug)]
-enum Content {
-    Here { place: Place, body: Option<Body> },
-    Away,
-}
-
-#[derive(Debug)]
-struct Entry {
-    seq: u64,
-    redelivered: bool,
-    content: Content,
-}
-
-#[derive(Debug)]
-struct Unacked {
-    entry: Entry,
+pub(crate) struct Unacked {
+    pub entry: Entry,
     consumer: ConsumerId,
     slot: Slot,
 }
@@ -66,52 +56,55 @@ pub struct Counters {
 /// A classic queue.
 #[derive(Debug)]
 pub struct Queue {
-    id: QueueId,
+    pub(crate) id: QueueId,
+    /// Its persistent messages are logged.
+    durable: bool,
     auto_delete: bool,
     frozen: bool,
-    arena: Arena,
-    /// Octets in bodies held by reference.
-    body_octets: usize,
-    /// Records beyond this many octets go to the store.
-    resident_max: usize,
-    ready: VecDeque<Entry>,
-    returned: BTreeMap<u64, Entry>,
-    unacked: Map<ChannelId, Ledger<Unacked>>,
+    pub(crate) memory: Memory,
+    pub(crate) backlog: Backlog,
+    pub(crate) returned: BTreeMap<u64, Entry>,
+    pub(crate) unacked: Map<ChannelId, Ledger<Unacked>>,
     consumers: Consumers,
     gets: VecDeque<Get>,
-    fetching: Option<u64>,
-    next_seq: u64,
+    pub(crate) next_seq: u64,
+    /// The last message that was logged when it entered.
+    pub(crate) logged: u64,
+    /// No message behind this one was logged again.
+    pub(crate) logged_again: u64,
     next_number: u64,
     counters: Counters,
 }
 
 impl Queue {
-    /// An empty queue. Records beyond `resident_max` octets go to the store.
+    /// An empty queue. If it is `durable`, its persistent messages are logged.
     #[must_use]
-    pub fn new(id: QueueId, auto_delete: bool, resident_max: usize, seed: Seed) -> Self {
+    pub fn new(id: QueueId, durable: bool, auto_delete: bool, seed: Seed) -> Self {
         Self {
             id,
+            durable,
             auto_delete,
             frozen: false,
-            arena: Arena::default(),
-            body_octets: 0,
-            resident_max,
-            ready: VecDeque::new(),
+            memory: Memory::default(),
+            backlog: Backlog::default(),
             returned: BTreeMap::new(),
             unacked: Map::with_hasher(seed),
             consumers: Consumers::default(),
             gets: VecDeque::new(),
-            fetching: None,
             next_seq: 1,
+            logged: 0,
+            logged_again: 0,
             next_number: 1,
             counters: Counters::default(),
         }
     }
 
-    /// Messages that could be delivered.
+    /// Messages that could be delivered, those that are away too.
     #[must_use]
+    #[inline]
     pub fn ready(&self) -> u32 {
-        u32::try_from(self.ready.len() + self.returned.len()).unwrap_or(u32::MAX)
+        let ready = self.backlog.len() + self.returned.len() as u64;
+        u32::try_from(ready).unwrap_or(u32::MAX)
     }
 
     /// Messages delivered and not settled.
@@ -135,8 +128,8 @@ impl Queue {
     /// Octets of memory held: chunks, bodies by reference, entries.
     #[must_use]
     pub fn pinned(&self) -> usize {
-        let entries = self.ready.capacity() + self.returned.len();
-        self.arena.pinned() + self.body_octets + entries * size_of::<Entry>()
+        let entries = self.backlog.capacity() + self.returned.len();
+        self.memory.pinned() + entries * size_of::<Entry>()
     }
 
     /// Whether the queue is being deleted.
@@ -157,11 +150,11 @@ impl Queue {
             return;
         }
         self.counters.published += 1;
-        if self.ready.is_empty() && self.returned.is_empty() && self.pass(message, outlet) {
+        if self.backlog.is_empty() && self.returned.is_empty() && self.pass(message, outlet) {
             return;
         }
         let entry = self.keep(message, outlet);
-        self.ready.push_back(entry);
+        self.backlog.push(entry);
         self.dispatch(outlet);
     }
 
@@ -189,22 +182,16 @@ impl Queue {
         true
     }
 
+    #[inline]
     fn keep(&mut self, message: Message<'_>, outlet: &mut impl Outlet) -> Entry {
         let seq = self.next_seq;
         self.next_seq += 1;
-        let content = if self.arena.pinned() + self.body_octets >= self.resident_max {
-            outlet.spill(self.id, seq, message);
-            Content::Away
-        } else {
-            self.hold(message)
-        };
-        Entry { seq, redelivered: false, content }
-    }
-
-    fn hold(&mut self, message: Message<'_>) -> Content {
-        let body = message.large_body().cloned();
-        self.body_octets += body.as_ref().map_or(0, Body::len);
-        Content::Here { place: self.arena.push(message.record()), body }
+        let mut entry = self.memory.hold(seq, message);
+        if self.durable && message.persistent() {
+            entry.stored = outlet.log(self.id, seq, message);
+            self.logged = seq;
+        }
+        entry
     }
 
     /// Serves waiting gets and consumers as long as there are messages at hand.
@@ -295,48 +282,32 @@ impl Queue {
         self.dispatch(outlet);
     }
 
-    /// Whether the record of the first message is at hand; if not, it is fetched.
+    /// Whether the first message is at hand; if not, it is fetched.
     fn at_hand(&mut self, outlet: &mut impl Outlet) -> bool {
-        let head = self.ready.front().filter(|_| self.returned.is_empty());
-        let Some(away) = head.filter(|head| matches!(head.content, Content::Away)) else {
-            return self.ready() > 0;
-        };
-        if self.fetching.is_none() {
-            self.fetching = Some(away.seq);
-            outlet.fetch(self.id, away.seq);
+        let here = !self.returned.is_empty() || self.backlog.at_hand();
+        if !here {
+            self.fetch(outlet);
         }
-        false
+        here
     }
 
-    /// The first message, if its record is at hand; else it is fetched.
+    /// The first message, if it is at hand. What is away is fetched in time.
+    #[inline]
     fn take_head(&mut self, outlet: &mut impl Outlet) -> Option<Entry> {
         if let Some((_, entry)) = self.returned.pop_first() {
             return Some(entry);
         }
-        let head = self.ready.front()?;
-        if matches!(head.content, Content::Away) {
-            let here = |entry: &Entry| !matches!(entry.content, Content::Away);
-            if mutant::active(Mutant::AwayOvertaken)
-                && let Some(at) = self.ready.iter().position(here)
-            {
-                return self.ready.remove(at);
-            }
-            self.at_hand(outlet);
-            return None;
-        }
-        let head = self.ready.pop_front();
-        if self.ready.is_empty() && self.ready.capacity() > READY_KEPT {
-            self.ready.shrink_to(READY_KEPT);
+        let head = self.backlog.pop();
+        if self.backlog.away() > 0 {
+            self.fetch(outlet);
         }
         head
     }
 
     fn send(&mut self, to: Send, entry: Entry, outlet: &mut impl Outlet) {
         let number = self.number(to.no_ack);
-        if let Some(delivery) = self.delivery(&to, number, &entry) {
-            outlet.deliver(delivery);
-        }
-        self.sent(to, number, entry);
+        outlet.deliver(self.delivery(&to, number, &entry));
+        self.sent(to, number, entry, outlet);
     }
 
     fn send_got(&mut self, get: Get, entry: Entry, outlet: &mut impl Outlet) {
@@ -349,10 +320,8 @@ impl Queue {
         };
         let number = self.number(to.no_ack);
         let remaining = self.ready();
-        if let Some(delivery) = self.delivery(&to, number, &entry) {
-            outlet.got(get.ticket, remaining, delivery);
-        }
-        self.sent(to, number, entry);
+        outlet.got(get.ticket, remaining, self.delivery(&to, number, &entry));
+        self.sent(to, number, entry, outlet);
     }
 
     fn number(&mut self, no_ack: bool) -> u64 {
@@ -364,11 +333,7 @@ impl Queue {
     }
 
     #[inline(always)]
-    fn delivery<'a>(&'a self, to: &Send, number: u64, entry: &'a Entry) -> Option<Delivery<'a>> {
-        // Only a message at hand is taken from the head.
-        let Content::Here { place, body } = &entry.content else {
-            return None;
-        };
+    fn delivery<'a>(&'a self, to: &Send, number: u64, entry: &'a Entry) -> Delivery<'a> {
         let to = Addressed {
             conn: to.conn,
             channel: to.channel,
@@ -377,31 +342,39 @@ impl Queue {
             number,
             redelivered: entry.redelivered,
         };
-        let message = Message::new(self.arena.get(*place), body.as_ref());
-        Some(Delivery { to, message })
+        Delivery { to, message: self.memory.message(entry) }
     }
 
-    fn sent(&mut self, to: Send, number: u64, entry: Entry) {
+    #[inline]
+    fn sent(&mut self, to: Send, number: u64, entry: Entry, outlet: &mut impl Outlet) {
         self.counters.delivered += 1;
         self.counters.redelivered += u64::from(entry.redelivered);
         if to.no_ack {
             self.counters.acked += 1;
-            self.free(entry);
+            self.gone(entry, outlet);
         } else {
             let unacked = Unacked { entry, consumer: to.consumer, slot: to.slot };
             self.unacked.entry(to.channel).or_default().push(number, unacked);
         }
     }
 
-    fn free(&mut self, entry: Entry) {
-        if let Content::Here { place, body } = entry.content {
-            self.body_octets -= body.as_ref().map_or(0, Body::len);
-            self.arena.free(place);
+    /// A message has left the queue for good.
+    #[inline]
+    fn gone(&mut self, entry: Entry, outlet: &mut impl Outlet) {
+        if entry.stored != Stored::NOWHERE && !mutant::active(Mutant::SettleNotTold) {
+            outlet.settled(self.id, entry.seq, entry.stored);
         }
+        self.memory.free(entry);
     }
 
     /// Settles one delivery of a channel. An unknown number is ignored: its channel is gone.
-    pub fn settle(&mut self, channel: ChannelId, number: u64, how: Settle) {
+    pub fn settle(
+        &mut self,
+        channel: ChannelId,
+        number: u64,
+        how: Settle,
+        outlet: &mut impl Outlet,
+    ) {
         let Some(ledger) = self.unacked.get_mut(&channel) else {
             return;
         };
@@ -410,33 +383,40 @@ impl Queue {
             self.unacked.remove(&channel);
         }
         if let Some(unacked) = found {
-            self.settled(unacked, how);
+            self.settled(unacked, how, outlet);
         }
     }
 
     /// Settles all deliveries of a channel up to and including `number`.
-    pub fn settle_up_to(&mut self, channel: ChannelId, number: u64, how: Settle) {
+    pub fn settle_up_to(
+        &mut self,
+        channel: ChannelId,
+        number: u64,
+        how: Settle,
+        outlet: &mut impl Outlet,
+    ) {
         let number = if mutant::active(Mutant::SettleTooMuch) { u64::MAX } else { number };
         while let Some((_, unacked)) =
             self.unacked.get_mut(&channel).and_then(|ledger| ledger.pop_up_to(number))
         {
-            self.settled(unacked, how);
+            self.settled(unacked, how, outlet);
         }
     }
 
-    fn settled(&mut self, unacked: Unacked, how: Settle) {
+    #[inline]
+    fn settled(&mut self, unacked: Unacked, how: Settle, outlet: &mut impl Outlet) {
         self.consumers.settled(unacked.slot, unacked.consumer);
         let mut entry = unacked.entry;
         match how {
             Settle::Ack => {
                 self.counters.acked += 1;
-                self.free(entry);
+                self.gone(entry, outlet);
             }
-            Settle::Drop => self.free(entry),
+            Settle::Drop => self.gone(entry, outlet),
             Settle::Requeue => {
                 entry.redelivered = !mutant::active(Mutant::FlagLost);
                 if mutant::active(Mutant::RequeueToTail) {
-                    return self.ready.push_back(entry);
+                    return self.backlog.push(entry);
                 }
                 self.returned.insert(entry.seq, entry);
             }
@@ -462,9 +442,9 @@ impl Queue {
     }
 
     /// Requeues what the channel was sent and removes its consumers. True as for [`Self::cancel`].
-    pub fn channel_gone(&mut self, channel: ChannelId) -> bool {
+    pub fn channel_gone(&mut self, channel: ChannelId, outlet: &mut impl Outlet) -> bool {
         let removed = self.consumers.remove(|spec| spec.channel == channel);
-        self.settle_up_to(channel, u64::MAX, Settle::Requeue);
+        self.settle_up_to(channel, u64::MAX, Settle::Requeue, outlet);
         self.unacked.remove(&channel);
         self.gets.retain(|get| get.channel != channel);
         self.unused(removed)
@@ -489,32 +469,18 @@ impl Queue {
     /// Drops the ready messages; says how many there were.
     pub fn purge(&mut self, outlet: &mut impl Outlet) -> u32 {
         let purged = self.ready();
-        let kept = if mutant::active(Mutant::PurgeKeepsOne) { self.ready.pop_back() } else { None };
-        let returned = std::mem::take(&mut self.returned);
-        let ready = std::mem::take(&mut self.ready);
-        for entry in returned.into_values().chain(ready) {
-            if matches!(entry.content, Content::Away) && self.fetching != Some(entry.seq) {
-                outlet.forget(self.id, entry.seq);
-            }
-            self.free(entry);
+        if self.backlog.away() > 0 {
+            outlet.purge(self.id);
         }
-        self.ready.extend(kept);
+        let returned = std::mem::take(&mut self.returned);
+        let mut ready = self.backlog.take();
+        let kept = if mutant::active(Mutant::PurgeKeepsOne) { ready.pop_back() } else { None };
+        for entry in returned.into_values().chain(ready) {
+            self.gone(entry, outlet);
+        }
+        kept.into_iter().for_each(|entry| self.backlog.push(entry));
         self.refuse_gets(outlet);
         purged
-    }
-
-    /// The record that was fetched is here. One that was purged meanwhile is forgotten.
-    pub fn loaded(&mut self, seq: u64, message: Message<'_>, outlet: &mut impl Outlet) {
-        if self.fetching == Some(seq) {
-            self.fetching = None;
-        }
-        if self.ready.front().is_some_and(|head| head.seq == seq) {
-            let content = self.hold(message);
-            if let Some(head) = self.ready.front_mut() {
-                head.content = content;
-            }
-        }
-        self.dispatch(outlet);
     }
 
     /// The connection may be sent messages again.

@@ -4,7 +4,8 @@ use crate::consumer::{Ask, ConsumerSpec};
 use crate::hash::Seed;
 use crate::ids::{ChannelId, ConnId, ConsumerId, QueueId, Ticket};
 use crate::message::{Draft, Message};
-use crate::queue::{Delivery, Get, Outlet, Queue, Settle};
+use crate::queue::{Delivery, Get, Outlet, Queue, Settle, Spilled};
+use crate::stored::Stored;
 
 /// Remembers what the queue does; answers asks when it is told to, or at once.
 #[derive(Default)]
@@ -17,7 +18,7 @@ struct Ends {
     numbers: Vec<u64>,
     got: Vec<String>,
     empty: usize,
-    fetched: Vec<u64>,
+    fetched: usize,
     spilled: Vec<(u64, Vec<u8>)>,
     closed: Option<ConnId>,
 }
@@ -46,13 +47,21 @@ impl Outlet for Ends {
     fn empty(&mut self, _: Ticket) {
         self.empty += 1;
     }
-    fn spill(&mut self, _: QueueId, seq: u64, message: Message<'_>) {
-        self.spilled.push((seq, message.record().to_vec()));
+    fn log(&mut self, _: QueueId, _: u64, _: Message<'_>) -> Stored {
+        Stored::NOWHERE
     }
-    fn fetch(&mut self, _: QueueId, seq: u64) {
-        self.fetched.push(seq);
+    fn log_again(&mut self, _: QueueId, _: u64, old: Stored, _: Message<'_>) -> Stored {
+        old
     }
-    fn forget(&mut self, _: QueueId, _: u64) {}
+    fn settled(&mut self, _: QueueId, _: u64, _: Stored) {}
+    fn let_go(&mut self, _: Stored) {}
+    fn spill(&mut self, _: QueueId, spilled: Spilled<'_>) {
+        self.spilled.push((spilled.seq, spilled.message.record().to_vec()));
+    }
+    fn fetch(&mut self, _: QueueId) {
+        self.fetched += 1;
+    }
+    fn purge(&mut self, _: QueueId) {}
 }
 
 impl Ends {
@@ -66,8 +75,8 @@ impl Ends {
     }
 }
 
-fn queue(resident_max: usize) -> Queue {
-    Queue::new(QueueId(1), false, resident_max, Seed::new(1))
+fn queue() -> Queue {
+    Queue::new(QueueId(1), false, false, Seed::new(1))
 }
 
 fn consumer(id: u64) -> ConsumerSpec {
@@ -107,7 +116,7 @@ fn list(bodies: &[(u64, &str)]) -> Vec<(u64, String)> {
 
 #[test]
 fn a_message_waits_in_its_place_until_the_permit_comes() {
-    let (mut queue, mut ends) = (queue(usize::MAX), Ends::default());
+    let (mut queue, mut ends) = (queue(), Ends::default());
     queue.consume(consumer(1));
     push(&mut queue, &mut ends, &["a", "b"]);
     assert_eq!((ends.asks.len(), queue.ready()), (1, 2));
@@ -116,7 +125,7 @@ fn a_message_waits_in_its_place_until_the_permit_comes() {
     // It asks for the next at once.
     assert_eq!((ends.asks.len(), queue.ready(), queue.unacked()), (2, 1, 1));
     assert_eq!(permit(&mut queue, &mut ends, 1, 0), 0);
-    queue.settle(ChannelId(1), ends.numbers[0], Settle::Requeue);
+    queue.settle(ChannelId(1), ends.numbers[0], Settle::Requeue, &mut ends);
     queue.dispatch(&mut ends);
     assert_eq!(permit(&mut queue, &mut ends, 1, 2), 0);
     let again = [("a".to_string(), true), ("b".to_string(), false)];
@@ -126,7 +135,7 @@ fn a_message_waits_in_its_place_until_the_permit_comes() {
 
 #[test]
 fn one_who_waits_does_not_stop_the_others() {
-    let (mut queue, mut ends) = (queue(usize::MAX), Ends::default());
+    let (mut queue, mut ends) = (queue(), Ends::default());
     queue.consume(consumer(1));
     queue.consume(free(2));
     push(&mut queue, &mut ends, &["a"]);
@@ -142,7 +151,7 @@ fn one_who_waits_does_not_stop_the_others() {
 
 #[test]
 fn a_message_that_is_kept_can_be_got_and_purged() {
-    let (mut queue, mut ends) = (queue(usize::MAX), Ends::default());
+    let (mut queue, mut ends) = (queue(), Ends::default());
     queue.consume(consumer(1));
     push(&mut queue, &mut ends, &["a", "b"]);
     let get = Get { ticket: Ticket(1), conn: ConnId(9), channel: ChannelId(9), no_ack: true };
@@ -158,7 +167,7 @@ fn a_message_that_is_kept_can_be_got_and_purged() {
 
 #[test]
 fn a_lower_one_waits_for_the_answer_to_a_higher_one() {
-    let (mut queue, mut ends) = (queue(usize::MAX), Ends::default());
+    let (mut queue, mut ends) = (queue(), Ends::default());
     queue.consume(ConsumerSpec { no_ack: true, ..free(1) });
     queue.consume(ConsumerSpec { priority: 1, ..consumer(2) });
     push(&mut queue, &mut ends, &["a", "b", "c"]);
@@ -171,7 +180,7 @@ fn a_lower_one_waits_for_the_answer_to_a_higher_one() {
 
 #[test]
 fn answers_at_once_keep_the_turns() {
-    let (mut queue, mut ends) = (queue(usize::MAX), Ends::default());
+    let (mut queue, mut ends) = (queue(), Ends::default());
     ends.at_once = Some(5);
     (1..=3).for_each(|id| queue.consume(consumer(id)));
     push(&mut queue, &mut ends, &["a", "b", "c", "d", "e", "f"]);
@@ -181,7 +190,7 @@ fn answers_at_once_keep_the_turns() {
 
 #[test]
 fn a_permit_for_one_without_credit_or_without_a_queue_is_of_no_use() {
-    let (mut queue, mut ends) = (queue(usize::MAX), Ends::default());
+    let (mut queue, mut ends) = (queue(), Ends::default());
     queue.consume(consumer(1));
     push(&mut queue, &mut ends, &["a"]);
     ends.closed = Some(ConnId(1));
@@ -196,24 +205,32 @@ fn a_permit_for_one_without_credit_or_without_a_queue_is_of_no_use() {
 
 #[test]
 fn what_is_away_is_loaded_before_permits_are_asked_for() {
-    let (mut queue, mut ends) = (queue(0), Ends::default());
-    queue.consume(consumer(1));
+    let (mut queue, mut ends) = (queue(), Ends::default());
     push(&mut queue, &mut ends, &["a", "b"]);
-    assert_eq!((ends.asks.len(), ends.fetched.clone()), (0, vec![1]));
-    let records = ends.spilled.clone();
-    queue.loaded(1, Message::new(&records[0].1, None), &mut ends);
-    assert_eq!(ends.asks.len(), 1);
+    queue.spill(0, usize::MAX, &mut ends);
+    queue.consume(consumer(1));
+    queue.dispatch(&mut ends);
+    assert_eq!((ends.asks.len(), ends.fetched), (0, 1));
+    let bring = |queue: &mut Queue, ends: &mut Ends| {
+        let (seq, record) = ends.spilled.remove(0);
+        let message = Message::new(&record, None);
+        let stored = Stored::SPILLED;
+        queue.loaded(Spilled { seq, redelivered: false, stored, message });
+        queue.brought(ends);
+    };
+    bring(&mut queue, &mut ends);
+    assert_eq!((ends.asks.len(), ends.fetched), (1, 1));
     // The second is away: its permit goes back.
     assert_eq!(permit(&mut queue, &mut ends, 1, 2), 1);
-    assert_eq!((ends.bodies(), ends.fetched.clone()), (list(&[(1, "a")]), vec![1, 2]));
-    queue.loaded(2, Message::new(&records[1].1, None), &mut ends);
+    assert_eq!((ends.bodies(), ends.fetched), (list(&[(1, "a")]), 2));
+    bring(&mut queue, &mut ends);
     assert_eq!(permit(&mut queue, &mut ends, 1, 1), 0);
     assert_eq!(ends.bodies(), list(&[(1, "b")]));
 }
 
 #[test]
 fn a_limit_set_and_lifted_reaches_the_consumers_that_are_there() {
-    let (mut queue, mut ends) = (queue(usize::MAX), Ends::default());
+    let (mut queue, mut ends) = (queue(), Ends::default());
     queue.consume(free(1));
     push(&mut queue, &mut ends, &["a"]);
     queue.limit(ChannelId(1), true, &mut ends);

@@ -44,6 +44,8 @@ pub enum Record<'a> {
         queues: QueueIds<'a>,
         /// The message.
         carried: Carried<'a>,
+        /// Its source waits until it is durable.
+        urgent: bool,
     },
     /// A mandatory message for a reply consumer of the receiving home.
     Mandatory {
@@ -163,6 +165,10 @@ const ASK: u8 = 11;
 const PERMIT: u8 = 12;
 const UNUSED: u8 = 13;
 
+/// Flags of a message: its body is not in the record; its source waits until it is durable.
+const LARGE: u8 = 1;
+const URGENT: u8 = 2;
+
 impl Batch {
     /// Whether there is nothing in it.
     #[must_use]
@@ -191,17 +197,20 @@ impl Batch {
         self.controls.clear();
     }
 
-    /// Adds a message for queues of the home this batch goes to.
+    /// Adds a message for queues of the home this batch goes to; `urgent` if the source waits until
+    /// it is durable.
+    #[inline]
     pub fn enqueue(
         &mut self,
         queues: impl ExactSizeIterator<Item = QueueId>,
         message: Message<'_>,
+        urgent: bool,
     ) {
         let mut writer = Writer::new(&mut self.records);
         writer.octet(ENQUEUE);
         writer.long(queues.len() as u32);
         queues.for_each(|queue| writer.longlong(queue.0));
-        self.message(message);
+        self.flagged(message, if urgent { URGENT } else { 0 });
     }
 
     /// Adds a mandatory message for a reply consumer.
@@ -312,8 +321,13 @@ impl Batch {
     }
 
     fn message(&mut self, message: Message<'_>) {
+        self.flagged(message, 0);
+    }
+
+    #[inline]
+    fn flagged(&mut self, message: Message<'_>, flags: u8) {
         let mut writer = Writer::new(&mut self.records);
-        writer.octet(u8::from(message.large_body().is_some()));
+        writer.octet(flags | u8::from(message.large_body().is_some()));
         writer.longstr(message.record());
         self.bodies.extend(message.large_body().cloned());
     }
@@ -341,7 +355,8 @@ fn read<'a>(
         ENQUEUE => {
             let count = reader.long()? as usize;
             let queues = QueueIds(reader.take(count * 8)?);
-            Record::Enqueue { queues, carried: read_message(reader, bodies)? }
+            let (flags, carried) = read_flagged(reader, bodies)?;
+            Record::Enqueue { queues, carried, urgent: flags & URGENT != 0 }
         }
         DELIVER => {
             let to = read_address(reader)?;
@@ -401,9 +416,18 @@ fn read_message<'a>(
     reader: &mut Reader<'a>,
     bodies: &mut VecDeque<Body>,
 ) -> Result<Carried<'a>, WireError> {
-    let large = reader.octet()? == 1;
+    Ok(read_flagged(reader, bodies)?.1)
+}
+
+#[inline(always)]
+fn read_flagged<'a>(
+    reader: &mut Reader<'a>,
+    bodies: &mut VecDeque<Body>,
+) -> Result<(u8, Carried<'a>), WireError> {
+    let flags = reader.octet()?;
     let record = reader.longstr()?;
-    Ok(Carried { record, body: if large { bodies.pop_front() } else { None } })
+    let body = if flags & LARGE != 0 { bodies.pop_front() } else { None };
+    Ok((flags, Carried { record, body }))
 }
 
 fn write_publisher(writer: &mut Writer<'_>, (conn, channel): (ConnId, ChannelId)) {

@@ -110,24 +110,6 @@ impl Shard {
         self.arm(id, now);
     }
 
-    /// Closes every connection because the broker goes down.
-    pub fn shutdown(&mut self, now: Now) {
-        let text = "broker forced connection closure with reason 'shutdown'";
-        let fault = Fault::new(Code::ConnectionForced, text, (0, 0));
-        let mut ids: Vec<ConnId> = self.clients.conns.keys().copied().collect();
-        ids.sort_unstable();
-        for id in ids {
-            match self.clients.get(id) {
-                Some(conn) if conn.handshake.running() => self.fail(id, 0, &fault, now),
-                Some(conn) => {
-                    conn.phase = Phase::Leaving;
-                    self.clients.touch(id);
-                }
-                None => {}
-            }
-        }
-    }
-
     /// The client closes a channel.
     pub(super) fn close_channel(&mut self, id: ConnId, number: u16) {
         let Some(conn) = self.clients.get(id) else {

@@ -50,6 +50,7 @@ impl Shard {
             Control::ConsumerGone(conn, channel, consumer) => {
                 self.consumer_gone(conn, channel, consumer);
             }
+            Control::Left => self.peer_left(),
             // These go to the coordinator only.
             Control::Ask(..)
             | Control::Applied(_)
@@ -143,7 +144,7 @@ impl Shard {
                 if mutant::active(Mutant::ChannelKeepsUnacked) {
                     return false;
                 }
-                let unused = queue.channel_gone(channel);
+                let unused = queue.channel_gone(channel, door);
                 queue.dispatch(door);
                 unused
             });
@@ -155,6 +156,7 @@ impl Shard {
     }
 
     pub(super) fn drop_queue(&mut self, id: QueueId) {
+        self.with_queue(id, |queue, door| queue.let_go(door));
         self.store.forget_queue(id);
         for ConsumerSpec { id: consumer, conn, channel, .. } in self.home.drop_queue(id) {
             let there = conn.origin();

@@ -1,16 +1,16 @@
 //! The queues this shard is home of, and the flow credit of the connections they deliver to.
 
 use model::mutant::{self, Mutant};
-use model::queue::{Delivery, Outlet, Queue, Settle};
+use model::queue::{Delivery, Outlet, Queue, Settle, Spilled};
 use model::{
     Ask, ChannelId, ConnId, ConsumerSpec, Map, Message, Name, QueueId, QueueSpec, Refusal,
-    Resource, Seed, ShardId, Ticket,
+    Resource, Seed, ShardId, Stored, Ticket,
 };
 
 use super::clients::Clients;
 use super::message::{Control, QueueAnswer};
 use super::peers::Peers;
-use crate::store::old::Store;
+use crate::store::{self, Store};
 
 /// Octets of deliveries that a home may have on the way to one connection.
 pub const CREDIT_OCTETS: i64 = 256 * 1024;
@@ -77,7 +77,8 @@ pub(super) struct Home {
     pub channels: Map<ChannelId, Vec<QueueId>>,
     /// Octets of memory the queues hold.
     pub pinned: usize,
-    resident_max: usize,
+    /// Messages that entered a queue and were logged, each queue counted.
+    pub logged: u64,
     seed: Seed,
 }
 
@@ -88,6 +89,7 @@ pub(super) struct Door<'a> {
     pub peers: &'a mut Peers,
     pub links: &'a mut Map<ConnId, Link>,
     pub store: &'a mut Store,
+    pub logged: &'a mut u64,
 }
 
 impl Outlet for Door<'_> {
@@ -144,33 +146,58 @@ impl Outlet for Door<'_> {
         }
     }
 
-    fn spill(&mut self, queue: QueueId, seq: u64, message: Message<'_>) {
-        self.store.spill(queue, seq, message);
+    fn log(&mut self, queue: QueueId, seq: u64, message: Message<'_>) -> Stored {
+        *self.logged += 1;
+        self.store.log(queue, seq, message)
     }
 
-    fn fetch(&mut self, queue: QueueId, seq: u64) {
-        self.store.fetch(queue, seq);
+    fn log_again(&mut self, queue: QueueId, seq: u64, old: Stored, message: Message<'_>) -> Stored {
+        self.store.next_message();
+        let stored = self.store.log(queue, seq, message);
+        if old.batch().is_some() {
+            self.store.let_go(old);
+        }
+        stored
     }
 
-    fn forget(&mut self, queue: QueueId, seq: u64) {
-        self.store.forget(queue, seq);
+    fn settled(&mut self, queue: QueueId, seq: u64, stored: Stored) {
+        self.store.settled(queue, seq, stored);
+    }
+
+    fn let_go(&mut self, stored: Stored) {
+        self.store.let_go(stored);
+    }
+
+    fn spill(&mut self, queue: QueueId, spilled: Spilled<'_>) {
+        let Spilled { seq, redelivered, stored, message } = spilled;
+        self.store.spill(queue, store::Spilled { seq, redelivered, stored, message });
+    }
+
+    fn fetch(&mut self, queue: QueueId) {
+        self.store.fetch(queue);
+    }
+
+    fn purge(&mut self, queue: QueueId) {
+        self.store.purge(queue);
     }
 }
 
 impl Home {
-    pub fn new(seed: Seed, resident_max: usize) -> Self {
+    pub fn new(seed: Seed) -> Self {
         Self {
             queues: Map::with_hasher(seed),
             links: Map::with_hasher(seed),
             channels: Map::with_hasher(seed),
             pinned: 0,
-            resident_max,
+            logged: 0,
             seed,
         }
     }
 
     pub fn create(&mut self, vhost: Name, spec: QueueSpec) {
-        let queue = Queue::new(spec.id, spec.auto_delete, self.resident_max, self.seed);
+        // An exclusive queue does not outlive its connection.
+        let durable = spec.durable && spec.owner.is_none();
+        let queue = Queue::new(spec.id, durable, spec.auto_delete, self.seed);
         self.pinned += queue.pinned();
         let kept = Kept { queue, vhost, name: spec.name };
         self.queues.insert(spec.id, kept);
@@ -218,7 +245,8 @@ impl Home {
         let kept = self.queues.get_mut(&id)?;
         let before = kept.queue.pinned();
         let (me, clients, peers, store) = door;
-        let mut door = Door { me, clients, peers, links: &mut self.links, store };
+        let (links, logged) = (&mut self.links, &mut self.logged);
+        let mut door = Door { me, clients, peers, links, store, logged };
         let result = work(&mut kept.queue, &mut door);
         self.pinned = self.pinned + kept.queue.pinned() - before;
         Some(result)
@@ -271,9 +299,9 @@ pub(super) struct Settlement {
 /// Applies a settle to a queue and lets the queue go on.
 pub(super) fn settle(queue: &mut Queue, door: &mut Door<'_>, what: Settlement) {
     if what.up_to {
-        queue.settle_up_to(what.channel, what.number, what.how);
+        queue.settle_up_to(what.channel, what.number, what.how, door);
     } else {
-        queue.settle(what.channel, what.number, what.how);
+        queue.settle(what.channel, what.number, what.how, door);
     }
     queue.dispatch(door);
 }
@@ -295,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_channel_does_not_remember_queues_that_are_gone() {
-        let mut home = Home::new(Seed::new(1), usize::MAX);
+        let mut home = Home::new(Seed::new(1));
         let spec = |id| QueueSpec {
             id: QueueId(id),
             name: Name::default(),

@@ -15,11 +15,13 @@ use super::clients::Clients;
 use super::closing::Releases;
 use super::conn::{Conn, ConnInfo, Phase};
 use super::home::{Door, Home};
+use super::paging::Paging;
 use super::peers::Peers;
 use super::receiving::Turn;
 use super::replies::ReplyKey;
+use super::stopping::Stopping;
 use super::timers::Due;
-use crate::store::old::Store;
+use crate::store::{Store, StoreConfig};
 
 /// What a shard is started with.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +36,7 @@ pub struct ShardConfig {
     pub reply_key: ReplyKey,
     /// What clients are offered.
     pub limits: Limits,
-    /// Octets of records a queue keeps in memory before the store gets them.
+    /// Octets of memory that all queues together may hold; the store gets what is beyond it.
     pub resident_max: usize,
     /// Octets of large messages being received at once; beyond it only the oldest goes on.
     pub receiving_max: usize,
@@ -43,6 +45,8 @@ pub struct ShardConfig {
     pub receiving_own_max: usize,
     /// Octets of memory that one transaction may hold; a single publish may always be held.
     pub transaction_max: usize,
+    /// What its store is started with.
+    pub store: StoreConfig,
 }
 
 impl ShardConfig {
@@ -59,6 +63,7 @@ impl ShardConfig {
             receiving_max: 256 * 1024 * 1024,
             receiving_own_max: 256 * 1024 * 1024,
             transaction_max: 256 * 1024 * 1024,
+            store: StoreConfig { shard: id.0, shards, ..StoreConfig::default() },
         }
     }
 }
@@ -83,6 +88,7 @@ pub struct Shard {
     pub(super) home: Home,
     pub(super) peers: Peers,
     pub(super) store: Store,
+    pub(super) paging: Paging,
     pub(super) topology: Topology,
     /// Every shard has applied the topology up to this version.
     pub(super) settled: u64,
@@ -118,6 +124,7 @@ pub struct Shard {
     /// Octets of memory that open transactions hold.
     pub(super) held: usize,
     pub(super) transaction_max: usize,
+    pub(super) stopping: Stopping,
 }
 
 impl Shard {
@@ -129,9 +136,10 @@ impl Shard {
             me: config.id,
             limits: config.limits,
             clients: Clients::new(seed),
-            home: Home::new(seed, config.resident_max),
+            home: Home::new(seed),
             peers: Peers::new(config.shards),
-            store: Store::default(),
+            store: Store::new(config.store),
+            paging: Paging::new(config.resident_max),
             topology: Topology::new(seed),
             settled: 0,
             releases: Releases::new(seed),
@@ -162,6 +170,7 @@ impl Shard {
             receiving_turn: None,
             held: 0,
             transaction_max: config.transaction_max,
+            stopping: Stopping::default(),
         }
     }
 
@@ -267,10 +276,10 @@ impl Shard {
             + queues.map(|queue| queue.consumers().len() + queue.unacked()).sum::<usize>()
     }
 
-    /// Octets of memory that queues, half-received messages and transactions hold.
+    /// Octets of memory that queues, the store, half-received messages and transactions hold.
     #[must_use]
     pub fn pinned(&self) -> usize {
-        self.home.pinned + self.receiving_octets + self.held
+        self.home.pinned + self.store.pinned() + self.receiving_octets + self.held
     }
 
     /// Works on a queue of this shard. `None`: there is no such queue here.

@@ -75,6 +75,8 @@ pub enum Control {
     ConnGone(ConnId),
     /// The consumer was cancelled by the server: its queue is gone.
     ConsumerGone(ConnId, ChannelId, ConsumerId),
+    /// The broker stops and no connection of the shard is left: nothing of one follows.
+    Left,
 }
 
 /// What a shard asks the coordinator. Names that do not exist are refused; the coordinator's view

@@ -36,14 +36,17 @@ mod input;
 mod machine;
 pub mod message;
 mod methods;
+mod paging;
 mod peers;
 mod permits;
+mod progress;
 mod publish;
 mod questions;
 mod receiving;
 mod replies;
 mod settle;
-
+mod stopping;
+mod store;
 mod timers;
 mod turn;
 mod tx;

@@ -6,6 +6,7 @@ use model::mutant::{self, Mutant};
 use model::{ChannelId, ConnId, ShardId};
 
 use super::batch::{Batch, Watermark};
+use super::progress::Progress;
 
 /// Octets a shard may have sent to all its peers and not seen applied. Publishers beyond it are not
 /// read.
@@ -37,7 +38,7 @@ pub(super) struct Peer {
     /// Commits that go on when the window opens.
     pub commits: Vec<(ConnId, ChannelId)>,
     /// What this shard has done for that one.
-    pub done: Watermark,
+    pub progress: Progress,
     told: Watermark,
 }
 
@@ -65,9 +66,9 @@ impl Peer {
         self.sent_octets - self.answered.octets
     }
 
-    /// The progress of a home that has done everything.
-    pub fn all_sent(&self) -> Watermark {
-        Watermark { applied: self.sent, octets: self.sent_octets, durable: self.sent }
+    /// What was sent there is applied: so it is where this shard is the home itself.
+    pub fn apply_all(&mut self) {
+        self.progress.applied_all(self.sent, self.sent_octets);
     }
 
     /// Takes the home's progress.
@@ -83,15 +84,10 @@ impl Peer {
 
     /// The progress to tell that shard, if there is any.
     pub fn news(&mut self) -> Option<Watermark> {
-        let news = self.done != self.told;
-        self.told = self.done;
-        news.then_some(self.done)
-    }
-
-    /// Counts an enqueue applied for that shard.
-    pub fn applied(&mut self, octets: u64) {
-        self.done.applied += 1;
-        self.done.octets += octets;
+        let done = self.progress.done();
+        let news = done != self.told;
+        self.told = done;
+        news.then_some(done)
     }
 
     /// Confirms that wait.

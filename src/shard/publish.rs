@@ -18,7 +18,7 @@ pub(super) struct Publisher {
     pub number: u16,
     pub channel: model::ChannelId,
     pub confirms: bool,
-    /// In tx mode: what it publishes is held.
+    /// In tx mode: what it publishes is held until its commit, which waits until it is durable.
     pub tx: bool,
     pub mandatory: bool,
 }
@@ -220,18 +220,19 @@ impl Shard {
         message: Message<'_>,
     ) -> u16 {
         let copies = queues.len();
+        let urgent = message.persistent() && (publisher.confirms || publisher.tx);
         if home == self.me {
-            for queue in queues {
-                self.push(queue, message);
+            if self.push_all(queues, message) {
+                self.logged_own(publisher.id, urgent);
             }
             if copies > 1 {
                 self.count_copies(publisher.id, cost_of_copies(message, copies));
             }
-            if !message.persistent() || !publisher.confirms {
+            if !urgent {
                 return 0;
             }
         } else {
-            self.peers.get(home).out.enqueue(queues, message);
+            self.peers.get(home).out.enqueue(queues, message, urgent);
         }
         self.sent(publisher, home, cost_of_copies(message, copies), message.persistent())
     }
@@ -262,6 +263,23 @@ impl Shard {
         u16::from(confirms)
     }
 
+    /// A message enters queues of this shard. True if one of them has logged it.
+    #[inline(always)]
+    pub(super) fn push_all(
+        &mut self,
+        queues: impl Iterator<Item = QueueId>,
+        message: Message<'_>,
+    ) -> bool {
+        let before = self.home.logged;
+        if message.persistent() {
+            self.store.next_message();
+        }
+        for queue in queues {
+            self.push(queue, message);
+        }
+        self.home.logged != before
+    }
+
     /// A message enters a queue of this shard; one that is gone drops it.
     #[inline(always)]
     pub(super) fn push(&mut self, queue: QueueId, message: Message<'_>) {
@@ -287,7 +305,7 @@ impl Shard {
     }
 
     /// The connection published more to a home than that has applied: it is not read for now.
-    fn stall(&mut self, id: ConnId, home: ShardId) {
+    pub(super) fn stall(&mut self, id: ConnId, home: ShardId) {
         let Some(conn) = self.clients.get(id) else {
             return;
         };

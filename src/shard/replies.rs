@@ -236,7 +236,7 @@ impl Shard {
         message: Message<'_>,
     ) {
         let peer = self.peers.get(from);
-        peer.applied(cost(message));
+        peer.progress.applied(cost(message));
         if self.home.queues.contains_key(&queue) {
             self.push(queue, message);
         } else {

@@ -116,7 +116,8 @@ impl Shard {
     #[must_use]
     pub fn next_deadline_us(&self) -> Option<u64> {
         let receiving = self.receiving_turn.map(|turn| turn.until_us);
-        self.timers.peek().map(|due| due.at_us).into_iter().chain(receiving).min()
+        let timer = self.timers.peek().map(|due| due.at_us);
+        [timer, receiving, self.store.deadline_us()].into_iter().flatten().min()
     }
 
     /// Does what is due.

@@ -25,13 +25,18 @@ impl Shard {
     #[inline(always)]
     fn record(&mut self, from: ShardId, record: Record<'_>, now: Now) {
         match record {
-            Record::Enqueue { queues, carried } => {
+            Record::Enqueue { queues, carried, urgent } => {
                 let message = carried.message();
-                queues.iter().for_each(|queue| self.push(queue, message));
+                let logged = self.push_all(queues.iter(), message);
                 let dead = |queue| !self.home.queues.contains_key(&queue);
                 let unanswered = mutant::active(Mutant::DeadEnqueueUnanswered);
                 if !(unanswered && queues.iter().any(dead)) {
-                    self.peers.get(from).applied(cost_of_copies(message, queues.count()));
+                    let cost = cost_of_copies(message, queues.count());
+                    if logged {
+                        self.applied_logged(from, cost, urgent);
+                    } else {
+                        self.peers.get(from).progress.applied(cost);
+                    }
                 }
             }
             Record::Mandatory { queue, publisher, carried } => {
@@ -58,7 +63,10 @@ impl Shard {
             Record::Permit(queue, permit) => self.permitted(from, queue, permit),
             Record::Unused { conn, channel, count } => self.permits_back(conn, channel, count),
             Record::Watermark(mark) => self.watermark(from, mark),
-            Record::Fence => self.peers.get(from).applied(0),
+            Record::Fence => {
+                self.fence(from);
+                self.peers.get(from).progress.applied(0);
+            }
             Record::Control(control) => self.control(from, control, now),
         }
     }
@@ -69,7 +77,8 @@ impl Shard {
         while let Some(done) = self.peers.get(home).confirmed() {
             self.clients.confirm(done.conn, done.channel, done.publish);
         }
-        if self.peers.relaxed(home) {
+        let full = home == self.me && self.store.full();
+        if !full && self.peers.relaxed(home) {
             let peer = self.peers.get(home);
             self.clients.committing.append(&mut peer.commits);
             for id in std::mem::take(&mut peer.stalled) {
@@ -124,41 +133,40 @@ impl Shard {
         }
         self.copied = 0;
         self.clients.committing.append(&mut self.later);
+        self.page();
         self.tell_sources();
+        self.stop();
         self.clients.tell_confirms();
         self.mark_sent(now);
         self.watch_receiving(now);
         self.tell_memory();
+        self.store.end_turn(now);
     }
 
     /// Whether there is something to do in another turn although nothing happens until then.
     #[must_use]
     pub fn unfinished(&self) -> bool {
-        !self.resumed.is_empty() || !self.clients.committing.is_empty()
+        !self.resumed.is_empty()
+            || !self.clients.committing.is_empty()
+            || self.paging.unfinished()
     }
 
-    /// Takes records that the store has brought; false when there were none.
-    fn load(&mut self) -> bool {
-        let mut any = false;
-        while let Some(loaded) = self.store.next_loaded() {
-            any = true;
-            let (queue, seq) = (loaded.queue, loaded.seq);
-            self.with_queue(queue, |queue, door| queue.loaded(seq, loaded.message(), door));
-        }
-        any
-    }
-
-    /// This shard's own queues have applied everything, and the store calls it durable.
+    /// This shard's own queues have applied everything it sent them.
     fn confirm_own(&mut self) {
-        let mark = self.peers.get(self.me).all_sent();
+        self.peers.get(self.me).apply_all();
+        self.advance_durable(self.me);
+        let mark = self.peers.get(self.me).progress.done();
         self.watermark(self.me, mark);
     }
 
     fn tell_sources(&mut self) {
-        for source in (0..self.peers.shards()).map(ShardId).filter(|source| *source != self.me) {
+        let (me, full) = (self.me, self.store.full());
+        for source in (0..self.peers.shards()).map(ShardId).filter(|source| *source != me) {
+            self.advance_durable(source);
             let peer = self.peers.get(source);
-            // What was appended to the store is durable; see there what that means.
-            peer.done.durable = peer.done.applied;
+            if !full {
+                peer.progress.release();
+            }
             if let Some(mark) = peer.news() {
                 peer.out.watermark(mark);
             }

@@ -220,7 +220,7 @@ impl Shard {
         let mut all = true;
         while let Some((message, mandatory)) = tx.front(&mut queues) {
             let publisher = Publisher { mandatory: publisher.mandatory && mandatory, ..publisher };
-            if commit.is_some() && !self.has_room(publisher, &queues) {
+            if commit.is_some() && !self.has_room(publisher, &queues, message.persistent()) {
                 all = false;
                 break;
             }
@@ -236,14 +236,21 @@ impl Shard {
     }
 
     /// Whether a commit may send its next message now; else it is told when.
-    fn has_room(&mut self, publisher: Publisher, queues: &[(QueueId, ShardId)]) -> bool {
+    fn has_room(
+        &mut self,
+        publisher: Publisher,
+        queues: &[(QueueId, ShardId)],
+        persistent: bool,
+    ) -> bool {
         let Publisher { id, channel, .. } = publisher;
         if queues.len() > 1 && self.copied_enough() {
             self.later.push((id, channel));
             return false;
         }
         for (_, home) in queues {
-            if *home != self.me && self.peers.full(*home) {
+            let here = *home == self.me;
+            let full = if here { persistent && self.store.full() } else { self.peers.full(*home) };
+            if full {
                 self.peers.get(*home).commits.push((id, channel));
                 return false;
             }
@@ -294,11 +301,12 @@ impl Shard {
             if mutant::active(Mutant::CommitOkBeforeSettles) {
                 continue;
             }
-            let peer = self.peers.get(home);
-            if home != self.me {
-                peer.out.fence();
+            if home == self.me {
+                self.fence(home);
+            } else {
+                self.peers.get(home).out.fence();
             }
-            let fence = peer.send(0);
+            let fence = self.peers.get(home).send(0);
             self.await_home(publisher, (home, fence), durable);
             commit.waits += 1;
         }
@@ -344,6 +352,6 @@ impl Shard {
 impl Publisher {
     /// Who publishes what was held; each publish has its own mandatory flag.
     fn held(id: ConnId, number: u16, channel: ChannelId) -> Self {
-        Self { id, number, channel, confirms: false, tx: false, mandatory: true }
+        Self { id, number, channel, confirms: false, tx: true, mandatory: true }
     }
 }

@@ -1,0 +1,129 @@
+//! What moves between the queues and the store: messages beyond the shard's memory, messages that
+//! were fetched, and what has to leave a place on the disk that is to be free.
+
+use std::cmp::Reverse;
+
+use model::QueueId;
+use model::queue::Spilled;
+
+use super::machine::Shard;
+use crate::store::Relief;
+
+/// Octets at the head of each queue that stay in memory, if the budget has room for them.
+const WINDOW: usize = 64 * 1024;
+/// Octets that are spilled in one turn, or one message more.
+const AT_ONCE: usize = 8 * 1024 * 1024;
+/// Where no queue has anything to spill, a turn looks at so many queues on average.
+const LOOKS: usize = 64;
+
+/// The memory that all queues of a shard share.
+#[derive(Debug)]
+pub(super) struct Paging {
+    /// Octets that the queues may hold.
+    max: usize,
+    /// Spilling has begun and was not done in one turn.
+    spilling: bool,
+    /// The store has asked for room on the disk and may ask for more.
+    relieving: bool,
+    /// So many turns pass until the queues are looked through again.
+    rest: usize,
+}
+
+impl Paging {
+    pub fn new(max: usize) -> Self {
+        Self { max, spilling: false, relieving: false, rest: 0 }
+    }
+
+    /// How little the queues are to hold once spilling has begun.
+    fn goal(&self) -> usize {
+        self.max / 4 * 3
+    }
+
+    /// Whether there is more to do than fitted into a turn.
+    pub fn unfinished(&self) -> bool {
+        self.spilling || self.relieving
+    }
+}
+
+impl Shard {
+    /// Keeps the queues within their memory and the store within its files, a bounded amount of
+    /// work for each turn.
+    pub(super) fn page(&mut self) {
+        let max = if self.paging.spilling { self.paging.goal() } else { self.paging.max };
+        if self.home.pinned > max {
+            self.spill();
+        } else {
+            (self.paging.spilling, self.paging.rest) = (false, 0);
+        }
+        self.paging.relieving = self.relieve();
+    }
+
+    /// The heads of all queues together take no more than half of the budget.
+    fn window(&self) -> usize {
+        WINDOW.min(self.paging.max / 2 / self.home.queues.len().max(1))
+    }
+
+    /// Sends messages to the store, from the queues that have most to spill.
+    #[cold]
+    fn spill(&mut self) {
+        if self.paging.rest > 0 {
+            self.paging.rest -= 1;
+            return;
+        }
+        let (window, goal) = (self.window(), self.paging.goal());
+        let queues = self.home.queues.iter();
+        let octets = queues.map(|(id, kept)| (Reverse(kept.queue.spillable(window)), *id));
+        let mut queues: Vec<_> = octets.filter(|(octets, _)| octets.0 > 0).collect();
+        queues.sort_unstable();
+        let mut left = AT_ONCE;
+        for (_, id) in queues {
+            let excess = self.home.pinned.saturating_sub(goal).min(left);
+            if excess == 0 {
+                break;
+            }
+            let spilled = self.with_queue(id, |queue, door| queue.spill(window, excess, door));
+            left = left.saturating_sub(spilled.unwrap_or_default());
+        }
+        self.paging.spilling = left == 0;
+        // What is left over is the heads, and what consumers have not settled.
+        if left > 0 {
+            self.paging.rest = self.home.queues.len() / LOOKS;
+        }
+    }
+
+    /// Makes room on the disk, if the store asks for it.
+    fn relieve(&mut self) -> bool {
+        let Some(relief) = self.store.relief() else { return false };
+        match relief {
+            Relief::Log { before } => self.leave_log(before),
+            Relief::Segment { queue, from, to } => {
+                self.with_queue(queue, |queue, door| queue.leave_segment(from, to, door));
+            }
+        }
+        true
+    }
+
+    fn leave_log(&mut self, before: u64) {
+        let window = self.window();
+        let mut ids: Vec<QueueId> = self.home.queues.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            self.with_queue(id, |queue, door| queue.leave_log(before, window, door));
+        }
+    }
+
+    /// Takes messages that the store has brought; false when there were none.
+    pub(super) fn load(&mut self) -> bool {
+        let mut any = false;
+        while let Some(loaded) = self.store.next_loaded() {
+            any = true;
+            self.with_queue(loaded.queue, |queue, door| {
+                loaded.each(|crate::store::Spilled { seq, redelivered, stored, message }| {
+                    queue.loaded(Spilled { seq, redelivered, stored, message });
+                });
+                queue.brought(door);
+            });
+        }
+        any
+    }
+}
