@@ -50,8 +50,10 @@ fn heading() {
     println!("{:<44} {:>9} {:>8} {:>8} {:>8}", "", "batch", "mean µs", "p50", "p99");
 }
 
+type Layout = (&'static str, fn(&File));
+
 /// Ways to lay out a file that is appended to and synced.
-const LAYOUTS: [(&str, fn(&File)); 3] = [
+const LAYOUTS: [Layout; 3] = [
     ("growing", |_| {}),
     ("fallocate", |file| {
         let all = rustix::fs::FallocateFlags::empty();

@@ -177,7 +177,11 @@ impl Backlog {
     /// Octets behind the head, or a few more.
     #[inline]
     pub fn behind(&self, window: usize) -> usize {
-        if self.away > 0 { self.octets - self.ahead.octets } else { self.octets.saturating_sub(window) }
+        if self.away > 0 {
+            self.octets - self.ahead.octets
+        } else {
+            self.octets.saturating_sub(window)
+        }
     }
 
     /// How many entries behind the head have so many octets, or all of them.

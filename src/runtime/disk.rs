@@ -97,8 +97,7 @@ impl Disk {
     ) -> io::Result<(Self, Vec<DiskEnd>)> {
         let DiskConfig { data_dir, segment_octets, open_files, log_thread_each, faults } = config;
         let faults = Arc::new(Faults::new(faults));
-        // The filling thread ends by itself, with the last one that uses spares.
-        let (spares, _filling) = Spares::start(&data_dir, segment_octets, bells.len() + 1)?;
+        let spares = Spares::start(&data_dir, segment_octets, bells.len() + 1)?;
         spares.order();
         let mut disk = Self {
             threads: Vec::new(),

@@ -90,7 +90,7 @@ fn many_shards_and_files_each_in_order() {
             let write = octets(round / 7 * 10, &text, false);
             rig.ends[shard].submit(op(round * 2 + 1, segment(queue), write));
         }
-        assert_eq!(rig.ends[shard].has_room(), true);
+        assert!(rig.ends[shard].has_room());
     }
     for shard in 0..3 {
         let mut last = BTreeMap::new();

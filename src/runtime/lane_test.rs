@@ -159,10 +159,10 @@ fn what_is_not_there_is_an_error_except_for_a_deletion() {
 
 #[test]
 fn a_log_begins_as_a_spare_and_ends_as_one() {
-    let mut rig = rig(&[]);
+    let rig = rig(&[]);
     let log = |number| FileName::Log { boot: 1, shard: 0, number };
     fs::write(rig.folder.path().join("log/spare-1"), vec![0; 4096]).unwrap();
-    let (spares, filling) = Spares::start(rig.folder.path(), 4096, 2).unwrap();
+    let spares = Spares::start(rig.folder.path(), 4096, 2).unwrap();
     let faults = Arc::new(Faults::default());
     let mut lane = Lane::new(DiskLane::Log, rig.folder.path(), 9, Some(spares), faults);
     let mut run = |id, number, work| {
@@ -178,7 +178,4 @@ fn a_log_begins_as_a_spare_and_ends_as_one() {
     run(3, 1, write(0, "next"));
     let octets = run(4, 1, Work::Read { at: 0, len: 6 });
     assert_eq!(octets.slice(..4), "next");
-    rig.lane = lane;
-    drop(rig);
-    filling.thread.join().unwrap();
 }

@@ -33,6 +33,7 @@ pub mod mesh;
 mod open_files;
 mod output;
 mod probe;
+mod sizes;
 mod socket;
 mod space;
 mod spare;

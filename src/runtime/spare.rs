@@ -9,9 +9,9 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use super::files::{self, Place, SPARE};
 use super::space;
@@ -37,20 +37,14 @@ struct State {
     next: u64,
 }
 
-/// The thread that fills spares with zeros. It ends when the [`Spares`] are gone.
-#[derive(Debug)]
-pub struct Filling {
-    /// Waited for by the tests; at the process's end nothing of it matters.
-    pub thread: JoinHandle<()>,
-}
-
 impl Spares {
-    /// Those in the data folder, and a thread that makes more; `most` are kept, each of `octets`.
+    /// Those in the data folder, and a thread that makes more until nobody has this any more;
+    /// `most` are kept, each of `octets`.
     ///
     /// # Errors
     ///
     /// The system's.
-    pub fn start(data_dir: &Path, octets: u64, most: usize) -> io::Result<(Arc<Self>, Filling)> {
+    pub fn start(data_dir: &Path, octets: u64, most: usize) -> io::Result<Arc<Self>> {
         let folder = data_dir.join(Place::Log.folder());
         let (wanted, orders) = sync_channel(1);
         let state = State { ready: Vec::new(), next: 0 };
@@ -65,8 +59,8 @@ impl Spares {
                 }
             });
         };
-        let thread = thread::Builder::new().name("ringtail-spare".to_owned()).spawn(fill)?;
-        Ok((spares, Filling { thread }))
+        thread::Builder::new().name("ringtail-spare".to_owned()).spawn(fill)?;
+        Ok(spares)
     }
 
     /// Takes over what another start left; of another size it is removed.
@@ -127,8 +121,10 @@ impl Spares {
     /// Has a spare filled unless there is one.
     pub fn order(&self) {
         if self.state().ready.is_empty() {
-            // One order is enough.
-            drop(self.wanted.try_send(()));
+            match self.wanted.try_send(()) {
+                // One order is enough. Without the thread there are only those that come back.
+                Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
+            }
         }
     }
 
@@ -196,7 +192,7 @@ mod tests {
 
     const OCTETS: u64 = 300_000;
 
-    fn start(folder: &Path) -> (Arc<Spares>, Filling) {
+    fn start(folder: &Path) -> Arc<Spares> {
         Spares::start(folder, OCTETS, 2).unwrap()
     }
 
@@ -212,12 +208,8 @@ mod tests {
     fn a_spare_is_filled_taken_and_kept_again() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("log")).unwrap();
-        let (spares, filling) = start(folder.path());
+        let spares = start(folder.path());
         let path = folder.path().join("log/a");
-        assert!(!spares.take(&path).unwrap());
-        drop(spares);
-        filling.thread.join().unwrap();
-        let (spares, filling) = start(folder.path());
         spares.fill().unwrap();
         assert!(spares.take(&path).unwrap());
         assert_eq!(fs::metadata(&path).unwrap().len(), OCTETS);
@@ -226,8 +218,18 @@ mod tests {
         assert!(!spares.keep(&path).unwrap() && path.exists());
         retire(Some(&spares), &path).unwrap();
         assert!(!path.exists());
-        drop(spares);
-        filling.thread.join().unwrap();
+    }
+
+    #[test]
+    fn one_is_filled_beside_the_work_while_there_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("log")).unwrap();
+        let spares = start(folder.path());
+        assert!(!spares.take(&folder.path().join("log/a")).unwrap());
+        while spares.state().ready.is_empty() {
+            thread::yield_now();
+        }
+        assert!(spares.take(&folder.path().join("log/a")).unwrap());
     }
 
     #[test]
@@ -239,7 +241,7 @@ mod tests {
             write_zeros(&log.join(name), OCTETS).unwrap();
         }
         write_zeros(&log.join("spare-1"), 5).unwrap();
-        let (spares, _filling) = start(folder.path());
+        let spares = start(folder.path());
         assert_eq!(names(folder.path()).len(), 3);
         assert!(!spares.keep(&log.join("other")).unwrap());
         assert!(spares.take(&log.join("new")).unwrap());

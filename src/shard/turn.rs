@@ -146,9 +146,7 @@ impl Shard {
     /// Whether there is something to do in another turn although nothing happens until then.
     #[must_use]
     pub fn unfinished(&self) -> bool {
-        !self.resumed.is_empty()
-            || !self.clients.committing.is_empty()
-            || self.paging.unfinished()
+        !self.resumed.is_empty() || !self.clients.committing.is_empty() || self.paging.unfinished()
     }
 
     /// This shard's own queues have applied everything it sent them.
