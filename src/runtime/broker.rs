@@ -361,7 +361,7 @@ fn disk_config(config: &Config, plan: &Plan) -> DiskConfig {
         data_dir: config.data_dir.clone(),
         segment_octets: plan.sizes.segment,
         open_files: plan.sizes.open_files,
-        log_thread_each: false,
+        log_thread_each: true,
         faults: config.disk_faults.clone(),
     }
 }

@@ -99,7 +99,7 @@ impl Alarms {
     #[must_use]
     pub fn reason(self) -> &'static str {
         match (self.memory, self.disk) {
-            (true, true) => "low on memory & disk",
+            (true, true) => "low on disk & memory",
             (false, true) => "low on disk",
             _ => "low on memory",
         }

@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(alarm.memory(ShardId(0), 0), Some(disk));
         assert_eq!(alarm.set(NONE), Some(NONE));
         let reasons = [MEMORY, disk, BOTH].map(Alarms::reason);
-        assert_eq!(reasons, ["low on memory", "low on disk", "low on memory & disk"]);
+        assert_eq!(reasons, ["low on memory", "low on disk", "low on disk & memory"]);
         assert_eq!([NONE, MEMORY, disk, BOTH].map(Alarms::any), [false, true, true, true]);
     }
 }
