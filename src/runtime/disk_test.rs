@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use bytes::Bytes;
 use model::QueueId;
 
+use super::super::data_dir::DataDir;
 use super::*;
 use crate::config::{DiskDeed, DiskEffect};
 use crate::store::Work;
@@ -14,19 +17,24 @@ const SEGMENT: u64 = 1 << 20;
 
 fn start(shards: usize, faults: Vec<DiskFault>) -> (tempfile::TempDir, Rig) {
     let folder = tempfile::tempdir().unwrap();
+    let rig = start_in(folder.path(), shards, faults);
+    (folder, rig)
+}
+
+fn start_in(folder: &Path, shards: usize, faults: Vec<DiskFault>) -> Rig {
     for place in ["log", "queues"] {
-        fs::create_dir(folder.path().join(place)).unwrap();
+        fs::create_dir(folder.join(place)).unwrap();
     }
     let bells: Vec<_> = (0..shards).map(|_| Arc::new(Bell::new().unwrap())).collect();
     let config = DiskConfig {
-        data_dir: folder.path().to_owned(),
+        data_dir: folder.to_owned(),
         segment_octets: SEGMENT,
         open_files: 4,
-        log_thread_each: false,
+        log_thread_each: shards > 2,
         faults,
     };
     let (disk, ends) = Disk::start(config, &bells, |why| panic!("{why}")).unwrap();
-    (folder, Rig { disk, bells, ends })
+    Rig { disk, bells, ends }
 }
 
 struct Rig {
@@ -113,7 +121,7 @@ fn many_shards_and_files_each_in_order() {
     rig.disk.stop();
 }
 
-fn files_path(folder: &std::path::Path, file: FileName) -> PathBuf {
+fn files_path(folder: &Path, file: FileName) -> PathBuf {
     super::super::files::path(folder, file)
 }
 
@@ -161,4 +169,61 @@ fn a_fault_befalls_its_lane_alone() {
     rig.ends[0].submit(op(1, segment(0), octets(0, b"x", true)));
     assert!(rig.answers(0, 1).remove(0).result.is_ok());
     rig.disk.stop();
+}
+
+/// A file system of that many KiB, unmounted when this is dropped.
+struct Mount(tempfile::TempDir);
+
+impl Mount {
+    /// `None`, with the reason on stderr, where this may not be done.
+    fn new(kib: u32, options: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let options = format!("size={kib}k{options}");
+        let mut mount = Command::new("mount");
+        let done = mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder.path()).output();
+        if done.is_ok_and(|output| output.status.success()) {
+            return Some(Self(folder));
+        }
+        eprintln!("skipped: only root can mount a file system, and not in every container");
+        None
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let done = Command::new("umount").arg("-l").arg(self.0.path()).status();
+        assert!(done.is_ok_and(|status| status.success()));
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_takes_the_same_write_when_there_is_room() {
+    let Some(mount) = Mount::new(512, "") else { return };
+    let mut rig = start_in(mount.0.path(), 1, Vec::new());
+    let filler = mount.0.path().join("filler");
+    fs::write(&filler, vec![7; 300_000]).unwrap();
+    let text = vec![b'x'; 250_000];
+    for file in [log(0), segment(1)] {
+        rig.ends[0].submit(op(1, file, octets(0, &text, true)));
+        let failure = rig.answers(0, 1).remove(0).result.unwrap_err();
+        assert!(failure.full, "{failure}");
+        rig.ends[0].submit(op(2, file, Work::Delete { sync: true }));
+        assert!(rig.answers(0, 1)[0].result.is_ok());
+    }
+    rig.ends[0].submit(op(3, log(0), octets(0, &text, true)));
+    assert!(rig.answers(0, 1)[0].result.is_err());
+    fs::remove_file(filler).unwrap();
+    rig.ends[0].submit(op(4, log(0), octets(0, &text, true)));
+    assert_eq!(rig.answers(0, 1)[0].result, Ok(Bytes::new()));
+    assert_eq!(fs::read(files_path(mount.0.path(), log(0))).unwrap(), text);
+    rig.disk.stop();
+}
+
+#[test]
+fn a_folder_on_a_read_only_or_full_file_system_is_refused() {
+    for (options, word) in [(",ro", "read-only"), (",nr_inodes=2", "make room")] {
+        let Some(mount) = Mount::new(64, options) else { return };
+        let text = DataDir::open(&mount.0.path().join("data")).unwrap_err().to_string();
+        assert!(text.contains(word) && text.contains("--data-dir"), "{text}");
+    }
 }

@@ -1,4 +1,4 @@
-//! How much memory and disk everything may use, as it follows from the configuration and the machine.
+//! How much memory and disk everything may use: what the configuration and the machine make of it.
 
 use super::sys::{self, Limit};
 use crate::config::{Config, Watermark};
