@@ -360,7 +360,10 @@ impl Core {
         self.disk.ring_bells();
         while let Some(trouble) = self.shard.trouble() {
             match trouble {
-                Trouble::Poisoned(why) => self.broken = Some(why),
+                Trouble::Poisoned(why) => {
+                    tracing::error!("the log of messages cannot be relied on any more: {why}");
+                    self.broken = Some(why);
+                }
                 Trouble::Full(full) => self.space.shard_is_full(full),
                 Trouble::Unreadable(queue, why) => {
                     tracing::error!("messages of queue {queue:?} cannot be read: {why}");
