@@ -1,7 +1,7 @@
 //! The one table of keys of the configuration file, which has the format of rabbitmq.conf.
 
 use super::units::{self, ADDRESS, COUNT, LIMIT, SIZE};
-use super::{Config, LogLevel, Mechanism, Watermark};
+use super::{Config, Durability, LogLevel, Mechanism, Watermark};
 
 /// RabbitMQ's hard limit on `max_message_size`.
 const MESSAGE_SIZE_MAX: u64 = 536_870_912;
@@ -131,6 +131,42 @@ pub const KEYS: &[Key] = &[
     key_of("vm_memory_high_watermark.absolute", SIZE, |config, _, value| {
         put(units::size(value), |octets| config.memory = Watermark::Absolute(octets))
     }),
+    key_of(
+        "vm_memory_high_watermark_paging_ratio",
+        "a fraction of the watermark above 0 and up to 1",
+        |config, _, value| {
+            let share = value.parse().ok().filter(|&share: &f64| 0.0 < share && share <= 1.0);
+            put(share, |share| config.paging_ratio = share)
+        },
+    ),
+    key_of("disk_free_limit.relative", "a multiple of the memory from 0 on", |config, _, value| {
+        let share = value.parse().ok().filter(|&share: &f64| 0.0 <= share && share.is_finite());
+        put(share, |share| config.disk_free = Watermark::Relative(share))
+    }),
+    key_of("disk_free_limit.absolute", SIZE, |config, _, value| {
+        put(units::size(value), |octets| config.disk_free = Watermark::Absolute(octets))
+    }),
+    key_of(
+        "durability",
+        "strict (a confirm means stable storage) or relaxed (a power loss takes what came since \
+         the last sync)",
+        |config, _, value| {
+            let durability = match value {
+                "strict" => Some(Durability::Strict),
+                "relaxed" => Some(Durability::Relaxed),
+                _ => None,
+            };
+            put(durability, |durability| config.durability = durability)
+        },
+    ),
+    key_of(
+        "durability.interval",
+        "milliseconds from 1 on between syncs, or a duration like 1s; for relaxed durability",
+        |config, _, value| {
+            let ms = units::duration_ms(value).filter(|&ms| ms > 0);
+            put(ms, |ms| config.durability_interval_ms = ms)
+        },
+    ),
     key_of(
         "log.console.level",
         "debug, info, warning, error, critical or none",

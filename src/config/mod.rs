@@ -4,12 +4,14 @@
 //! functions that the caller gives; only `RINGTAIL_…` variables are read by the flag parser itself.
 
 mod conf;
+mod faults;
 mod keys;
 mod options;
 mod settings;
 pub mod units;
 
-pub use self::settings::{LogFormat, LogLevel, Mechanism, TcpOptions, Watermark};
+pub use self::faults::{DiskDeed, DiskEffect, DiskFault, DiskLane};
+pub use self::settings::{Durability, LogFormat, LogLevel, Mechanism, TcpOptions, Watermark};
 
 use std::ffi::OsString;
 use std::io;
@@ -69,6 +71,17 @@ pub struct Config {
     pub tcp: TcpOptions,
     /// From where on publishers are blocked.
     pub memory: Watermark,
+    /// The part of that memory, 0 to 1, which messages of queues fill before they go to disk.
+    pub paging_ratio: f64,
+    /// Publishers are blocked while less than that is free where the data folder is; a part is
+    /// one of the memory.
+    pub disk_free: Watermark,
+    /// When a message counts as durable.
+    pub durability: Durability,
+    /// Milliseconds between syncs, if the durability is relaxed.
+    pub durability_interval_ms: u64,
+    /// Faults of the disk: for tests (`RINGTAIL_TEST_DISK`).
+    pub disk_faults: Vec<DiskFault>,
     /// Queues never live where they are declared: for tests (`RINGTAIL_TEST_PLACE=cross`).
     pub place_cross: bool,
     /// What was strange but no reason to stop; to be logged.
@@ -102,6 +115,11 @@ impl Default for Config {
             max_message_size: 134_217_728,
             tcp: TcpOptions::default(),
             memory: Watermark::Relative(0.6),
+            paging_ratio: 0.5,
+            disk_free: Watermark::Absolute(50_000_000),
+            durability: Durability::Strict,
+            durability_interval_ms: 100,
+            disk_faults: Vec::new(),
             place_cross: false,
             warnings: Vec::new(),
         }
@@ -142,6 +160,9 @@ pub enum Refused {
         /// The variable.
         variable: String,
     },
+    /// `RINGTAIL_TEST_DISK` is no list of faults.
+    #[error("RINGTAIL_TEST_DISK: '{0}' is no list of faults")]
+    Faults(String),
     /// A key of the file has a value that is not allowed.
     #[error("{path}, line {line}: invalid value '{value}' for '{key}': allowed is {allowed}")]
     Value {
@@ -181,7 +202,7 @@ impl Config {
             let text = read(path).map_err(|why| Refused::Unreadable { path: name.clone(), why })?;
             config.apply_file(name, &text, env)?;
         }
-        config.apply_env(env);
+        config.apply_env(env)?;
         flags.apply(&mut config);
         Ok(config)
     }
@@ -237,7 +258,7 @@ impl Config {
         }
     }
 
-    fn apply_env(&mut self, env: Env<'_>) {
+    fn apply_env(&mut self, env: Env<'_>) -> Result<(), Refused> {
         if let Some(user) = env("RABBITMQ_DEFAULT_USER") {
             self.default_user = user;
             self.loopback_users.retain(|known| *known != self.default_user);
@@ -249,6 +270,10 @@ impl Config {
             self.default_vhost = vhost;
         }
         self.place_cross = env("RINGTAIL_TEST_PLACE").as_deref() == Some("cross");
+        if let Some(text) = env("RINGTAIL_TEST_DISK") {
+            self.disk_faults = faults::faults(&text).ok_or(Refused::Faults(text))?;
+        }
+        Ok(())
     }
 }
 

@@ -37,10 +37,10 @@ impl LogLevel {
     }
 }
 
-/// From where on publishers are blocked.
+/// An amount of memory, or of disk.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Watermark {
-    /// A part of the memory the process may use, 0 to 1.
+    /// A part of the memory the process may use.
     Relative(f64),
     /// Octets.
     Absolute(u64),
@@ -52,11 +52,20 @@ impl Watermark {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     pub fn limit(self, total: u64) -> u64 {
         match self {
-            // A share of 0 to 1 of a u64 fits one; being a few octets off does not matter.
+            // What does not fit is cut off; being a few octets off does not matter.
             Self::Relative(share) => (total as f64 * share) as u64,
             Self::Absolute(octets) => octets,
         }
     }
+}
+
+/// When a message counts as durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is on stable storage.
+    Strict,
+    /// When the operating system has it: a power loss takes what came since the last sync.
+    Relaxed,
 }
 
 /// A way to log in that is built.

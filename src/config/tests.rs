@@ -70,6 +70,42 @@ fn all_keys() {
 }
 
 #[test]
+fn the_disk() {
+    let config = file(
+        "disk_free_limit.absolute = 2GB\nvm_memory_high_watermark_paging_ratio = 0.25\n\
+         durability = relaxed\ndurability.interval = 1s",
+    );
+    assert_eq!(config.disk_free.limit(1), 2_000_000_000);
+    assert_eq!(config.paging_ratio.to_string(), "0.25");
+    assert_eq!((config.durability, config.durability_interval_ms), (Durability::Relaxed, 1000));
+    assert_eq!(file("disk_free_limit.relative = 1.5").disk_free.limit(1000), 1500);
+    let defaults = Config::default();
+    assert_eq!(
+        (defaults.durability, defaults.disk_free.limit(1)),
+        (Durability::Strict, 50_000_000)
+    );
+    for wrong in [
+        "disk_free_limit.relative = -1",
+        "disk_free_limit.relative = inf",
+        "vm_memory_high_watermark_paging_ratio = 0",
+        "vm_memory_high_watermark_paging_ratio = 1.5",
+        "durability = lax",
+        "durability.interval = 0",
+    ] {
+        let text = sentence(&["--config", "r.conf"], wrong);
+        assert!(text.contains("allowed is"), "{text}");
+    }
+}
+
+#[test]
+fn faults_of_the_disk() {
+    let read = |text| load(&[], &[("RINGTAIL_TEST_DISK", text)], "");
+    assert_eq!(read("log:sync:eio:3").unwrap().disk_faults.len(), 1);
+    let refusal = read("log:sync").unwrap_err().to_string();
+    assert!(refusal.contains("RINGTAIL_TEST_DISK") && refusal.contains("log:sync"), "{refusal}");
+}
+
+#[test]
 fn loopback_users() {
     assert_eq!(file("loopback_users = none").loopback_users, [""; 0]);
     assert_eq!(file("loopback_users.guest = false").loopback_users, [""; 0]);

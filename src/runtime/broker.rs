@@ -13,17 +13,24 @@ use super::accept::{self, Accepting};
 use super::bell::Bell;
 use super::clock::Clock;
 use super::coordinator::{self, Coordinating};
+use super::data_dir::DataDir;
+use super::disk::{Disk, DiskConfig};
 use super::executor::{self, Report, Seat};
-use super::inbox::{Arrival, Arrivals, Inbox, inbox};
+use super::files::DataFiles;
+use super::inbox::{Arrival, Inbox, inbox};
 use super::log;
 use super::machine::Machine;
-use super::mesh::{Endpoint, mesh};
+use super::mesh::mesh;
 use super::probe::{self, Obstacle, cannot};
+use super::sizes::Sizes;
+use super::space::{Space, Watching};
 use super::sys;
-use crate::config::{Config, Mechanism};
+use super::turn::Ties;
+use crate::config::{Config, Durability, Mechanism};
 use crate::shard::{
-    Batch, Coordinator, CoordinatorConfig, Limits, NodeLimits, Place, ReplyKey, ShardConfig,
+    Coordinator, CoordinatorConfig, Limits, NodeLimits, Place, ReplyKey, ShardConfig,
 };
+use crate::store::{self, FileName, Files, StoreConfig};
 
 /// How long clients have to close their connections when the broker stops.
 const STOPPING: Duration = Duration::from_secs(5);
@@ -55,20 +62,25 @@ fn refuse(obstacle: &Obstacle) -> ExitCode {
 fn serve_until(signals: OwnedFd, config: &Config) -> Result<ExitCode, Obstacle> {
     let plan = Plan::new(config)?;
     probe::limits_and_io_uring()?;
-    probe::data_dir(&config.data_dir)?;
+    let data_dir = DataDir::open(&config.data_dir)?;
+    let plan = Plan { boot: next_boot(&data_dir)?, ..plan };
     let listeners = probe::listen(&config.listen, config.tcp)?;
     banner(config, &plan, &listeners);
     let broker = Broker::start(config, &plan, listeners, signals)?;
     tracing::info!("Ringtail is ready");
-    broker.run()
+    // The data folder is this process's own until here.
+    let code = broker.run();
+    drop(data_dir);
+    code
 }
 
 /// What the configuration means on this machine.
 struct Plan {
     /// A CPU for every shard.
     cpus: Vec<usize>,
-    /// Octets from which on publishers are blocked.
-    memory_limit: u64,
+    sizes: Sizes,
+    /// Which start of the process this is.
+    boot: u32,
     seed: u64,
     reply_key: ReplyKey,
 }
@@ -86,7 +98,8 @@ impl Plan {
         }
         Ok(Self {
             cpus: cpus.into_iter().cycle().take(shards.into()).collect(),
-            memory_limit: config.memory.limit(machine.memory),
+            sizes: Sizes::new(config, machine.memory, shards),
+            boot: 1,
             seed: sys::random().map_err(cannot("get random numbers"))?,
             reply_key: reply_key().map_err(cannot("get random numbers"))?,
         })
@@ -96,6 +109,16 @@ impl Plan {
         // Made from a u16.
         u16::try_from(self.cpus.len()).unwrap_or(u16::MAX)
     }
+}
+
+/// No file of a log has that number yet.
+fn next_boot(data_dir: &DataDir) -> Result<u32, Obstacle> {
+    let files = DataFiles::new(data_dir.path()).list().map_err(Obstacle::Listing)?;
+    let boots = files.into_iter().filter_map(|(file, _)| match file {
+        FileName::Log { boot, .. } => Some(boot),
+        FileName::Queue { .. } => None,
+    });
+    Ok(boots.max().map_or(1, |last| last.saturating_add(1)))
 }
 
 fn reply_key() -> std::io::Result<ReplyKey> {
@@ -117,8 +140,15 @@ fn banner(config: &Config, plan: &Plan, listeners: &[TcpListener]) {
         plan.cpus.len(),
         plan.cpus,
         config.data_dir.display(),
-        plan.memory_limit >> 20,
+        plan.sizes.memory_limit >> 20,
     );
+    if config.durability == Durability::Relaxed {
+        tracing::warn!(
+            "durability is relaxed: messages that were confirmed in the last {} ms may be lost \
+             with a power loss",
+            config.durability_interval_ms,
+        );
+    }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -133,6 +163,8 @@ struct Broker {
     inboxes: Vec<Inbox>,
     accepting: Option<Accepting>,
     coordinating: Coordinating,
+    disk: Disk,
+    watching: Watching,
     /// Shards that run.
     running: usize,
 }
@@ -159,15 +191,39 @@ impl Broker {
             ends.pop().ok_or_else(|| cannot("make a mesh")(std::io::ErrorKind::Other.into()))?;
         let (inboxes, arrivals): (Vec<_>, Vec<_>) =
             ends.iter().map(|end| inbox(end.bell())).unzip();
-        let coordinating = start_coordinator(config, plan, hub, clock, (sender.clone(), &bell))?;
-        for (number, (end, arrivals)) in ends.into_iter().zip(arrivals).enumerate() {
-            let seat = seat(config, plan, number, end, arrivals, clock);
-            executor::start(seat, sender.clone(), Arc::clone(&bell))
+        let limit = plan.sizes.disk_free_limit;
+        let watching = Space::start(&config.data_dir, limit, Arc::clone(hub.bell()))
+            .map_err(cannot("watch the free disk space"))?;
+        let space = watching.space();
+        let died = Died { reports: sender.clone(), bell: Arc::clone(&bell) };
+        let coordinator = coordinator(config, plan);
+        let coordinating = coordinator::start(coordinator, hub, clock, Arc::clone(space), {
+            let died = died.clone();
+            move |why| died.tell(why)
+        });
+        let coordinating = coordinating.map_err(cannot("start a thread"))?;
+        let bells: Vec<_> = ends.iter().map(|end| Arc::clone(end.bell())).collect();
+        let (disk, ways) =
+            Disk::start(disk_config(config, plan), &bells, move |why| died.tell(why))
+                .map_err(cannot("start the disk threads"))?;
+        let ends = ends.into_iter().zip(arrivals).zip(ways);
+        for (number, ((mesh, arrivals), disk)) in ends.enumerate() {
+            let ties = Ties { mesh, disk, space: Arc::clone(space), arrivals, clock };
+            executor::start(seat(config, plan, number, ties), sender.clone(), Arc::clone(&bell))
                 .map_err(cannot("start a thread"))?;
         }
-        let running = plan.cpus.len();
-        let mut broker =
-            Self { signals, bell, reports, inboxes, accepting: None, coordinating, running };
+        let (running, accepting) = (plan.cpus.len(), None);
+        let mut broker = Self {
+            signals,
+            bell,
+            reports,
+            inboxes,
+            accepting,
+            coordinating,
+            disk,
+            watching,
+            running,
+        };
         broker.await_started()?;
         let accepting = accept::start(listeners, broker.inboxes.clone());
         broker.accepting = Some(accepting.map_err(cannot("start a thread"))?);
@@ -220,13 +276,28 @@ impl Broker {
                 Event::TooLate => {
                     let left: usize = self.inboxes.iter().map(Inbox::load).sum();
                     tracing::warn!("{left} connections did not close in time");
-                    return Ok(ExitCode::SUCCESS);
+                    return Ok(self.too_late());
                 }
             }
         }
         self.coordinating.stop();
+        self.disk.stop();
+        self.watching.stop();
         tracing::info!("Ringtail has stopped");
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// What is not on disk by now will not be.
+    fn too_late(&self) -> ExitCode {
+        let left = self.disk.under_way();
+        if left == 0 {
+            return ExitCode::SUCCESS;
+        }
+        tracing::error!(
+            "the disk did not finish in time: {left} operations are lost, with them messages that \
+             were not confirmed and acknowledgements"
+        );
+        ExitCode::FAILURE
     }
 
     fn next(&self, deadline: Option<Instant>) -> Result<Event, Obstacle> {
@@ -251,21 +322,30 @@ impl Broker {
     }
 }
 
-fn start_coordinator(
-    config: &Config,
-    plan: &Plan,
-    mesh: Endpoint<Batch>,
-    clock: Clock,
-    (reports, bell): (Sender<Report>, &Arc<Bell>),
-) -> Result<Coordinating, Obstacle> {
-    let coordinator = Coordinator::new(CoordinatorConfig {
+/// Tells the main thread that one that is needed is gone.
+#[derive(Debug, Clone)]
+struct Died {
+    reports: Sender<Report>,
+    bell: Arc<Bell>,
+}
+
+impl Died {
+    fn tell(&self, why: String) {
+        // Nobody listens any more only when the process is ending.
+        drop(self.reports.send(Report::Failed(why)));
+        self.bell.ring_always();
+    }
+}
+
+fn coordinator(config: &Config, plan: &Plan) -> Coordinator {
+    Coordinator::new(CoordinatorConfig {
         shards: plan.shards(),
         seed: plan.seed,
         default_user: config.default_user.clone(),
         default_pass: config.default_pass.clone(),
         default_vhost: config.default_vhost.clone(),
         loopback_users: config.loopback_users.clone(),
-        memory_limit: plan.memory_limit,
+        memory_limit: plan.sizes.memory_limit,
         place: if config.place_cross { Place::Cross } else { Place::Balanced },
     })
     .limited(NodeLimits {
@@ -273,14 +353,33 @@ fn start_coordinator(
         channels: or_none(config.channel_max_per_node),
         queues: or_none(config.cluster_queue_limit),
         exchanges: or_none(config.cluster_exchange_limit),
-    });
-    let bell = Arc::clone(bell);
-    let died = move |why| {
-        // Nobody listens any more only when the process is ending.
-        drop(reports.send(Report::Failed(why)));
-        bell.ring_always();
-    };
-    coordinator::start(coordinator, mesh, clock, died).map_err(cannot("start a thread"))
+    })
+}
+
+fn disk_config(config: &Config, plan: &Plan) -> DiskConfig {
+    DiskConfig {
+        data_dir: config.data_dir.clone(),
+        segment_octets: plan.sizes.segment,
+        open_files: plan.sizes.open_files,
+        log_thread_each: true,
+        faults: config.disk_faults.clone(),
+    }
+}
+
+fn store_config(config: &Config, plan: &Plan, shard: ShardId) -> StoreConfig {
+    let every_ms = config.durability_interval_ms;
+    StoreConfig {
+        shard: shard.0,
+        shards: plan.shards(),
+        boot: plan.boot,
+        durability: match config.durability {
+            Durability::Strict => store::Durability::Strict,
+            Durability::Relaxed => store::Durability::Relaxed { every_ms },
+        },
+        segment_octets: plan.sizes.segment,
+        log_max: plan.sizes.log_max,
+        ..StoreConfig::default()
+    }
 }
 
 /// A limit as the shards count.
@@ -288,14 +387,7 @@ fn or_none(limit: Option<u64>) -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-fn seat(
-    config: &Config,
-    plan: &Plan,
-    number: usize,
-    mesh: Endpoint<Batch>,
-    arrivals: Arrivals,
-    clock: Clock,
-) -> Seat {
+fn seat(config: &Config, plan: &Plan, number: usize, ties: Ties) -> Seat {
     let id: ShardId = coordinator::endpoint(number);
     let limits = Limits {
         channel_max: config.channel_max,
@@ -309,8 +401,12 @@ fn seat(
         plain: config.auth_mechanisms.contains(&Mechanism::Plain),
         amqplain: config.auth_mechanisms.contains(&Mechanism::AmqPlain),
     };
-    let reply_key = plan.reply_key;
-    let config =
-        ShardConfig { limits, reply_key, ..ShardConfig::new(id, plan.shards(), plan.seed) };
-    Seat { config, cpu: plan.cpus[number], mesh, arrivals, clock }
+    let config = ShardConfig {
+        limits,
+        reply_key: plan.reply_key,
+        resident_max: plan.sizes.resident_max,
+        store: store_config(config, plan, id),
+        ..ShardConfig::new(id, plan.shards(), plan.seed)
+    };
+    Seat { config, cpu: plan.cpus[number], ties }
 }

@@ -10,7 +10,8 @@ use model::ShardId;
 use super::bell::Bell;
 use super::clock::Clock;
 use super::mesh::Endpoint;
-use crate::shard::{Batch, Coordinator};
+use super::space::Space;
+use crate::shard::{Alarms, Batch, Coordinator};
 
 /// The running coordinator.
 #[derive(Debug)]
@@ -40,12 +41,13 @@ pub fn start(
     coordinator: Coordinator,
     mesh: Endpoint<Batch>,
     clock: Clock,
+    space: Arc<Space>,
     died: impl FnOnce(String) + Send + 'static,
 ) -> io::Result<Coordinating> {
     let bell = Arc::clone(mesh.bell());
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
-    let mut seat = Seat { coordinator, mesh, clock };
+    let mut seat = Seat { coordinator, mesh, clock, space, told: Alarms::default() };
     let run = move || {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| seat.run(&stopped)));
         match result {
@@ -62,12 +64,17 @@ struct Seat {
     coordinator: Coordinator,
     mesh: Endpoint<Batch>,
     clock: Clock,
+    /// Whether there is room on the disk.
+    space: Arc<Space>,
+    /// The alarms that stand in the log.
+    told: Alarms,
 }
 
 impl Seat {
     fn run(&mut self, stop: &AtomicBool) -> io::Result<()> {
         while !stop.load(Ordering::Acquire) {
             self.turn();
+            self.log_alarms();
             if self.mesh.may_sleep() {
                 self.mesh.bell().take()?;
             }
@@ -78,6 +85,7 @@ impl Seat {
 
     fn turn(&mut self) {
         let now = self.clock.now();
+        self.coordinator.disk(self.space.is_low());
         for number in self.mesh.numbers() {
             while let Some(mut batch) = self.mesh.take(number) {
                 self.coordinator.mesh(endpoint(number), &mut batch, now);
@@ -92,6 +100,25 @@ impl Seat {
             }
         }
         self.mesh.ring_bells();
+    }
+
+    /// In RabbitMQ's words, which people look for.
+    fn log_alarms(&mut self) {
+        let (before, now) = (self.told, self.coordinator.alarms());
+        self.told = now;
+        let kinds = [("memory", before.memory, now.memory), ("disk", before.disk, now.disk)];
+        for (what, before, now) in kinds {
+            match (before, now) {
+                (false, true) => tracing::warn!(
+                    "{what} resource limit alarm set on this node: publishers will be blocked \
+                     until this alarm clears"
+                ),
+                (true, false) => {
+                    tracing::warn!("{what} resource limit alarm cleared on this node");
+                }
+                _ => {}
+            }
+        }
     }
 }
 

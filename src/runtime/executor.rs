@@ -16,12 +16,10 @@ use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
 
 use super::bell::Bell;
-use super::clock::{Clock, until};
-use super::inbox::Arrivals;
-use super::mesh::Endpoint;
+use super::clock::until;
 use super::sys;
-use super::turn::{Core, Shared};
-use crate::shard::{Batch, Shard, ShardConfig};
+use super::turn::{Core, Shared, Ties};
+use crate::shard::{Shard, ShardConfig};
 
 /// glommio's registered buffers, of which only the bell's eight octets are used: its minimum.
 const IO_MEMORY: usize = 64 * 1024;
@@ -41,12 +39,8 @@ pub struct Seat {
     pub config: ShardConfig,
     /// The CPU.
     pub cpu: usize,
-    /// Its end of the mesh.
-    pub mesh: Endpoint<Batch>,
-    /// Its letter box.
-    pub arrivals: Arrivals,
-    /// The clock that all shards share.
-    pub clock: Clock,
+    /// What joins it with the rest.
+    pub ties: Ties,
 }
 
 /// What a shard's thread tells the one that started it.
@@ -119,9 +113,8 @@ fn failed(what: &str, why: impl fmt::Display) -> Report {
 }
 
 async fn serve(seat: Seat) -> Result<(), Report> {
-    let bell = Arc::clone(seat.mesh.bell());
-    let shard = Shard::new(seat.config);
-    let core = Core::new(shard, seat.mesh, seat.arrivals, seat.clock);
+    let bell = Arc::clone(seat.ties.mesh.bell());
+    let core = Core::new(Shard::new(seat.config), seat.ties);
     let shared: Shared = Rc::new(RefCell::new(core));
     let rung = bell.descriptor().map_err(|why| failed("wait for other shards", why))?;
     glommio::spawn_local(listen(Rc::clone(&shared), rung)).detach();
@@ -131,7 +124,7 @@ async fn serve(seat: Seat) -> Result<(), Report> {
         turn(&shared);
         let core = shared.borrow();
         if let Some(why) = core.broken() {
-            return Err(failed("wait for other shards", why));
+            return Err(Report::Failed(why.to_owned()));
         }
         if core.is_over() {
             return Ok(());
@@ -145,7 +138,7 @@ async fn listen(shared: Shared, rung: OwnedFd) {
     loop {
         match rung.read_at(0, size_of::<u64>()).await {
             Ok(_) => shared.borrow_mut().rung(),
-            Err(error) => return shared.borrow_mut().deaf(error.to_string()),
+            Err(error) => return shared.borrow_mut().deaf(&error.to_string()),
         }
     }
 }

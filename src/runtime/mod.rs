@@ -5,7 +5,11 @@
 //!  ringtail-accept takes clients, hands each to a shard          (inbox)
 //!  ringtail-s0…    one a CPU, pinned: glommio, sockets, the shard (turn)
 //!  ringtail-coord  the coordinator                               (mesh)
-//!  ringtail-log    writes the log's lines
+//!  ringtail-wal    writes the logs of messages                   (disk)
+//!  ringtail-seg    writes and reads what queues spilled          (disk)
+//!  ringtail-spare  prepares segments of the logs
+//!  ringtail-space  looks how much of the disk is free
+//!  ringtail-log    writes the lines of the text log
 //! ```
 //!
 //! Absent by design: anything that a client could see the decision of.
@@ -16,14 +20,23 @@ mod broker;
 mod clock;
 mod connection;
 mod coordinator;
+mod data_dir;
+pub mod disk;
 mod executor;
+mod faults;
+mod files;
 mod inbox;
+mod lane;
 mod log;
 mod machine;
 pub mod mesh;
+mod open_files;
 mod output;
 mod probe;
+mod sizes;
 mod socket;
+mod space;
+mod spare;
 mod sys;
 mod turn;
 

@@ -1,12 +1,13 @@
 //! Looks before the start whether the system lets the broker run, and says what to change if not.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
 
+use super::data_dir::Unusable;
 use super::sys::{self, Limit, SocketOption};
 use crate::config::TcpOptions;
+use crate::store::Failure;
 
 /// glommio refuses to start an executor with less memory that may be locked.
 const LOCKED_MIN: u64 = 512 * 1024;
@@ -52,17 +53,12 @@ pub enum Obstacle {
         /// What to change.
         advice: &'static str,
     },
-    /// The data folder cannot be written to.
-    #[error(
-        "cannot write to the data folder {path}: {why}: let the user that runs ringtail write \
-         there, or choose another with --data-dir"
-    )]
-    DataDir {
-        /// The folder.
-        path: PathBuf,
-        /// The system's reason.
-        why: io::Error,
-    },
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] Unusable),
+    /// What is in the data folder cannot be read.
+    #[error("{0}")]
+    Listing(Failure),
     /// A CPU that the process may not use.
     #[error("--cpus: CPU {cpu} is not among those this process may use ({allowed:?})")]
     Cpu {
@@ -133,19 +129,6 @@ fn advice(why: &io::Error, sysctl: &str) -> String {
     }
 }
 
-/// Creates the data folder if need be and writes there.
-///
-/// # Errors
-///
-/// See [`Obstacle::DataDir`].
-pub fn data_dir(path: &Path) -> Result<(), Obstacle> {
-    let probe = path.join(".probe");
-    let tried = fs::create_dir_all(path)
-        .and_then(|()| File::create(&probe).map(drop))
-        .and_then(|()| fs::remove_file(&probe));
-    tried.map_err(|why| Obstacle::DataDir { path: path.to_owned(), why })
-}
-
 /// Listens on all addresses, without sharing a port with anybody.
 ///
 /// # Errors
@@ -214,12 +197,6 @@ mod tests {
         let taken = listeners[0].local_addr().unwrap();
         let text = listen(&[taken], TcpOptions::default()).unwrap_err().to_string();
         assert!(text.contains(&taken.to_string()) && text.contains("--listen"), "{text}");
-    }
-
-    #[test]
-    fn a_folder_that_is_a_file_is_refused() {
-        let text = data_dir(Path::new("/proc/version/x")).unwrap_err().to_string();
-        assert!(text.contains("/proc/version/x") && text.contains("--data-dir"), "{text}");
     }
 
     #[test]

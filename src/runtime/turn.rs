@@ -3,7 +3,8 @@
 //! ```text
 //!  connection tasks ── received ─┐                       ┌─▶ sockets
 //!  arrivals ─────────────────────┼─▶ shard ── end_turn ──┤
-//!  rings ── mesh ────────────────┤                       └─▶ rings, bells
+//!  rings ── mesh ────────────────┤                       ├─▶ rings, bells
+//!  disk ── done ─────────────────┤                       └─▶ disk
 //!  timer ── tick ────────────────┘
 //! ```
 //!
@@ -14,6 +15,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
@@ -22,11 +24,14 @@ use model::{ConnId, Map, Now};
 use super::clock::Clock;
 use super::connection::{Connection, End};
 use super::coordinator::endpoint;
+use super::disk::DiskEnd;
 use super::inbox::{Arrival, Arrivals};
 use super::mesh::Endpoint;
 use super::output::Scratch;
 use super::socket::Socket;
+use super::space::Space;
 use crate::shard::{Batch, ConnInfo, Gate, Shard};
+use crate::store::Trouble;
 
 /// Octets read from one connection before the others have their turn.
 const BUFFER: usize = 64 * 1024;
@@ -51,6 +56,8 @@ pub struct Core {
     pub scratch: Scratch,
     shard: Shard,
     mesh: Endpoint<Batch>,
+    disk: DiskEnd,
+    space: Arc<Space>,
     arrivals: Arrivals,
     clock: Clock,
     /// The time of this turn, once somebody asked for it.
@@ -68,9 +75,25 @@ pub struct Core {
     /// Connections to be closed: when, and how much was written by then.
     closing: VecDeque<(u64, ConnId, u64)>,
     stopping: bool,
-    /// Why the bell cannot be heard any more.
+    /// A batch found no room in its ring.
+    unsent: bool,
+    /// Why the shard cannot go on.
     broken: Option<String>,
     turn: TurnRequest,
+}
+
+/// What joins a shard with the rest of the process.
+pub struct Ties {
+    /// Its end of the mesh.
+    pub mesh: Endpoint<Batch>,
+    /// Its way to the disk.
+    pub disk: DiskEnd,
+    /// Whether there is room on the disk.
+    pub space: Arc<Space>,
+    /// Its letter box.
+    pub arrivals: Arrivals,
+    /// The clock that all shards share.
+    pub clock: Clock,
 }
 
 /// Whether a turn is due.
@@ -85,12 +108,15 @@ struct TurnRequest {
 impl Core {
     /// A core around the pure shard.
     #[must_use]
-    pub fn new(shard: Shard, mesh: Endpoint<Batch>, arrivals: Arrivals, clock: Clock) -> Self {
+    pub fn new(shard: Shard, ties: Ties) -> Self {
+        let Ties { mesh, disk, space, arrivals, clock } = ties;
         Self {
             buffer: BytesMut::zeroed(BUFFER),
             scratch: Scratch::default(),
             shard,
             mesh,
+            disk,
+            space,
             arrivals,
             clock,
             now: None,
@@ -101,6 +127,7 @@ impl Core {
             unblocked: Vec::new(),
             closing: VecDeque::new(),
             stopping: false,
+            unsent: false,
             broken: None,
             turn: TurnRequest { requested: true, ..TurnRequest::default() },
         }
@@ -164,8 +191,8 @@ impl Core {
     }
 
     /// The bell cannot be heard any more: the shard is not to go on.
-    pub fn deaf(&mut self, why: String) {
-        self.broken = Some(why);
+    pub fn deaf(&mut self, why: &str) {
+        self.broken = Some(format!("cannot wait for other shards: {why}"));
         self.request_turn();
     }
 
@@ -230,10 +257,11 @@ impl Core {
         self.broken.as_deref()
     }
 
-    /// Whether the shard was told to end and has no connection left.
+    /// Whether the shard was told to end, has no connection left, and all is where it belongs.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.stopping && self.connections.is_empty()
+        let gone = self.stopping && self.connections.is_empty() && !self.unsent;
+        gone && self.disk.is_idle() && self.shard.store_idle()
     }
 
     /// One turn, behind the reads. The connections it opened are for the caller to start.
@@ -242,6 +270,9 @@ impl Core {
         let now = self.now();
         while let Some(arrival) = self.arrivals.next() {
             self.arrived(arrival, now);
+        }
+        while let Some(done) = self.disk.next_done() {
+            self.shard.done(done, now);
         }
         self.take_batches(now);
         if self.shard.next_deadline_us().is_some_and(|deadline| deadline <= now.monotonic_us) {
@@ -261,6 +292,10 @@ impl Core {
             return true; // A turn follows in any case: others need not ring.
         }
         if !self.mesh.may_sleep() {
+            return false;
+        }
+        if self.disk.has_answers() {
+            self.mesh.awake();
             return false;
         }
         let Some(arrival) = self.arrivals.next() else {
@@ -304,6 +339,8 @@ impl Core {
     fn finish(&mut self, now: Now) {
         for round in 1..=ROUNDS {
             self.shard.end_turn(now);
+            // First: the disk works while the rest goes out.
+            self.hand_out();
             self.send_batches();
             if !self.write_dirty(now) {
                 return;
@@ -314,12 +351,34 @@ impl Core {
         }
     }
 
+    fn hand_out(&mut self) {
+        while self.disk.has_room()
+            && let Some(op) = self.shard.next_op()
+        {
+            self.disk.submit(op);
+        }
+        self.disk.ring_bells();
+        while let Some(trouble) = self.shard.trouble() {
+            match trouble {
+                Trouble::Poisoned(why) => {
+                    tracing::error!("the log of messages cannot be relied on any more: {why}");
+                    self.broken = Some(why);
+                }
+                Trouble::Full(full) => self.space.shard_is_full(full),
+                Trouble::Unreadable(queue, why) => {
+                    tracing::error!("messages of queue {queue:?} cannot be read: {why}");
+                }
+            }
+        }
+    }
+
     fn send_batches(&mut self) {
+        self.unsent = false;
         for number in self.mesh.numbers() {
             let batch = self.shard.outbound(endpoint(number));
             if !batch.is_empty() {
                 // Where the ring is full the batch stays, and the peer rings when it is not.
-                self.mesh.send(number, batch);
+                self.unsent |= !self.mesh.send(number, batch);
             }
         }
         self.mesh.ring_bells();

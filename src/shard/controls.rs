@@ -7,7 +7,7 @@ use model::{ChannelId, ConsumerSpec, Now, QueueId, Refusal, ShardId, Ticket};
 
 use super::conn::pause;
 use super::machine::Shard;
-use super::message::{Control, QueueAnswer, QueueRequest};
+use super::message::{Alarms, Control, QueueAnswer, QueueRequest};
 
 impl Shard {
     pub(super) fn control(&mut self, from: ShardId, control: Control, now: Now) {
@@ -29,7 +29,7 @@ impl Shard {
                 self.peers.get(from).out.control(Control::Frozen(queue, frozen));
             }
             Control::Drop(queue) => self.drop_queue(queue),
-            Control::Alarm(on) => self.set_alarm(on),
+            Control::Alarm(alarms) => self.set_alarms(alarms),
             Control::QueueAsk(ticket, queue, request) => {
                 self.queue_asked(from, ticket, queue, request);
             }
@@ -169,9 +169,10 @@ impl Shard {
         }
     }
 
-    fn set_alarm(&mut self, on: bool) {
-        self.alarm = on;
-        if on {
+    fn set_alarms(&mut self, alarms: Alarms) {
+        self.alarms = alarms;
+        if alarms.any() {
+            // Who was told of one before is not told of another, as in RabbitMQ.
             return;
         }
         let mut ids: Vec<_> = self.clients.conns.keys().copied().collect();
@@ -187,13 +188,14 @@ impl Shard {
         }
     }
 
-    /// Stops reading a publisher because memory is short, and tells it once.
+    /// Stops reading a publisher because something is short, and tells it once.
     pub(super) fn block(&mut self, id: model::ConnId) {
+        let reason = self.alarms.reason();
         let Some(conn) = self.clients.get(id) else { return };
         conn.paused |= pause::ALARM;
         if conn.handshake.capabilities().blocked && !conn.blocked {
             conn.blocked = true;
-            self.clients.send(id, 0, &Method::ConnectionBlocked { reason: "low on memory" });
+            self.clients.send(id, 0, &Method::ConnectionBlocked { reason });
         }
         self.clients.touch(id);
     }

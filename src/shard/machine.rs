@@ -15,6 +15,7 @@ use super::clients::Clients;
 use super::closing::Releases;
 use super::conn::{Conn, ConnInfo, Phase};
 use super::home::{Door, Home};
+use super::message::Alarms;
 use super::paging::Paging;
 use super::peers::Peers;
 use super::receiving::Turn;
@@ -109,8 +110,8 @@ pub struct Shard {
     pub(super) later: Vec<(ConnId, ChannelId)>,
     /// Connections that may be read again.
     pub(super) resumed: Vec<ConnId>,
-    /// Memory is short: publishers are not read.
-    pub(super) alarm: bool,
+    /// While anything is short, publishers are not read.
+    pub(super) alarms: Alarms,
     pub(super) memory_told: usize,
     /// Large messages being received, oldest first: the connection and the octets so far.
     pub(super) receiving: BTreeMap<u64, (ConnId, usize)>,
@@ -159,7 +160,7 @@ impl Shard {
             copied: 0,
             later: Vec::new(),
             resumed: Vec::new(),
-            alarm: false,
+            alarms: Alarms::default(),
             memory_told: 0,
             receiving: BTreeMap::new(),
             receiving_octets: 0,

@@ -52,8 +52,8 @@ pub enum Control {
     },
     /// Home: no shard knows the queue any more; give up what it holds.
     Drop(QueueId),
-    /// The broker pins more memory than it may (`true`), or again less.
-    Alarm(bool),
+    /// What is short in the broker.
+    Alarm(Alarms),
 
     // A channel's shard to a queue's home, and back.
     /// A question about a queue; answered by [`Control::QueueAnswer`] with the same ticket.
@@ -77,6 +77,33 @@ pub enum Control {
     ConsumerGone(ConnId, ChannelId, ConsumerId),
     /// The broker stops and no connection of the shard is left: nothing of one follows.
     Left,
+}
+
+/// What is short: while anything is, publishers have to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Alarms {
+    /// The broker pins more memory than it may.
+    pub memory: bool,
+    /// Too little is free on the disk.
+    pub disk: bool,
+}
+
+impl Alarms {
+    /// Whether anything is short.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.memory || self.disk
+    }
+
+    /// What clients are told, in RabbitMQ's words.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match (self.memory, self.disk) {
+            (true, true) => "low on disk & memory",
+            (false, true) => "low on disk",
+            _ => "low on memory",
+        }
+    }
 }
 
 /// What a shard asks the coordinator. Names that do not exist are refused; the coordinator's view

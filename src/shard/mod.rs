@@ -58,6 +58,7 @@ pub use conn::{ConnInfo, OUTPUT_MARK, PARKED_MARK};
 pub use coordinator::{Coordinator, CoordinatorConfig, NodeLimits, Place};
 pub use home::CREDIT_OCTETS;
 pub use machine::{Gate, Shard, ShardConfig};
+pub use message::Alarms;
 pub use model::Outbox;
 pub use model::session::Limits;
 pub use replies::ReplyKey;

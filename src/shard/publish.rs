@@ -74,7 +74,7 @@ impl Shard {
         if order != 0 {
             self.received(order);
         }
-        if self.alarm {
+        if self.alarms.any() {
             self.block(id);
         }
         if !found {

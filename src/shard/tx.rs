@@ -112,7 +112,7 @@ impl Shard {
         if !tx.is_empty() && before as u64 + cost(message) > max as u64 {
             return Err(Refusal::TransactionTooLarge { max });
         }
-        if self.alarm && self.held > ALARMED_MAX {
+        if self.alarms.memory && self.held > ALARMED_MAX {
             return Err(Refusal::TransactionTooLarge { max: ALARMED_MAX });
         }
         tx.publish(message, queues, publisher.mandatory);

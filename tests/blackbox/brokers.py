@@ -195,9 +195,7 @@ class RabbitMQ(Broker):
     def environment(self):
         folder = self.folder
         (folder / "rabbitmq.conf").write_text(
-            "log.console = true\nlog.console.level = warning\n"
-            "vm_memory_high_watermark.relative = 0.9\ndisk_free_limit.absolute = 1MB\n"
-            + self.config)
+            "log.console = true\nlog.console.level = warning\n" + self._limits() + self.config)
         (folder / "plugins").write_text("[].\n")
         environment = {
             key: value for key, value in os.environ.items() if not key.startswith("RABBITMQ_")}
@@ -219,6 +217,12 @@ class RabbitMQ(Broker):
             "RABBITMQ_DEFAULT_USER": self.user,
             "RABBITMQ_DEFAULT_PASS": self.password,
         }
+
+    def _limits(self):
+        # Of a key that is there twice the first would hold.
+        memory, disk = "vm_memory_high_watermark.", "disk_free_limit."
+        return ("" if memory in self.config else f"{memory}relative = 0.9\n") + (
+            "" if disk in self.config else f"{disk}absolute = 1MB\n")
 
     def discard(self):
         super().discard()

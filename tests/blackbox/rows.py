@@ -85,6 +85,11 @@ SECTIONS = {
         ("No limit", "channel_max and frame_max may be 0", "rabbit_reader.erl:1474"),
         ("Limit of connections", "530 `connection refused: node connection limit (N) is reached`",
          "rabbit_reader.erl:1430"),
+        ("connection.blocked", "comes behind the first publish while the disk or the memory is "
+         "short, with `low on disk` or `low on memory`; connection.unblocked follows",
+         "rabbit_reader.erl:1751"),
+        ("connection.blocked, more than one reason", "`low on disk & memory`; who is blocked hears "
+         "nothing of another reason", "rabbit_reader.erl:1832"),
         ("connection.update-secret", "update-secret-ok; what was open goes on",
          "rabbit_reader.erl:1385"),
     ),

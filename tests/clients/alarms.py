@@ -1,13 +1,12 @@
 """Brokers whose memory alarm a test can raise and lift."""
 
+import re
 import subprocess
 
-import pika
-
+import wire
 from support import eventually
 
 WATERMARK_OCTETS = 8 << 20
-BODY = bytes(1 << 20)
 
 
 def of_target(target, make_broker):
@@ -16,7 +15,7 @@ def of_target(target, make_broker):
 
 
 class Ringtail:
-    """Raised by messages that fill a small memory, lifted by taking them away."""
+    """Raised by a large message that is half sent, which cannot go to disk; lifted by its end."""
 
     def __init__(self, make_broker):
         config = f"vm_memory_high_watermark.absolute = {WATERMARK_OCTETS}\n"
@@ -24,37 +23,22 @@ class Ringtail:
         self.filler = None
 
     def __enter__(self):
-        self.filler = _open(self.broker)
-        seen = []
-        self.filler.add_on_connection_blocked_callback(lambda *_: seen.append("blocked"))
-        channel = self.filler.channel()
-        channel.queue_declare("filler")
-
-        def blocked():
-            if not seen:
-                channel.basic_publish("", "filler", BODY)
-            self.filler.process_data_events(time_limit=0.05)
-            return seen
-
-        eventually(blocked)
+        self.filler = wire.Wire(self.broker).opened()
+        message = wire.message(1, "", "nowhere", bytes(4 * WATERMARK_OCTETS))
+        self.filler.write(message[:2 * WATERMARK_OCTETS])
+        eventually(lambda: self._log().endswith("set"))
         return self
 
     def lift(self):
-        taker = _open(self.broker)
+        self.filler.socket.close()
+        eventually(lambda: self._log().endswith("cleared"))
 
-        def empty():
-            channel = taker.channel()
-            channel.queue_purge("filler")
-            left = channel.queue_declare("filler", passive=True).method.message_count
-            channel.close()
-            return left == 0
-
-        eventually(empty)
-        taker.close()
+    def _log(self):
+        found = re.findall("memory resource limit alarm (?:set|cleared)", self.broker.log())
+        return found[-1] if found else ""
 
     def __exit__(self, *_):
         self.lift()
-        self.filler.close()
 
 
 class RabbitMQ:
@@ -78,9 +62,3 @@ class RabbitMQ:
         subprocess.run(
             [tool, "-n", self.broker.node, "set_vm_memory_high_watermark", share], check=True,
             env=self.broker.environment(), stdout=subprocess.DEVNULL)
-
-
-def _open(broker):
-    login = pika.PlainCredentials(broker.user, broker.password)
-    return pika.BlockingConnection(
-        pika.ConnectionParameters(broker.host, broker.port, credentials=login))

@@ -122,8 +122,8 @@ impl Coordinator {
             Control::Frozen(queue, result) => self.queue_frozen(queue, result),
             Control::Unused(queue) => self.queue_unused(queue),
             Control::Memory(octets) => {
-                if let Some(alarm) = self.alarm.memory(from, octets) {
-                    self.broadcast(&Control::Alarm(alarm));
+                if let Some(alarms) = self.alarm.memory(from, octets) {
+                    self.broadcast(&Control::Alarm(alarms));
                 }
             }
             Control::ConnectionLeft(conn) => self.usage.connection_left(conn),

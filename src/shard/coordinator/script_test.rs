@@ -6,7 +6,7 @@ use model::topology::Change;
 use model::{ConnId, Now, QueueId, Refusal, Resource, ShardId, Ticket};
 
 use super::{Coordinator, CoordinatorConfig};
-use crate::shard::message::{Answer, Control, Request};
+use crate::shard::message::{Alarms, Answer, Control, Request};
 
 const ANNA: ConnId = ConnId(1);
 const OTTO: ConnId = ConnId(2);
@@ -464,12 +464,21 @@ fn users_log_in_and_open_vhosts() {
 }
 
 #[test]
-fn the_alarm_goes_to_every_shard() {
+fn the_alarms_go_to_every_shard() {
     let mut script = Script::new();
+    let everywhere = |memory, disk| {
+        let alarm = Control::Alarm(Alarms { memory, disk });
+        [(0, alarm.clone()), (1, alarm)]
+    };
     script.control(0, Control::Memory(600));
     assert_eq!(script.out(), []);
     script.control(1, Control::Memory(600));
-    assert_eq!(script.out(), [(0, Control::Alarm(true)), (1, Control::Alarm(true))]);
+    assert_eq!(script.out(), everywhere(true, false));
+    script.0.disk(true);
+    assert_eq!(script.out(), everywhere(true, true));
     script.control(0, Control::Memory(100));
-    assert_eq!(script.out(), [(0, Control::Alarm(false)), (1, Control::Alarm(false))]);
+    assert_eq!(script.out(), everywhere(false, true));
+    script.0.disk(false);
+    script.0.disk(false);
+    assert_eq!(script.out(), everywhere(false, false));
 }

@@ -1,0 +1,181 @@
+//! A lane on a real folder: what is answered, what is in the files, what goes wrong.
+
+use std::fs;
+
+use model::QueueId;
+
+use super::*;
+use crate::config::{DiskEffect, DiskFault};
+
+struct Rig {
+    folder: tempfile::TempDir,
+    lane: Lane,
+}
+
+fn rig(faults: &[(DiskLane, DiskDeed, DiskEffect, (u64, u64))]) -> Rig {
+    let folder = tempfile::tempdir().unwrap();
+    for place in ["log", "queues"] {
+        fs::create_dir(folder.path().join(place)).unwrap();
+    }
+    let fault = |&(lane, deed, effect, which)| DiskFault { lane, deed, effect, which };
+    let faults = Arc::new(Faults::new(faults.iter().map(fault).collect()));
+    let lane = Lane::new(DiskLane::Queue, folder.path(), 2, None, faults);
+    Rig { folder, lane }
+}
+
+const fn file(number: u32) -> FileName {
+    FileName::Queue { queue: QueueId(7), number }
+}
+
+fn write(at: u64, text: &'static str) -> Work {
+    // Pieces of one octet each, and one that is empty.
+    let mut pieces: Vec<_> = (0..text.len()).map(|at| Bytes::from(&text[at..=at])).collect();
+    pieces.insert(text.len() / 2, Bytes::new());
+    Work::Write { at, pieces, create: at == 0, sync: false }
+}
+
+fn synced(work: Work) -> Work {
+    match work {
+        Work::Write { at, pieces, create, .. } => Work::Write { at, pieces, create, sync: true },
+        other => other,
+    }
+}
+
+impl Rig {
+    fn run(&mut self, works: Vec<(u32, Work)>) -> Vec<Result<Bytes, Failure>> {
+        let op = |(id, (number, work))| Op { id, file: file(number), work };
+        let mut ops: Vec<_> = (0..).zip(works).map(op).collect();
+        let (count, mut answers) = (ops.len(), Vec::new());
+        self.lane.run(&mut ops, |done| {
+            assert_eq!(done.id, answers.len() as u64);
+            answers.push(done.result);
+        });
+        assert!(ops.is_empty() && answers.len() == count);
+        answers
+    }
+
+    fn octets(&self, number: u32) -> Vec<u8> {
+        fs::read(files::path(self.folder.path(), file(number))).unwrap()
+    }
+}
+
+#[test]
+fn what_is_written_is_read_in_the_order_of_the_file() {
+    let mut rig = rig(&[]);
+    let answers = rig.run(vec![
+        (1, write(0, "hello ")),
+        (1, write(6, "world")),
+        (2, synced(write(0, "two"))),
+        (1, Work::Read { at: 4, len: 4 }),
+        (1, write(4, "O")),
+        (1, Work::Sync),
+        (1, Work::Read { at: 0, len: 11 }),
+    ]);
+    let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    assert_eq!([&answers[3][..], &answers[6][..]], [&b"o wo"[..], &b"hellO world"[..]]);
+    assert_eq!([rig.octets(1), rig.octets(2)], [b"hellO world".to_vec(), b"two".to_vec()]);
+}
+
+#[test]
+fn more_pieces_than_one_write_takes() {
+    let mut rig = rig(&[]);
+    let pieces: Vec<_> = (0..=255).map(|octet| Bytes::from(vec![octet; 3])).collect();
+    let expected = [pieces.concat(), pieces.concat(), pieces.concat()].concat();
+    let work = |at| Work::Write { at, pieces: pieces.clone(), create: at == 0, sync: false };
+    let works = [0, 768, 1536].map(|at| (1, work(at)));
+    assert!(rig.run(works.to_vec()).iter().all(Result::is_ok));
+    assert_eq!(rig.octets(1), expected);
+}
+
+#[test]
+fn adjacent_writes_are_one_write_and_one_sync() {
+    let all = (1, u64::MAX);
+    let error = DiskEffect::Error(libc::EIO);
+    // The second write or sync would fail.
+    let second =
+        [DiskDeed::Write, DiskDeed::Sync].map(|deed| (DiskLane::Queue, deed, error, (2, all.1)));
+    let mut rig = rig(&second);
+    let works: Vec<_> =
+        [(1, "ab"), (3, "cd"), (5, "ef")].map(|(at, text)| (1, synced(write(at, text)))).into();
+    fs::write(files::path(rig.folder.path(), file(1)), b"x").unwrap();
+    assert!(rig.run(works).iter().all(Result::is_ok));
+    assert_eq!(rig.octets(1), b"xabcdef");
+    let gap = rig.run(vec![(1, write(1, "a")), (1, write(9, "z"))]);
+    assert!(gap.iter().all(Result::is_err));
+}
+
+#[test]
+fn a_short_write_goes_on() {
+    let mut rig = rig(&[(DiskLane::Queue, DiskDeed::Write, DiskEffect::Short, (1, u64::MAX))]);
+    let long = Work::Write {
+        at: 6,
+        pieces: vec![Bytes::from(vec![b'l'; 1000]), Bytes::from_static(b"end")],
+        create: false,
+        sync: true,
+    };
+    assert!(rig.run(vec![(1, write(0, "hello ")), (1, long)]).iter().all(Result::is_ok));
+    let expected = [&b"hello "[..], &[b'l'; 1000], b"end"].concat();
+    assert_eq!(rig.octets(1), expected);
+}
+
+#[test]
+fn no_room_is_told_and_the_write_can_be_repeated() {
+    let full = DiskEffect::Error(libc::ENOSPC);
+    let mut rig = rig(&[(DiskLane::Queue, DiskDeed::Write, full, (1, 1))]);
+    let failure = rig.run(vec![(1, synced(write(0, "hello")))]).remove(0).unwrap_err();
+    assert!(failure.full && failure.doing.contains("0000000000000007-00000001.seg"), "{failure}");
+    assert!(rig.run(vec![(1, synced(write(0, "hello")))])[0].is_ok());
+    assert_eq!(rig.octets(1), b"hello");
+}
+
+#[test]
+fn a_file_whose_sync_failed_is_given_up() {
+    let error = DiskEffect::Error(libc::ENOSPC);
+    let mut rig = rig(&[(DiskLane::Queue, DiskDeed::Sync, error, (1, 1))]);
+    let answers = rig.run(vec![(1, write(0, "hello")), (1, Work::Sync), (2, write(0, "other"))]);
+    let failure = answers[1].clone().unwrap_err();
+    assert!(!failure.full && failure.doing.starts_with("sync"), "{failure}");
+    assert!(answers[2].is_ok());
+    for work in [Work::Sync, Work::Read { at: 0, len: 1 }, write(5, "x")] {
+        assert_eq!(rig.run(vec![(1, work)]), [Err(failure.clone())]);
+    }
+    assert!(rig.run(vec![(1, Work::Delete { sync: true })])[0].is_ok());
+    assert!(rig.run(vec![(1, write(0, "new"))])[0].is_ok());
+}
+
+#[test]
+fn what_is_not_there_is_an_error_except_for_a_deletion() {
+    let mut rig = rig(&[]);
+    let gone = [Work::Delete { sync: true }, Work::Delete { sync: false }].map(|work| (3, work));
+    assert!(rig.run(gone.to_vec()).iter().all(Result::is_ok));
+    assert!(rig.run(vec![(3, Work::Read { at: 0, len: 1 })])[0].is_err());
+    assert!(rig.run(vec![(3, Work::Sync)])[0].is_err());
+    rig.run(vec![(4, write(0, "abc"))]);
+    let beyond = rig.run(vec![(4, Work::Read { at: 2, len: 2 })]).remove(0).unwrap_err();
+    assert!(beyond.doing.starts_with("read"), "{beyond}");
+    assert!(rig.run(vec![(4, Work::Delete { sync: true })])[0].is_ok());
+    assert!(!files::path(rig.folder.path(), file(4)).exists());
+}
+
+#[test]
+fn a_log_begins_as_a_spare_and_ends_as_one() {
+    let rig = rig(&[]);
+    let log = |number| FileName::Log { boot: 1, shard: 0, number };
+    fs::write(rig.folder.path().join("log/spare-1"), vec![0; 4096]).unwrap();
+    let spares = Spares::start(rig.folder.path(), 4096, 2).unwrap();
+    let faults = Arc::new(Faults::default());
+    let mut lane = Lane::new(DiskLane::Log, rig.folder.path(), 9, Some(spares), faults);
+    let mut run = |id, number, work| {
+        let mut result = None;
+        lane.run(&mut vec![Op { id, file: log(number), work }], |done| result = Some(done.result));
+        result.unwrap().unwrap()
+    };
+    run(1, 0, synced(write(0, "first")));
+    let path = files::path(rig.folder.path(), log(0));
+    assert_eq!(fs::metadata(&path).unwrap().len(), 4096);
+    run(2, 0, Work::Delete { sync: true });
+    assert!(!path.exists());
+    run(3, 1, write(0, "next"));
+    let octets = run(4, 1, Work::Read { at: 0, len: 6 });
+    assert_eq!(octets.slice(..4), "next");
+}
