@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use super::faults::Faults;
 use super::files::{self, Place};
 use super::open_files::{Open, OpenFiles};
-use super::spare::{self, Spares};
+use super::spare::Spares;
 use crate::config::{DiskDeed, DiskLane};
 use crate::store::{Done, Failure, FileName, Op, Work};
 
@@ -199,7 +199,7 @@ impl Lane {
 
     fn remove(&mut self, name: FileName) -> Result<(), Failure> {
         self.files.forget(name);
-        spare::retire(self.spares.as_deref(), &self.files.path(name))
+        files::remove(&self.files.path(name))
     }
 }
 

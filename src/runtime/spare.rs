@@ -1,10 +1,10 @@
 //! Segments of logs that are written already.
 //!
 //! A sync after an append to a file that grows has the file system write its own books too. One
-//! over octets that were written before does not, and takes about half as long. So a log's segment
-//! that is deleted becomes a spare, and while there is none, one is filled with zeros beside the
-//! work. What such a file holds behind its own batches are batches that name another segment, or
-//! zeros.
+//! over octets that were written before does not, and takes about half as long. So a segment is
+//! filled with zeros beside the work, and behind the batches of a log's file there may be zeros.
+//! The octets of a deleted segment would do as well for the disk, but recovery could not tell them
+//! from a damaged batch.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use super::files::{self, Place, SPARE};
+use super::files::{Place, SPARE};
 use super::space;
 
 /// Octets of zeros written at once.
@@ -98,26 +98,6 @@ impl Spares {
         taken
     }
 
-    /// Makes a spare of a file that is not needed any more. `false`: it is none and is still there.
-    ///
-    /// # Errors
-    ///
-    /// The system's.
-    pub fn keep(&self, path: &Path) -> io::Result<bool> {
-        if self.state().ready.len() >= self.most {
-            return Ok(false);
-        }
-        match fs::metadata(path) {
-            Ok(found) if found.len() == self.octets => {}
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => return Ok(false),
-        }
-        let spare = self.name();
-        fs::rename(path, &spare)?;
-        self.state().ready.push(spare);
-        Ok(true)
-    }
-
     /// Has a spare filled unless there is one.
     pub fn order(&self) {
         if self.state().ready.is_empty() {
@@ -173,19 +153,6 @@ fn write_zeros(path: &Path, octets: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Removes a log's segment, or makes a spare of it.
-///
-/// # Errors
-///
-/// The system's.
-pub fn retire(spares: Option<&Spares>, path: &Path) -> Result<(), crate::store::Failure> {
-    let kept = spares.map_or(Ok(false), |spares| spares.keep(path));
-    if kept.map_err(|error| files::failure("rename", path, &error))? {
-        return Ok(());
-    }
-    files::remove(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,19 +172,15 @@ mod tests {
     }
 
     #[test]
-    fn a_spare_is_filled_taken_and_kept_again() {
+    fn a_spare_of_zeros_becomes_another_file() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("log")).unwrap();
         let spares = start(folder.path());
         let path = folder.path().join("log/a");
         spares.fill().unwrap();
         assert!(spares.take(&path).unwrap());
-        assert_eq!(fs::metadata(&path).unwrap().len(), OCTETS);
-        assert!(spares.keep(&path).unwrap() && !path.exists());
-        fs::write(&path, b"of another size").unwrap();
-        assert!(!spares.keep(&path).unwrap() && path.exists());
-        retire(Some(&spares), &path).unwrap();
-        assert!(!path.exists());
+        let octets = fs::read(&path).unwrap();
+        assert!(octets.len() as u64 == OCTETS && octets.iter().all(|octet| *octet == 0));
     }
 
     #[test]
@@ -233,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_kept_than_there_may_be_and_others_are_found_again() {
+    fn those_of_another_start_are_found_up_to_a_number() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         fs::create_dir(&log).unwrap();
@@ -243,9 +206,8 @@ mod tests {
         write_zeros(&log.join("spare-1"), 5).unwrap();
         let spares = start(folder.path());
         assert_eq!(names(folder.path()).len(), 3);
-        assert!(!spares.keep(&log.join("other")).unwrap());
         assert!(spares.take(&log.join("new")).unwrap());
-        assert!(spares.keep(&log.join("other")).unwrap());
+        spares.fill().unwrap();
         let names = names(folder.path());
         assert!(names.contains(&"spare-10".to_owned()), "{names:?}");
     }
