@@ -76,6 +76,11 @@ class Broker:
         self.process.send_signal(signal.SIGTERM)
         return self._wait()
 
+    def kill(self):
+        """SIGKILL, without a warning. The data stay for a restart until `discard`."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
     def discard(self):
         """Ends what still runs and removes every file."""
         if self.process and self.process.poll() is None:
@@ -186,7 +191,8 @@ class RabbitMQ(Broker):
         # The node would start epmd as a daemon that outlives it.
         environment = {**os.environ, "ERL_EPMD_ADDRESS": "127.0.0.1"}
         command = [self._tool("epmd"), "-port", str(self.epmd_port)]
-        self.epmd = self._spawn(command, environment, self.folder / "epmd")
+        if self.epmd is None:
+            self.epmd = self._spawn(command, environment, self.folder / "epmd")
         return super().start()
 
     def command(self):
