@@ -133,12 +133,15 @@ class Ringtail(Broker):
         super().__init__(**common)
         self.shards = shards
         self.place = place
+        self.data = self.folder / "data"
+        # What RINGTAIL_TEST_DISK lets go wrong.
+        self.faults = None
         self.binary = pathlib.Path(binary or ROOT / "target/release/ringtail").resolve()
 
     def command(self):
         command = [
             str(self.binary), "--listen", f"{self.host}:{self.port}",
-            "--shards", str(self.shards), "--data-dir", str(self.folder / "data")]
+            "--shards", str(self.shards), "--data-dir", str(self.data)]
         if self.config:
             file = self.folder / "ringtail.conf"
             file.write_text(self.config)
@@ -154,6 +157,8 @@ class Ringtail(Broker):
                 "RABBITMQ_DEFAULT_USER": self.user, "RABBITMQ_DEFAULT_PASS": self.password}
         if self.place:
             environment["RINGTAIL_TEST_PLACE"] = self.place
+        if self.faults:
+            environment["RINGTAIL_TEST_DISK"] = self.faults
         return environment
 
     def stop(self):

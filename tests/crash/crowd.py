@@ -35,7 +35,7 @@ class Crowd:
             self.add(Publisher(self, *self.target()))
         for _ in range(self.dice.randint(0, 2)):
             self.add(TxPublisher(self, *self.target()))
-        for _ in range(self.dice.randint(0, 5)):
+        for _ in range(self.dice.randint(1, 6)):
             self.add(self.consumer())
         self.add(Admin(self))
 
@@ -55,7 +55,7 @@ class Crowd:
         queue = self.queue()
         if queue.name == "auto":
             return AutoConsumer(self, queue)
-        return self.dice.choice((Consumer, Consumer, TxConsumer))(self, queue)
+        return self.dice.choice((Consumer, TxConsumer))(self, queue)
 
     # How they move -----------------------------------------------------------------------------
 
