@@ -87,10 +87,11 @@ def spelt(ident):
 
 
 class Books:
-    """`commit_is_final`: whether the broker promises that an answered commit outlives a kill."""
+    """`answers_are_final`: whether the broker promises that a commit, and a change of the topology,
+    outlives a kill as soon as it is answered."""
 
-    def __init__(self, commit_is_final=True):
-        self.commit_is_final = commit_is_final
+    def __init__(self, answers_are_final=True):
+        self.answers_are_final = answers_are_final
         self.clock = self.life = self.publishers = 0
         self.stopping = False
         self.queues, self.exchanges = {}, {}
@@ -154,7 +155,7 @@ class Books:
 
     def there(self, thing):
         """Its declaration was answered."""
-        thing.state = State.THERE
+        thing.state, thing.answered_in = State.THERE, self.life
         if isinstance(thing, Queue):
             for binding in self.default.routes(thing.name):
                 if binding.queue is thing:
@@ -170,7 +171,7 @@ class Books:
 
     def ended(self, thing):
         """Its end was answered."""
-        thing.state = State.ABSENT
+        thing.state, thing.answered_in = State.ABSENT, self.life
         for binding in self._bindings_of(thing):
             binding.exchange.unbind(binding)
         self.note("deleted", thing if isinstance(thing, Queue) else None, more=str(thing))
@@ -186,7 +187,9 @@ class Books:
     def found(self, thing, exists):
         """A broker at rest said whether the thing is there."""
         doubtful = thing.state is State.GOING
-        if complaint := thing.found(exists):
+        recent = thing.answered_in >= self.life - 2 and not self.answers_are_final
+        complaint = thing.found(exists)
+        if complaint and not recent:
             self.complain(complaint)
         if not exists:
             self.ended(thing)
@@ -365,7 +368,7 @@ class Books:
             if requeue:
                 continue
             self.note("commit-ok", holder.queue, entry.ident)
-            if self.commit_is_final:
+            if self.answers_are_final:
                 self._gone(entry, COMMITTED)
             else:
                 entry.settled, entry.holder = Settled.SURE, None

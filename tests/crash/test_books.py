@@ -204,12 +204,12 @@ def test_an_ack_of_a_channel_that_vanished_may_not_have_arrived():
     tale.consume().deliver(1, flag=True).fine()
 
 
-def test_an_answered_commit_is_final():
+def test_an_answered_answers_are_final():
     def told(**promises):
         return Tale(**promises).publish(1).consume().deliver(1).settle(1, tx=True)
 
     told().commit().kill().drain(1).wrong("settled by a commit that was answered")
-    told(commit_is_final=False).commit().kill().drain(1).fine()
+    told(answers_are_final=False).commit().kill().drain(1).fine()
     told().commit(answered=False).kill().drain(1).fine()
     told().commit(answered=False).kill().drain().fine()
     told().kill().drain(1).fine()
@@ -267,6 +267,12 @@ def test_what_was_declared_is_there_and_what_was_deleted_is_not():
     tale.books.ended(tale.queue)
     tale.kill().books.found(tale.queue, True)
     tale.wrong("queue q is there although")
+
+
+def test_an_answer_may_be_forgotten_where_that_is_not_promised():
+    tale = Tale(answers_are_final=False).kill()
+    tale.books.found(tale.queue, False)
+    tale.fine()
 
 
 def test_what_was_not_answered_may_be_there_or_not():

@@ -20,6 +20,8 @@ class Thing:
         self.name = name
         self.durable = durable
         self.state = State.ASKED
+        # In which life of the broker the last answer came.
+        self.answered_in = 0
 
     def __str__(self):
         return f"{self.kind} {self.name}"
