@@ -38,6 +38,22 @@ def idle(make_broker):
 
 
 @pytest.fixture
+def connect():
+    """Opens pika connections to brokers that may be gone when the test ends."""
+    opened = []
+
+    def open_connection(to):
+        parameters = pika.ConnectionParameters(to.host, to.port, heartbeat=0)
+        opened.append(pika.BlockingConnection(parameters))
+        return opened[-1]
+
+    yield open_connection
+    for connection in opened:
+        with contextlib.suppress(pika.exceptions.AMQPError):
+            connection.close()
+
+
+@pytest.fixture
 def small_disk(tmp_path):
     """A file system of 96 MiB with a file of 40 MiB on it."""
     folder = tmp_path / "small"
@@ -60,7 +76,6 @@ def publish(channel, queue, numbers):
     """Publishes one after the other, each confirmed before the next; how many were confirmed."""
     confirmed = 0
     try:
-        channel.confirm_delivery()
         for number in numbers:
             channel.basic_publish("", queue, body(number), PERSISTENT)
             confirmed += 1
@@ -70,8 +85,9 @@ def publish(channel, queue, numbers):
 
 
 def declare(connect, broker, *queues):
-    """A channel to a broker that has these durable queues."""
+    """A channel with confirms to a broker that has these durable queues."""
     channel = connect(to=broker).channel()
+    channel.confirm_delivery()
     for queue in queues:
         channel.queue_declare(queue, durable=True)
     return channel

@@ -23,7 +23,7 @@ class Client:
             if not self.crowd.stopping and not self.excused():
                 text = f"{event[1]['reply_code']} {event[1]['reply_text']}"
                 self.books.complain(f"{self} was closed by the broker: {text}")
-            if event[0] == "channel.close":
+            if not self.crowd.stopping:
                 self.drop()
         elif event[0] not in ("connection.blocked", "connection.unblocked"):
             self.on(event)
@@ -170,7 +170,7 @@ class Consumer(Client):
         self.pace = self.dice.choice((0.02, 0.2, 0.5, 1))
         self.lifetime = self.dice.choice((500, 5_000, 1 << 40))
         prefetch = max(self.batch, self.dice.choice((1, 10, 200, 2_000)))
-        self.waits = ""
+        self.waits = "consume"
         if self.tx:
             self.link.send(link.method("tx.select"))
         self.link.send(link.method("basic.qos", prefetch_count=prefetch))
@@ -189,6 +189,8 @@ class Consumer(Client):
         elif event[0] == "queue.declare-ok":
             self.books.synced(self.holder)
             self.waits = ""
+        elif event[0] == "basic.consume-ok":
+            self.waits = ""
         elif event[0] == "basic.cancel":
             # The queue was deleted.
             self.drop()
@@ -206,7 +208,7 @@ class Consumer(Client):
         self.lifetime -= 1
 
     def step(self):
-        if self.waits == "cancel":
+        if self.waits in ("consume", "cancel"):
             return
         if self.lifetime <= 0:
             self.end()
