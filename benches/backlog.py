@@ -234,13 +234,14 @@ def main():
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--target", choices=["ringtail", "rabbitmq"], default="ringtail",
                         help="RabbitMQ has its default memory limit")
+    parser.add_argument("--binary", help="ringtail executable (default target/release/ringtail)")
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
     if options.target == "rabbitmq":
         broker = RabbitMQ()
     else:
         config = f"vm_memory_high_watermark.absolute = {options.memory}MiB\n"
-        broker = Ringtail(shards=options.shards, config=config)
+        broker = Ringtail(shards=options.shards, binary=options.binary, config=config)
     try:
         shape = Shape(options.shape, options.messages, broker.folder)
         result = Bench(broker.start(), shape, options.memory * MIB).run()
