@@ -6,12 +6,13 @@
     benches/backlog.py large              messages of 1 MiB in one queue
     benches/backlog.py one --messages 2e6 --json backlog.json
 
-The broker has one CPU and may use 256 MiB (`--memory`), loadgen has another CPU. A backlog that fits in
-memory is filled and drained first: its rates are the ones the large backlog is held against. Then the
-backlog is filled, the broker is stopped and started, killed and started, and the backlog is drained.
-Publishes wait for confirms, so each rate is that of messages on stable storage. There are never more
-messages than half of the free disk has room for. Needs the release build of both binaries, two CPUs
-that do nothing else, and pika (`tests/run` makes a .venv with it). Prints a table, and JSON for `--json`.
+The broker has one CPU and may use 256 MiB (`--memory`), loadgen has another CPU. A backlog that
+fits in memory is filled and drained first: its rates are the ones the large backlog is held
+against. Then the backlog is filled, the broker is stopped and started, killed and started, and the
+backlog is drained. Publishes wait for confirms, so each rate is that of messages on stable
+storage. There are never more messages than half of the free disk has room for. Needs the release
+build of both binaries, two CPUs that do nothing else, and pika (`tests/run` makes a .venv with
+it). Prints a table, and JSON for `--json`.
 """
 
 import argparse
@@ -143,7 +144,7 @@ class Bench:
             "--drain-timeout", "600", *self.shape.queue_flags(), *arguments]
         print(f"{what} …", file=sys.stderr)
         with Sampler(self.broker, self.data) as sampler:
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{' '.join(command)}\n{done.stderr[-2000:]}\n{self.broker.log()[-2000:]}")
         report = json.loads(done.stdout)
@@ -200,7 +201,9 @@ def rates(report, what):
         return {}
     # The last entry may be the rest of a second.
     over_time = [round(second[what]) for second in report["seconds"]]
-    slow = statistics.quantiles(over_time, n=10, method="inclusive")[0] if len(over_time) > 1 else whole
+    slow = whole
+    if len(over_time) > 1:
+        slow = statistics.quantiles(over_time, n=10, method="inclusive")[0]
     return {"rate": round(whole), "slowest_tenth": round(slow), "per_second": over_time}
 
 

@@ -56,8 +56,8 @@ def connect():
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 96 MiB with a file of 40 MiB on it. Asked for before the broker that uses it,
-    it goes after it."""
+    """A file system of 96 MiB with a file of 40 MiB on it. Asked for before the broker that uses
+    it, it goes after it."""
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(
@@ -125,7 +125,7 @@ def refusal(broker):
     return str(raised.value)
 
 
-# Faults while it runs ------------------------------------------------------------------------------
+# Faults while it runs ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", ["log:sync:eio:10-", "log:write:eio:10-"])
@@ -225,7 +225,7 @@ def until_confirmed(publisher, last):
     return came
 
 
-# The data folder at the start ----------------------------------------------------------------------
+# The data folder at the start --------------------------------------------------------------------
 
 
 def test_a_folder_in_use_is_refused(idle, broker):
@@ -269,7 +269,7 @@ def test_another_number_of_shards(idle, connect):
         assert drained(connect, broker, queue) == expected
 
 
-# Damaged files -------------------------------------------------------------------------------------
+# Damaged files -----------------------------------------------------------------------------------
 
 
 def filled(idle, connect, *queues):

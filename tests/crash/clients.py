@@ -1,4 +1,4 @@
-"""The clients of a crash run. None of them blocks: `step` makes some progress, `on` takes what came.
+"""The clients of a crash run. None of them blocks: `step` goes on a little, `on` takes what came.
 
 What a client does is entered into the books before its octets are sent."""
 

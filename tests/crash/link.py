@@ -1,4 +1,4 @@
-"""A connection that never blocks, its frames packed by hand where there are many, and the bodies."""
+"""A connection that never blocks, its frames packed by hand where they are many, and bodies."""
 
 import pathlib
 import random

@@ -227,7 +227,8 @@ def test_a_purge():
 
 
 def test_acks_by_consuming():
-    Tale().publish(1, 2).consume(auto_ack=True).deliver(1).leave().stop().drain(2, flag=False).fine()
+    tale = Tale().publish(1, 2).consume(auto_ack=True).deliver(1).leave()
+    tale.stop().drain(2, flag=False).fine()
     Tale().publish(1, 2).consume(auto_ack=True).deliver(1).leave().stop().drain(
         1, 2, flag=True).wrong("before a clean stop", "flagged redelivered at its first")
     Tale().publish(1, 2).consume(auto_ack=True).deliver(1).stop().drain().fine()
