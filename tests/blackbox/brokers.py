@@ -56,6 +56,8 @@ class Broker:
         self.process = None
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"blackbox-{self.target}-"))
         self.output = self.folder / "stderr"
+        # Whether `discard` leaves the files, as evidence.
+        self.keep = False
 
     def start(self):
         """Starts the process and returns once the port answers a protocol header."""
@@ -86,7 +88,8 @@ class Broker:
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self._wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not self.keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def stopped(self):
         """Waits for the end of a process that was told to stop; its exit code."""
