@@ -56,6 +56,8 @@ class Broker:
         self.process = None
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"blackbox-{self.target}-"))
         self.output = self.folder / "stderr"
+        # Whether `discard` leaves the files, as evidence.
+        self.keep = False
 
     def start(self):
         """Starts the process and returns once the port answers a protocol header."""
@@ -76,12 +78,18 @@ class Broker:
         self.process.send_signal(signal.SIGTERM)
         return self._wait()
 
+    def kill(self):
+        """SIGKILL, without a warning. The data stay for a restart until `discard`."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
     def discard(self):
         """Ends what still runs and removes every file."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self._wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not self.keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def stopped(self):
         """Waits for the end of a process that was told to stop; its exit code."""
@@ -128,12 +136,15 @@ class Ringtail(Broker):
         super().__init__(**common)
         self.shards = shards
         self.place = place
+        self.data = self.folder / "data"
+        # What RINGTAIL_TEST_DISK lets go wrong.
+        self.faults = None
         self.binary = pathlib.Path(binary or ROOT / "target/release/ringtail").resolve()
 
     def command(self):
         command = [
             str(self.binary), "--listen", f"{self.host}:{self.port}",
-            "--shards", str(self.shards), "--data-dir", str(self.folder / "data")]
+            "--shards", str(self.shards), "--data-dir", str(self.data)]
         if self.config:
             file = self.folder / "ringtail.conf"
             file.write_text(self.config)
@@ -149,6 +160,8 @@ class Ringtail(Broker):
                 "RABBITMQ_DEFAULT_USER": self.user, "RABBITMQ_DEFAULT_PASS": self.password}
         if self.place:
             environment["RINGTAIL_TEST_PLACE"] = self.place
+        if self.faults:
+            environment["RINGTAIL_TEST_DISK"] = self.faults
         return environment
 
     def stop(self):
@@ -186,7 +199,8 @@ class RabbitMQ(Broker):
         # The node would start epmd as a daemon that outlives it.
         environment = {**os.environ, "ERL_EPMD_ADDRESS": "127.0.0.1"}
         command = [self._tool("epmd"), "-port", str(self.epmd_port)]
-        self.epmd = self._spawn(command, environment, self.folder / "epmd")
+        if self.epmd is None:
+            self.epmd = self._spawn(command, environment, self.folder / "epmd")
         return super().start()
 
     def command(self):

@@ -1,0 +1,347 @@
+"""Faults of the disk and of the data folder: the running process says so, and loses no promise."""
+
+import contextlib
+import os
+import select
+import subprocess
+
+import pika
+import pytest
+from pika import spec
+
+from support import DEADLINE_SECONDS, count, eventually, expect
+from wire import Wire, message
+
+PERSISTENT = pika.BasicProperties(delivery_mode=2)
+QUEUE = "kept"
+MANY = 60
+
+
+@pytest.fixture(autouse=True)
+def only_ringtail(broker):
+    """The files and faults are Ringtail's own."""
+    why = "the folder of RabbitMQ is its own"
+    if not expect(broker, why=why, ringtail=True, rabbitmq=False):
+        pytest.skip(why)
+
+
+@pytest.fixture
+def idle(make_broker):
+    """Makes brokers that are not started yet."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**settings):
+            broker = make_broker(**settings)
+            stack.callback(broker.discard)
+            return broker
+
+        yield make
+
+
+@pytest.fixture
+def connect():
+    """Opens pika connections to brokers that may be gone when the test ends."""
+    opened = []
+
+    def open_connection(to):
+        parameters = pika.ConnectionParameters(to.host, to.port, heartbeat=0)
+        opened.append(pika.BlockingConnection(parameters))
+        return opened[-1]
+
+    yield open_connection
+    for connection in opened:
+        with contextlib.suppress(pika.exceptions.AMQPError):
+            connection.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 96 MiB with a file of 40 MiB on it. Asked for before the broker that uses
+    it, it goes after it."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", folder], stderr=subprocess.PIPE)
+    if mounted.returncode:
+        pytest.skip(f"a file system of its own needs root: {mounted.stderr.decode().strip()}")
+    (folder / "filler").write_bytes(bytes(40 << 20))
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def body(number):
+    """The body of a message, a little more than a kilobyte."""
+    return b"%06d" % number + bytes(1100)
+
+
+def publish(channel, queue, numbers):
+    """Publishes one after the other, each confirmed before the next; how many were confirmed."""
+    confirmed = 0
+    try:
+        for number in numbers:
+            channel.basic_publish("", queue, body(number), PERSISTENT)
+            confirmed += 1
+    except pika.exceptions.AMQPError:
+        pass
+    return confirmed
+
+
+def declare(connect, broker, *queues):
+    """A channel with confirms to a broker that has these durable queues."""
+    channel = connect(to=broker).channel()
+    channel.confirm_delivery()
+    for queue in queues:
+        channel.queue_declare(queue, durable=True)
+    return channel
+
+
+def drained(connect, broker, queue=QUEUE, seconds=DEADLINE_SECONDS):
+    """The numbers of all messages of a queue."""
+    channel = connect(to=broker).channel()
+    numbers = []
+    expected = count(channel, queue)
+    channel.basic_qos(prefetch_count=100)
+    for method, _, octets in channel.consume(queue, inactivity_timeout=seconds):
+        if method is None:
+            break
+        numbers.append(int(octets[:6]))
+        assert octets == body(numbers[-1])
+        channel.basic_ack(method.delivery_tag)
+        if len(numbers) == expected:
+            break
+    channel.connection.close()
+    return numbers
+
+
+def logs(broker):
+    """The files of the logs, the one written last at the end."""
+    return sorted((broker.data / "log").glob("*.log"), key=lambda file: file.stat().st_mtime_ns)
+
+
+def refusal(broker):
+    """What a broker says that does not start."""
+    with pytest.raises(AssertionError, match="ringtail exited [1-9]") as raised:
+        broker.start()
+    return str(raised.value)
+
+
+# Faults while it runs ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["log:sync:eio:10-", "log:write:eio:10-"])
+def test_a_log_that_cannot_be_written_ends_the_process(idle, connect, fault):
+    broker = idle()
+    broker.faults = fault
+    channel = declare(connect, broker.start(), QUEUE)
+    confirmed = publish(channel, QUEUE, range(MANY))
+    assert broker.stopped() not in (0, None)
+    assert 0 < confirmed < MANY
+    log = broker.log()
+    assert ".log" in log and "Input/output error" in log
+    assert "panicked" not in log
+    broker.faults = None
+    numbers = drained(connect, broker.start())
+    assert numbers[:confirmed] == list(range(confirmed))
+    assert len(numbers) <= confirmed + 1
+
+
+def test_writes_in_pieces_and_slow_syncs_lose_nothing(idle, connect):
+    broker = idle()
+    broker.faults = "log:write:short,queue:write:short,log:sync:slow20"
+    channel = declare(connect, broker.start(), QUEUE)
+    assert publish(channel, QUEUE, range(MANY)) == MANY
+    broker.kill()
+    assert drained(connect, broker.start()) == list(range(MANY))
+
+
+def test_a_write_that_found_no_room_is_tried_again(idle, connect):
+    broker = idle()
+    broker.faults = "log:write:enospc:10-15"
+    channel = declare(connect, broker.start(), QUEUE)
+    assert publish(channel, QUEUE, range(MANY)) == MANY
+    assert "disk resource limit alarm set" in broker.log()
+    broker.kill()
+    broker.faults = None
+    assert drained(connect, broker.start()) == list(range(MANY))
+
+
+def test_a_full_disk_blocks_publishers_and_nobody_else(small_disk, idle, connect):
+    broker = idle(config="disk_free_limit.absolute = 1MB\n")
+    broker.data = small_disk / "data"
+    declare(connect, broker.start(), QUEUE)
+    big = bytes(100_000)
+    with Wire(broker).opened() as publisher:
+        publisher.call(1, spec.Confirm.Select(), spec.Confirm.SelectOk)
+        sent = until_blocked(broker, publisher, big)
+        channel = connect(to=broker).channel()
+        taken = 0
+        for method, _, _ in channel.consume(QUEUE):
+            channel.basic_ack(method.delivery_tag)
+            taken += 1
+            if taken == 20:
+                break
+        channel.cancel()
+        (small_disk / "filler").unlink()
+        acks = until_confirmed(publisher, sent)
+        assert any(isinstance(each, spec.Connection.Unblocked) for each in acks)
+    broker.kill()
+    channel = declare(connect, broker.start(), QUEUE)
+    assert sent - taken <= count(channel, QUEUE) <= sent
+    channel.connection.close()
+
+
+def until_blocked(broker, publisher, octets):
+    """Publishes one by one until the broker blocks; how many were sent, the last not confirmed."""
+    alarm = "disk resource limit alarm set"
+    for sent in range(1, 2000):
+        publisher.write(message(1, "", QUEUE, octets, delivery_mode=2))
+        if wait_for_answer(broker, publisher, alarm):
+            answer = publisher.expect(spec.Basic.Ack)
+            assert answer.delivery_tag == sent
+        else:
+            break
+    # Who publishes although there is an alarm is told.
+    publisher.write(message(1, "", QUEUE, octets, delivery_mode=2))
+    assert publisher.expect(spec.Connection.Blocked).reason == "low on disk"
+    return sent + 1
+
+
+def wait_for_answer(broker, publisher, alarm):
+    """Waits for octets of the broker, or for its alarm; whether it was the first."""
+    came = lambda: publisher.pending or select.select([publisher.socket], [], [], 0)[0]
+    eventually(lambda: came() or alarm in broker.log())
+    return came()
+
+
+def until_confirmed(publisher, last):
+    """What comes until this delivery tag is confirmed."""
+    came = []
+    while True:
+        came.append(publisher.next().method)
+        if isinstance(came[-1], spec.Basic.Ack) and came[-1].delivery_tag == last:
+            break
+    if not any(isinstance(each, spec.Connection.Unblocked) for each in came):
+        came.append(publisher.next().method)
+    return came
+
+
+# The data folder at the start --------------------------------------------------------------------
+
+
+def test_a_folder_in_use_is_refused(idle, broker):
+    second = idle()
+    second.data = broker.data
+    text = refusal(second)
+    assert str(broker.data) in text and "in use" in text
+
+
+def test_a_folder_that_cannot_be_written_is_refused(small_disk, idle):
+    broker = idle()
+    broker.data = small_disk / "data"
+    broker.start().stop()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    text = refusal(broker)
+    assert str(broker.data) in text and "Read-only file system" in text
+
+
+def test_an_unknown_format_is_refused(idle):
+    broker = idle()
+    broker.start().stop()
+    (broker.data / "format").write_text("ringtail 99\n")
+    text = refusal(broker)
+    assert str(broker.data) in text and "ringtail 99" in text
+
+
+def test_another_number_of_shards(idle, connect):
+    broker = idle()
+    queues = [f"{QUEUE}.{number}" for number in range(8)]
+    expected = []
+    for shards in (2, 1, 4, 3):
+        broker.shards = shards
+        channel = declare(connect, broker.start(), *queues)
+        new = range(len(expected), len(expected) + 10)
+        for queue in queues:
+            assert publish(channel, queue, new) == len(new)
+        expected += new
+        broker.kill()
+    broker.start()
+    for queue in queues:
+        assert drained(connect, broker, queue) == expected
+
+
+# Damaged files -----------------------------------------------------------------------------------
+
+
+def filled(idle, connect, *queues):
+    """A killed broker whose queues have many messages."""
+    broker = idle()
+    channel = declare(connect, broker.start(), *queues)
+    for queue in queues:
+        assert publish(channel, queue, range(MANY)) == MANY
+    return broker
+
+
+def used(file):
+    """How many octets of a file are written: it may have been made larger before."""
+    return len(file.read_bytes().rstrip(b"\0"))
+
+
+@pytest.mark.parametrize("tail", ["garbage", "half a batch"])
+def test_an_unfinished_write_is_cut_off_and_told(idle, connect, tail):
+    broker = filled(idle, connect, QUEUE)
+    broker.kill()
+    log = logs(broker)[-1]
+    end = used(log)
+    torn = os.urandom(700) if tail == "garbage" else log.read_bytes()[end - 900:end - 100]
+    with open(log, "r+b") as file:
+        file.seek(end)
+        file.write(torn)
+    broker.start()
+    assert log.name in broker.log() and "cut off" in broker.log()
+    assert drained(connect, broker) == list(range(MANY))
+
+
+def test_damage_of_what_was_promised_is_refused(idle, connect):
+    broker = filled(idle, connect, QUEUE)
+    broker.kill()
+    log = logs(broker)[-1]
+    flip(log, used(log) // 3)
+    text = refusal(broker)
+    assert log.name in text and "damaged" in text and "restore the file" in text
+    # It is refused again, and nothing has been made worse.
+    flip(log, used(log) // 3)
+    assert drained(connect, broker.start()) == list(range(MANY))
+
+
+def flip(file, at):
+    """Changes one octet, or changes it back."""
+    with open(file, "r+b") as opened:
+        opened.seek(at)
+        octet = opened.read(1)[0]
+        opened.seek(at)
+        opened.write(bytes([octet ^ 0x55]))
+
+
+def test_a_damaged_segment_of_a_queue_harms_no_other(idle, connect):
+    queues = [f"{QUEUE}.1", f"{QUEUE}.2"]
+    broker = filled(idle, connect, *queues)
+    # A start moves what is in the logs into segments of the queues.
+    broker.kill()
+    broker.start().kill()
+    segments = sorted((broker.data / "queues").glob("*.seg"))
+    assert len(segments) >= len(queues)
+    flip(segments[0], used(segments[0]) // 2)
+    broker.start()
+    numbers = [taken(connect, broker, queue) for queue in queues]
+    assert list(range(MANY)) in numbers
+    assert any(len(each) < MANY for each in numbers)
+    eventually(lambda: segments[0].name in broker.log())
+    assert broker.process.poll() is None
+
+
+def taken(connect, broker, queue):
+    """What comes from a queue that may be damaged."""
+    try:
+        return drained(connect, broker, queue, seconds=3)
+    except pika.exceptions.AMQPError:
+        return []
