@@ -152,7 +152,8 @@ pub struct RunArgs {
     /// The last number in the pattern
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
     pub queue_pattern_to: u32,
-    /// Arguments of declared queues: key=value, comma-separated; digits make a number
+    /// Arguments of declared queues: key=value, comma-separated; digits make a number, true and
+    /// false a truth
     #[arg(long, value_delimiter = ',', value_name = "KEY=VALUE")]
     pub queue_args: Vec<String>,
     /// Whether declared queues go with their last consumer

@@ -104,6 +104,16 @@ impl Failure {
         }
     }
 
+    /// The broker's words, if it closed because it does not do what was asked for: arguments it
+    /// refuses (406) or methods it does not have (540).
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        match self {
+            Failure::Closed { code: code @ (406 | 540), text, .. } => Some(format!("{code} {text}")),
+            _ => None,
+        }
+    }
+
     /// A close by the broker, with advice for the usual codes.
     #[must_use]
     pub fn closed(what: &'static str, code: u16, text: &str) -> Self {
@@ -163,7 +173,9 @@ mod tests {
             "the broker closed the connection: 403 ACCESS_REFUSED - Login was refused. \
              Check user and password in --uri"
         );
-        assert_eq!(failure.exit_code(), 1);
+        assert_eq!((failure.exit_code(), failure.refusal()), (1, None));
+        let refused = Failure::closed("channel", 406, "PRECONDITION_FAILED - invalid arg.");
+        assert_eq!(refused.refusal().unwrap(), "406 PRECONDITION_FAILED - invalid arg");
         assert_eq!(Failure::Missing(1).exit_code(), 3);
     }
 }

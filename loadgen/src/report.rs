@@ -41,6 +41,8 @@ pub struct Tally {
     generator_cpu: u64,
     /// Messages that waited in the queues when a run without producers began.
     pub filled: Option<u64>,
+    /// The queues may discard messages, so that none of them can be told for missing.
+    pub may_discard: bool,
     /// The run broke off: what is missing may have been under way.
     pub broken: Option<String>,
     /// CPU time of the relay's thread (ns), if there was a relay.
@@ -70,6 +72,7 @@ impl Tally {
             requeued: 0,
             idle_lost: 0,
             filled: None,
+            may_discard: false,
             broken: None,
             unsent: 0,
             returned: 0,
@@ -122,9 +125,14 @@ impl Tally {
         self.filled.unwrap_or(self.expected)
     }
 
-    /// Deliveries expected that are nowhere. A run without producers or backlog cannot know.
+    /// Deliveries expected that are nowhere. A run without producers or backlog cannot know, nor
+    /// can one whose queues may discard.
     #[must_use]
     pub fn missing(&self) -> u64 {
+        if self.may_discard { 0 } else { self.gone() }
+    }
+
+    fn gone(&self) -> u64 {
         let waiting = self.left - self.left_again();
         let found = self.account.received() + self.returned + self.nacked + waiting;
         self.expected().saturating_sub(found)
@@ -179,6 +187,9 @@ pub struct Books {
     pub left_again: u64,
     /// Expected, and nowhere.
     pub missing: u64,
+    /// Expected, and nowhere, of queues whose arguments let them discard messages: expired or
+    /// pushed out, and lost ones cannot be told from them.
+    pub discarded: u64,
     /// Of the received: refused for good by a consumer.
     pub dropped: u64,
     /// Given back by a consumer, each time counted.
@@ -356,6 +367,7 @@ fn books(tally: &Tally) -> Books {
         nacked: tally.nacked,
         left_in_queue: tally.left,
         missing: tally.missing(),
+        discarded: tally.gone() - tally.missing(),
         confirmed: tally.confirmed,
         unconfirmed: tally.unconfirmed,
         unsent: tally.unsent,
@@ -461,6 +473,14 @@ impl Display for Books {
                 f,
                 "{sent} sent{copies} = {received} received + {returned} returned + {nacked} \
                  nacked + {waiting} left in queue + {missing} missing"
+            )?;
+        }
+        if self.discarded > 0 {
+            writeln!(
+                f,
+                "{} of the sent were discarded by their queues, as their arguments allow; lost \
+                 ones would be among them",
+                self.discarded
             )?;
         }
         if self.dropped + self.requeued > 0 {

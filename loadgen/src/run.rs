@@ -15,7 +15,7 @@ use crate::plan::Plan;
 use crate::publishes::{Publishes, Shape};
 use crate::report::{Report, Tally};
 use crate::shared::Shared;
-use crate::topology::Topology;
+use crate::topology::{Topology, may_discard};
 use crate::worker::Worker;
 
 /// Octets of publishes written at once.
@@ -99,6 +99,7 @@ fn measure(args: &RunArgs, topology: &mut Topology, filled: Option<u64>) -> Resu
     }
     let mut tally = Tally::new(outcomes, plan);
     tally.filled = filled;
+    tally.may_discard = may_discard(&args.queue_args);
     let (seconds, watch) = live.end();
     tally.seconds = seconds;
     tally.broker = watch.and_then(|watch| watch.end(clock::now(), tally.messages()));

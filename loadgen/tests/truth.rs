@@ -229,6 +229,20 @@ fn a_backlog_is_there_before_consumers_and_is_drained() {
 }
 
 #[test]
+fn what_a_queue_may_discard_is_not_missing() {
+    let broker = Broker::start(|number, body| match number % 4 {
+        0 => vec![Act::Keep],
+        1 => echo(0, body),
+        _ => vec![],
+    });
+    let output = broker.run("-C 100 -c 10 --queue-args x-message-ttl=5 --drain-timeout 0.5");
+    let report = report(&output);
+    assert!(output.status.success(), "{report}");
+    check(&report, &[("sent", 100), ("received", 25), ("left_in_queue", 25)]);
+    check(&report, &[("discarded", 50), ("missing", 0)]);
+}
+
+#[test]
 fn churn_counts_what_the_broker_saw() {
     for (kind, method) in [
         ("connection", "ConnectionOpen"),

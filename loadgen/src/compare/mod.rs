@@ -30,7 +30,7 @@ const RELAY: &str = "relay";
 const OVERHEAD: f64 = 1.5;
 
 /// Runs everything, prints a table and writes what was asked for. A run that fails is named in the
-/// results; the others go on.
+/// results, and so is a target that does not do what a scenario asks for; the others go on.
 ///
 /// # Errors
 /// A target cannot be reached at the start, a scenario is wrong, a file cannot be written; or runs
@@ -103,8 +103,13 @@ fn one(scenario: &Scenario, args: &CompareArgs, progress: &mut Progress) -> Comp
     for (number, step) in scenario.steps.iter().enumerate() {
         for _ in 0..args.rounds {
             for (target, outcome) in args.target.iter().zip(&mut results) {
+                let stage = &mut outcome.steps[number];
+                if stage.unsupported.is_some() {
+                    progress.skip(step);
+                    continue;
+                }
                 let report = progress.run(scenario, step, &target.name, || load(step, target));
-                keep(report, &mut outcome.steps[number]);
+                keep(report, stage);
             }
             if let Some(relay) = &mut relay {
                 let report = progress.run(scenario, step, RELAY, || through_relay(step, args));
@@ -130,7 +135,10 @@ fn one(scenario: &Scenario, args: &CompareArgs, progress: &mut Progress) -> Comp
 fn keep(report: Result<Report, Failure>, stage: &mut Stage) {
     match report {
         Ok(report) => stage.runs.push(report),
-        Err(failure) => stage.failures.push(failure.to_string()),
+        Err(failure) => match failure.refusal() {
+            Some(sentence) => stage.unsupported = Some(sentence),
+            None => stage.failures.push(failure.to_string()),
+        },
     }
 }
 
@@ -222,10 +230,21 @@ impl Progress {
         let report = run();
         self.done += expected(step);
         if let Err(failure) = &report {
-            self.failed += 1;
-            eprintln!("  failed: {failure}");
+            match failure.refusal() {
+                Some(sentence) => eprintln!("  not supported: {sentence}"),
+                None => {
+                    self.failed += 1;
+                    eprintln!("  failed: {failure}");
+                }
+            }
         }
         report
+    }
+
+    /// Leaves a run out.
+    fn skip(&mut self, step: &Step) {
+        self.number += 1;
+        self.done += expected(step);
     }
 
     /// As long as the rest was expected to take, or as the beginning has taken.

@@ -27,6 +27,7 @@ struct Card<'a> {
     unit: &'static str,
     pictures: Vec<String>,
     rows: Vec<Row<'a>>,
+    unsupported: Vec<String>,
     failures: Vec<String>,
 }
 
@@ -98,8 +99,9 @@ fn card<'a>(comparison: &Comparison, compared: &'a Compared) -> Card<'a> {
         Some(_) => sweep(compared),
         None => [bars(compared), curves(compared)].into_iter().flatten().collect(),
     };
-    let failures = failures(comparison, compared);
-    Card { compared, unit: compared.figure.unit(), pictures, rows: rows(compared), failures }
+    let (unsupported, failures) = (unsupported(compared), failures(comparison, compared));
+    let unit = compared.figure.unit();
+    Card { compared, unit, pictures, rows: rows(compared), unsupported, failures }
 }
 
 fn bars(one: &Compared) -> Option<String> {
@@ -235,6 +237,15 @@ fn row<'a>(one: &Compared, target: &'a str, at: Option<f64>, summary: &Summary) 
         broker_ns: summary.broker_ns.map(short),
         broker_rss: summary.broker_rss.map(|octets| format!("{} B", short(octets))),
     }
+}
+
+/// What targets do not do, in their words.
+fn unsupported(one: &Compared) -> Vec<String> {
+    let sentence = |outcome: &Outcome| {
+        let words = outcome.steps.iter().find_map(|stage| stage.unsupported.as_ref())?;
+        Some(format!("{}: not supported: {words}", outcome.target))
+    };
+    one.results.iter().filter_map(sentence).collect()
 }
 
 fn failures(comparison: &Comparison, one: &Compared) -> Vec<String> {

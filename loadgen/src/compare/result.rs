@@ -72,6 +72,8 @@ pub struct Stage {
     pub at: Option<f64>,
     /// What the rounds say together.
     pub summary: Option<Summary>,
+    /// The broker's words, if it does not do what the scenario asks for; then nothing was run.
+    pub unsupported: Option<String>,
     /// What went wrong, round by round.
     pub failures: Vec<String>,
     /// Each round.
