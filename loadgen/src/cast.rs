@@ -13,6 +13,7 @@ use crate::connection::{CHANNEL, Connection};
 use crate::consumer::{Acks, CONSUMER_TAG, Consumer};
 use crate::failure::Failure;
 use crate::idle::Idle;
+use crate::interrupt;
 use crate::lane::Role;
 use crate::pace::Pace;
 use crate::plan::Plan;
@@ -44,7 +45,7 @@ impl Cast {
     /// Opens them. Consumers consume from then on.
     ///
     /// # Errors
-    /// The broker cannot be reached or refuses.
+    /// The broker cannot be reached or refuses, or a signal came.
     pub fn open(args: &RunArgs) -> Result<Self, Failure> {
         let (queues, routes) = (args.queues(), routes(args));
         let books = queues.len() > 1 && routes.iter().any(|keys| keys.copies_max() > 1);
@@ -57,15 +58,18 @@ impl Cast {
             idle: Vec::new(),
         };
         for index in 0..args.consumers {
+            interrupt::check()?;
             if index > 0 && args.care.slow_start {
                 std::thread::sleep(SLOW_START);
             }
             cast.consumers.push(open_consumer(args, index, &cast.queues)?);
         }
         for _ in 0..args.producers {
+            interrupt::check()?;
             cast.producers.push(open_producer(args)?);
         }
         for _ in 0..args.connections.idle_connections {
+            interrupt::check()?;
             cast.idle.push(Connection::open_with(&args.uri, args.connections.heartbeat)?);
         }
         Ok(cast)

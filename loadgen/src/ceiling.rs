@@ -113,8 +113,11 @@ fn play(
     let cpus = args.message.cpus();
     let driven = drive(vec![worker], &shared, plan, cpus, goal, &mut live, || Ok(()))?;
     let (outcomes, ended) = driven;
-    ended?;
     let mut tally = Tally::new(outcomes, plan);
+    match ended {
+        Ok(()) | Err(Failure::Interrupted(_)) => tally.ended(ended),
+        Err(failure) => return Err(failure),
+    }
     tally.seconds = live.end().0;
     Ok(tally)
 }

@@ -81,6 +81,9 @@ pub enum Failure {
     /// Some runs of a comparison failed.
     #[error("{0} runs failed; the report names them")]
     Runs(usize),
+    /// A signal ended the run; the report says what was seen until then.
+    #[error("ended by {}", crate::interrupt::name(*.0))]
+    Interrupted(i32),
     /// The run broke off; the report says what was seen until then.
     #[error("the run broke off: {0}")]
     Broken(String),
@@ -94,12 +97,14 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The exit code: 2 for wrong settings, 3 for missing messages, else 1.
+    /// The exit code: 2 for wrong settings, 3 for missing messages, 128 and its number for a
+    /// signal, else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Settings(_) => 2,
             Failure::Missing(_) => 3,
+            Failure::Interrupted(signal) => 128 + *signal as u8,
             _ => 1,
         }
     }
@@ -177,5 +182,7 @@ mod tests {
         let refused = Failure::closed("channel", 406, "PRECONDITION_FAILED - invalid arg.");
         assert_eq!(refused.refusal().unwrap(), "406 PRECONDITION_FAILED - invalid arg");
         assert_eq!(Failure::Missing(1).exit_code(), 3);
+        let ended = Failure::Interrupted(15);
+        assert_eq!((ended.exit_code(), ended.to_string().as_str()), (143, "ended by SIGTERM"));
     }
 }

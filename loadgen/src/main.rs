@@ -28,6 +28,7 @@ mod handshake;
 mod hgrm;
 mod idle;
 mod incoming;
+mod interrupt;
 mod lane;
 mod latency;
 mod ledger;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
 }
 
 fn execute(command: Command) -> Result<(), Failure> {
+    interrupt::watch()?;
     let (report, json, hgrm) = match command {
         Command::Run(mut args) => {
             args.check()?;

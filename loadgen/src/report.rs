@@ -45,6 +45,8 @@ pub struct Tally {
     pub may_discard: bool,
     /// The run broke off: what is missing may have been under way.
     pub broken: Option<String>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
     /// CPU time of the relay's thread (ns), if there was a relay.
     pub relay_cpu: Option<u64>,
     /// What the broker used, if its process is known.
@@ -74,6 +76,7 @@ impl Tally {
             filled: None,
             may_discard: false,
             broken: None,
+            signal: None,
             unsent: 0,
             returned: 0,
             confirmed: 0,
@@ -111,6 +114,16 @@ impl Tally {
         self.unconfirmed += outcome.unconfirmed;
         self.unanswered += outcome.unanswered;
         self.generator_cpu += outcome.cpu;
+    }
+
+    /// How the run ended; if early, only what was seen until then is here.
+    pub fn ended(&mut self, ended: Result<(), Failure>) {
+        let failure = ended.err();
+        self.broken = failure.as_ref().map(ToString::to_string);
+        self.signal = match failure {
+            Some(Failure::Interrupted(signal)) => Some(signal),
+            _ => None,
+        };
     }
 
     /// Messages sent or received, whichever are more.
@@ -260,6 +273,9 @@ pub struct Report {
     pub command: &'static str,
     /// Why the run broke off, if it did: then only what was seen until then is here.
     pub broken: Option<String>,
+    /// The signal that ended it.
+    #[serde(skip)]
+    pub signal: Option<i32>,
     /// Octets of body, on average.
     pub size: f64,
     /// Messages a second each producer was to send.
@@ -299,6 +315,7 @@ impl Report {
         Self {
             command,
             broken: tally.broken.take(),
+            signal: tally.signal,
             size,
             rate: message.rate,
             sent: Flow::new(tally.sent, tally.plan, size),
@@ -344,6 +361,9 @@ impl Report {
     /// # Errors
     /// Why it broke off, or how many are.
     pub fn complete(self) -> Result<Self, Failure> {
+        if let Some(signal) = self.signal {
+            return Err(Failure::Interrupted(signal));
+        }
         if let Some(reason) = self.broken {
             return Err(Failure::Broken(reason));
         }
@@ -401,15 +421,15 @@ fn notes(tally: &Tally) -> Vec<String> {
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Some(reason) = &self.broken {
+            writeln!(f, "\nBROKEN OFF: {reason}\nwhat was seen until then:")?;
+        }
         if let Some(churn) = &self.churn {
             let Churn { operations, seconds, rate } = churn;
             writeln!(f, "\n{operations} operations in {seconds:.2} s, {rate:.0} a second")?;
             write_heads(f)?;
             write_latency(f, "operation", self.latency_us)?;
             return self.broker.as_ref().map_or(Ok(()), |broker| broker.fmt(f));
-        }
-        if let Some(reason) = &self.broken {
-            writeln!(f, "\nBROKEN OFF: {reason}\nwhat was seen until then:")?;
         }
         writeln!(f, "\n            messages      seconds   messages/s         MB/s")?;
         for (name, flow) in [("sent", self.sent), ("received", self.received)] {

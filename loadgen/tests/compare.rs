@@ -5,8 +5,11 @@
 mod support;
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::{Act, Broker};
 
@@ -58,6 +61,42 @@ fn echo(_: u64, body: &[u8]) -> Vec<Act> {
 fn texts(output: &Output) -> (String, String) {
     let text = |octets| String::from_utf8_lossy(octets).into_owned();
     (text(&output.stdout), text(&output.stderr))
+}
+
+/// Sends a signal to a program once `when` has something to tell, and waits for its end.
+fn interrupted(mut command: Command, signal: Signal, when: &Receiver<()>) -> Output {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    when.recv_timeout(Duration::from_secs(20)).unwrap();
+    kill_process(Pid::from_child(&child), signal).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_signal_ends_a_comparison_with_the_rounds_that_are_finished() {
+    let (sender, second) = channel();
+    let one = Broker::start(echo);
+    let two = Broker::start(move |number, body| {
+        if number == 20 {
+            sender.send(()).unwrap();
+        }
+        echo(number, body)
+    });
+    let reports = Reports::new("interrupted");
+    let arguments = format!("--scenario {} --scenario churn-queues --rounds 3", reports.slow());
+    let command = reports.command(&[("one", &one), ("two", &two)], &arguments);
+    let output = interrupted(command, Signal::TERM, &second);
+    let (table, shown) = texts(&output);
+    assert_eq!(output.status.code(), Some(143), "{shown}");
+    assert!(table.contains("ended by SIGTERM: these are the rounds finished"), "{table}");
+    assert!(shown.ends_with("loadgen: ended by SIGTERM\n"), "{shown}");
+    assert!(table.lines().any(|line| line.contains("slow") && line.contains("not run")), "{table}");
+    assert!(reports.html().contains("was ended by SIGTERM"));
+    let report = reports.json();
+    assert_eq!(report["ended"], "ended by SIGTERM");
+    assert_eq!(report["scenarios"].as_array().unwrap().len(), 1);
+    let runs = |n: usize| report["scenarios"][0]["results"][n]["steps"][0]["runs"].as_array();
+    assert_eq!((runs(0).unwrap().len(), runs(1).unwrap().len()), (1, 0), "half a round is none");
+    assert!(two.log().contains(&"QueueDelete".to_owned()), "it tidies up");
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub struct Comparison {
     pub loadgen: &'static str,
     /// How often each run was made.
     pub rounds: usize,
+    /// What ended it early, if something did: rounds are fewer and scenarios lack then.
+    pub ended: Option<String>,
     /// Who was compared; the first is what the others are compared with.
     pub targets: Vec<TargetInfo>,
     /// What was run.
@@ -161,6 +163,10 @@ impl Spread {
 }
 
 impl Stage {
+    fn has_rounds(&self) -> bool {
+        self.unsupported.is_some() || !self.runs.is_empty() || !self.failures.is_empty()
+    }
+
     /// Draws the rounds together.
     pub fn conclude(&mut self, figure: Figure) {
         let runs = &self.runs;
@@ -179,6 +185,15 @@ impl Stage {
                     runs.iter().map(|run| run.broker.map(|broker| broker.rss_max as f64)),
                 ),
             });
+    }
+}
+
+impl Compared {
+    /// Whether any round of any target came to its end, well or not.
+    #[must_use]
+    pub fn has_rounds(&self) -> bool {
+        let stages = self.results.iter().chain(&self.ceiling).flat_map(|outcome| &outcome.steps);
+        stages.into_iter().any(Stage::has_rounds)
     }
 }
 

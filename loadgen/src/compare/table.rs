@@ -36,6 +36,7 @@ pub fn scenario(compared: &Compared) -> String {
 fn absence(stage: &Stage) -> String {
     match &stage.unsupported {
         Some(sentence) => format!("not supported: {sentence}"),
+        None if stage.failures.is_empty() => "not run".to_owned(),
         None => "failed".to_owned(),
     }
 }
@@ -61,6 +62,9 @@ pub fn table(comparison: &Comparison) -> String {
     for sentence in comparison.scenarios.iter().flat_map(unsupported) {
         let _ = writeln!(text, "{sentence}");
     }
+    if let Some(ended) = &comparison.ended {
+        let _ = writeln!(text, "{ended}: these are the rounds finished until then");
+    }
     text
 }
 
@@ -78,7 +82,8 @@ fn row(one: &Compared, wide: usize) -> String {
         let figure = match (outcome.only(), outcome.steps.first()) {
             (Some(only), _) => one.figure.show(only.figure.median),
             (None, Some(Stage { unsupported: Some(_), .. })) => "unsupported".to_owned(),
-            (None, _) => "failed".to_owned(),
+            (None, Some(stage)) => absence(stage),
+            (None, None) => "not run".to_owned(),
         };
         let _ = write!(text, "{figure:>12}");
     }
