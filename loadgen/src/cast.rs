@@ -100,7 +100,7 @@ impl Cast {
             let role = |channel| {
                 let number = channel_number(args, index as u16, channel) as usize;
                 let book = if self.books { number % self.queues.len() } else { 0 };
-                Role::Consumer(Box::new(consumer(args, CHANNEL + channel, book)))
+                Role::Consumer(Box::new(consumer(args, CHANNEL + channel, book, plan)))
             };
             let roles = (0..args.connections.consumer_channel_count).map(role).collect();
             workers[threads - 1 - index % threads].add(connection, roles)?;
@@ -198,7 +198,7 @@ fn open_producer(args: &RunArgs) -> Result<Connection, Failure> {
     Ok(connection)
 }
 
-fn consumer(args: &RunArgs, channel: u16, book: usize) -> Consumer {
+fn consumer(args: &RunArgs, channel: u16, book: usize, plan: Plan) -> Consumer {
     let acks = if args.autoack { Acks::Automatic } else { Acks::Every(args.multi_ack_every) };
     let consumer = Consumer::new(acks, args.cmessages).on_channel(channel, book);
     let care = args.care.care();
@@ -206,7 +206,7 @@ fn consumer(args: &RunArgs, channel: u16, book: usize) -> Consumer {
         return consumer;
     }
     let every = if args.autoack { 0 } else { args.multi_ack_every };
-    consumer.with_care(Careful::new(care, channel, every))
+    consumer.with_care(Careful::new(care, channel, every).starting_at(plan.start))
 }
 
 /// Which producer it is.

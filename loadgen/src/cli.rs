@@ -352,6 +352,9 @@ impl RunArgs {
         self.variation.check()?;
         self.care.check(self.autoack)?;
         self.check_channels()?;
+        if let Some(interval) = self.variation.publishing_interval {
+            self.message.rate = Some(1.0 / interval);
+        }
         if self.producers == 0 && self.consumers == 0 && self.connections.idle_connections == 0 {
             return refuse("neither --producers nor --consumers: nothing to do".to_owned());
         }
@@ -483,6 +486,7 @@ mod tests {
         let args = run("--nack --requeue 0.25 --total-rate 100 -x 2 -X 5").unwrap();
         assert_eq!((args.care.nack, args.care.requeue), (1.0, 0.25));
         assert_eq!((args.all_producers(), args.rate()), (10, Some(10.0)));
+        assert_eq!(run("-P 0.1 -x 2").unwrap().rate(), Some(10.0));
         let spans = run("--variable-rate 10:1 --variable-rate 0:2.5").unwrap();
         assert_eq!(spans.variation.variable_rate.len(), 2);
     }
@@ -515,6 +519,9 @@ mod tests {
             ("--nack -a", "--autoack"),
             ("-m 10 -c 10", "--ptxsize"),
             ("-r 5 --total-rate 5", "--total-rate"),
+            ("-P 0", "--publishing-interval"),
+            ("-P 1 -r 1", "--publishing-interval"),
+            ("-L 5 --variable-latency 5:1", "--variable-latency"),
             ("--variable-rate 0:5", "--variable-rate"),
             ("--variable-size 15:5", "--variable-size"),
             ("-x 300 -X 300", "--producer-channel-count"),

@@ -133,6 +133,23 @@ fn a_consumer_that_thinks_takes_its_time() {
 }
 
 #[test]
+fn a_consumer_thinks_now_more_now_less() {
+    let latencies = "--variable-latency 20000:0.5 --variable-latency 0:10";
+    let report = report(&Broker::start(echo).run(&format!("-r 100 -z 1 {latencies}")));
+    check(&report, &[("received", 100), ("missing", 0)]);
+    let of = |name: &str| report["latency_us"][name].as_f64().unwrap();
+    assert!(of("max") >= 230_000.0, "one in 20 ms taken, one in 10 ms came: {report}");
+    assert!(of("min") < 20_000.0, "at the end it keeps up: {report}");
+}
+
+#[test]
+fn a_message_in_each_interval() {
+    let report = report(&Broker::start(echo).run("-x 2 -P 0.02 -z 1"));
+    check(&report, &[("sent", 100), ("received", 100)]);
+    assert_eq!(report["rate"], 50.0);
+}
+
+#[test]
 fn a_consumer_rate_is_kept_whatever_the_acks() {
     for acks in ["", "-a"] {
         let report = report(&Broker::start(echo).run(&format!("-C 30 -R 100 {acks}")));
