@@ -14,9 +14,10 @@ use crate::cli::ChurnArgs;
 use crate::clock::{self, SECOND};
 use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::figures::Churn;
 use crate::interrupt;
 use crate::latency::Latency;
-use crate::report::{Churn, Report};
+use crate::report::Report;
 
 /// What comes and goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -71,10 +72,7 @@ pub fn churn(args: &ChurnArgs) -> Result<Report, Failure> {
     let churn = Churn { operations: all.operations, seconds, rate };
     let broker = watch.and_then(|watch| watch.end(clock::now(), all.operations));
     let mut report = Report::of_churn(churn, all.latency, broker);
-    if let Err(Failure::Interrupted(signal)) = interrupt::check() {
-        report.signal = Some(signal);
-        report.broken = Some(Failure::Interrupted(signal).to_string());
-    }
+    report.interrupted();
     Ok(report)
 }
 

@@ -196,6 +196,14 @@ pub struct CeilingArgs {
     /// can consume
     #[arg(long)]
     pub source: bool,
+    /// Write batches of messages to a file in this folder instead, each on stable storage before
+    /// the next: what the disk can carry
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["source", "sink", "rate", "confirm"])]
+    pub sync: Option<PathBuf>,
+    /// Messages of such a batch
+    #[arg(long, default_value_t = 1, value_name = "COUNT", requires = "sync")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub batch: u32,
 }
 
 /// `loadgen churn`.
@@ -438,6 +446,13 @@ impl CeilingArgs {
         }
         self.message.time.get_or_insert(DEFAULT_SECONDS + self.message.warmup);
         Ok(())
+    }
+
+    /// Whether the relay carries as much as it can.
+    #[must_use]
+    pub fn is_flat_out(&self) -> bool {
+        let bounded = self.message.rate.is_some() || self.confirm.is_some();
+        !self.sink && !self.source && self.sync.is_none() && !bounded
     }
 }
 

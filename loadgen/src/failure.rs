@@ -114,7 +114,9 @@ impl Failure {
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
         match self {
-            Failure::Closed { code: code @ (406 | 540), text, .. } => Some(format!("{code} {text}")),
+            Failure::Closed { code: code @ (406 | 540), text, .. } => {
+                Some(format!("{code} {text}"))
+            }
             _ => None,
         }
     }

@@ -157,7 +157,8 @@ fn through_relay(step: &Step, args: &CompareArgs) -> Result<Report, Failure> {
     };
     let message = MessageArgs { queue: None, ..run.message.clone() };
     let relay_cpus = args.relay_cpus.clone();
-    ceiling(&CeilingArgs { message, confirm: None, relay_cpus, sink: false, source: false })
+    let (confirm, sink, source, sync, batch) = (None, false, false, None, 1);
+    ceiling(&CeilingArgs { message, confirm, relay_cpus, sink, source, sync, batch })?.complete()
 }
 
 /// The flags without the swept one, which is the last.
