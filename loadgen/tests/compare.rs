@@ -72,6 +72,23 @@ fn interrupted(mut command: Command, signal: Signal, when: &Receiver<()>) -> Out
 }
 
 #[test]
+fn a_ceiling_shows_the_relay_beside_a_bare_pair_of_sockets() {
+    let (broker, reports) = (Broker::start(echo), Reports::new("ceiling"));
+    let path = reports.0.join("quick.toml");
+    let text = "title = 'Quick'\nabout = 'Quick.'\nfigure = 'received'\nceiling = true\n\
+                [run]\nsize = 1000\nautoack = true\n";
+    std::fs::write(&path, text).unwrap();
+    let arguments = format!("--scenario {} --rounds 1 --seconds 0.2 --warmup 0.1", path.display());
+    let output = reports.command(&[("one", &broker)], &arguments).output().unwrap();
+    let (table, shown) = texts(&output);
+    assert!(output.status.success(), "{shown}");
+    assert!(table.contains("octets of the relay of a bare pair of sockets: quick "), "{table}");
+    assert!(reports.html().contains("of a bare pair of sockets"));
+    let of_pair = &reports.json()["scenarios"][0]["ceiling"]["steps"][0]["summary"]["of_pair"];
+    assert!(of_pair.as_f64().unwrap() > 0.0, "{of_pair}");
+}
+
+#[test]
 fn a_signal_ends_a_comparison_with_the_rounds_that_are_finished() {
     let (sender, second) = channel();
     let one = Broker::start(echo);

@@ -27,6 +27,7 @@ struct Card<'a> {
     unit: &'static str,
     pictures: Vec<String>,
     rows: Vec<Row<'a>>,
+    of_pair: Option<String>,
     unsupported: Vec<String>,
     failures: Vec<String>,
 }
@@ -100,8 +101,9 @@ fn card<'a>(comparison: &Comparison, compared: &'a Compared) -> Card<'a> {
         None => [bars(compared), curves(compared)].into_iter().flatten().collect(),
     };
     let (unsupported, failures) = (unsupported(compared), failures(comparison, compared));
-    let unit = compared.figure.unit();
-    Card { compared, unit, pictures, rows: rows(compared), unsupported, failures }
+    let of_pair = compared.relay_of_pair().map(|share| format!("{:.0} %", 100.0 * share));
+    let (unit, rows) = (compared.figure.unit(), rows(compared));
+    Card { compared, unit, pictures, rows, of_pair, unsupported, failures }
 }
 
 fn bars(one: &Compared) -> Option<String> {

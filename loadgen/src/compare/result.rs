@@ -93,6 +93,8 @@ pub struct Summary {
     pub latency_us: Option<Percentiles>,
     /// Until the confirm (µs), each percentile's median.
     pub confirm_latency_us: Option<Percentiles>,
+    /// The relay's part of what a bare pair of sockets carries.
+    pub of_pair: Option<f64>,
     /// Nanoseconds of the broker's CPU for one message.
     pub broker_ns: Option<f64>,
     /// The broker's resident memory at its highest (octets).
@@ -178,6 +180,9 @@ impl Stage {
                 received,
                 latency_us: medians(runs.iter().filter_map(|run| run.latency_us)),
                 confirm_latency_us: medians(runs.iter().filter_map(|run| run.confirm_latency_us)),
+                of_pair: Spread::median_of(
+                    runs.iter().map(|run| run.beside.map(|beside| beside.share)),
+                ),
                 broker_ns: Spread::median_of(
                     runs.iter().map(|run| run.broker.map(|broker| broker.cpu_ns_per_message)),
                 ),
@@ -194,6 +199,14 @@ impl Compared {
     pub fn has_rounds(&self) -> bool {
         let stages = self.results.iter().chain(&self.ceiling).flat_map(|outcome| &outcome.steps);
         stages.into_iter().any(Stage::has_rounds)
+    }
+}
+
+impl Compared {
+    /// The relay's part of what a bare pair of sockets carries on the same cores, if it ran.
+    #[must_use]
+    pub fn relay_of_pair(&self) -> Option<f64> {
+        self.ceiling.as_ref().and_then(Outcome::only)?.of_pair
     }
 }
 

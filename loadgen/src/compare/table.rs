@@ -62,10 +62,24 @@ pub fn table(comparison: &Comparison) -> String {
     for sentence in comparison.scenarios.iter().flat_map(unsupported) {
         let _ = writeln!(text, "{sentence}");
     }
+    let _ = write!(text, "{}", relay(comparison));
     if let Some(ended) = &comparison.ended {
         let _ = writeln!(text, "{ended}: these are the rounds finished until then");
     }
     text
+}
+
+/// How far the relay itself is from what its sockets carry.
+fn relay(comparison: &Comparison) -> String {
+    let share = |one: &Compared| {
+        let share = 100.0 * one.relay_of_pair()?;
+        Some(format!("{} {share:.0} %", one.name))
+    };
+    let shares: Vec<String> = comparison.scenarios.iter().filter_map(share).collect();
+    match shares.as_slice() {
+        [] => String::new(),
+        shares => format!("octets of the relay of a bare pair of sockets: {}\n", shares.join(", ")),
+    }
 }
 
 fn unsupported(one: &Compared) -> impl Iterator<Item = String> {
