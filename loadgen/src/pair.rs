@@ -1,5 +1,5 @@
-//! What two cores carry between them when nobody looks at the octets: from memory into a socket, out
-//! of the socket and forgotten, in both directions at once.
+//! What two cores carry between them when nobody looks at the octets: from memory into a socket,
+//! out of the socket and forgotten, in both directions at once.
 //!
 //! ```text
 //!   generator's core                                relay's core
@@ -8,10 +8,10 @@
 //!                                                  the relay would make of it
 //! ```
 //!
-//! The relay and its generator do exactly these system calls, on the same cores, with buffers of the
-//! same sizes: each octet is written once and read once, and each core does both. A single stream
-//! would be no equal, for there one core only writes and the other only reads. What the relay lacks
-//! of this pair is what it costs to make, copy and count messages.
+//! The relay and its generator do exactly these system calls, on the same cores, with buffers of
+//! the same sizes: each octet is written once and read once, and each core does both. A single
+//! stream would be no equal, for there one core only writes and the other only reads. What the
+//! relay lacks of this pair is what it costs to make, copy and count messages.
 
 use std::fmt::{self, Display, Formatter};
 use std::io::{ErrorKind, Read, Write};

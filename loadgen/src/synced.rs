@@ -1,5 +1,6 @@
-//! What the disk alone carries: batches written to a file one after the other, each on stable storage
-//! (`fdatasync`) before the next. No broker that confirms after that makes more syncs with one log.
+//! What the disk alone carries: batches written to a file one after the other, each on stable
+//! storage (`fdatasync`) before the next. No broker that confirms after that makes more syncs with
+//! one log.
 //!
 //! The file is appended to, as a log is, so that a sync has its new length to write too; when it is
 //! large it begins anew, and that is not measured.
