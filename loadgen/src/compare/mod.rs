@@ -224,7 +224,7 @@ impl Progress {
     ) {
         self.number += 1;
         if stage.unsupported.is_some() || interrupt::came() {
-            self.done += expected(step);
+            self.all -= expected(step);
             return;
         }
         let at = step.at.map_or(String::new(), |at| format!(" at {}", scale::short(at)));
@@ -237,18 +237,20 @@ impl Progress {
             Ok(report) => stage.runs.push(report),
             // Half a round is none.
             Err(Failure::Interrupted(_)) => {}
-            Err(failure) => self.keep(&failure, stage),
-        }
-    }
-
-    fn keep(&mut self, failure: &Failure, stage: &mut Stage) {
-        if let Some(sentence) = failure.refusal() {
-            eprintln!("  not supported: {sentence}");
-            stage.unsupported = Some(sentence);
-        } else {
-            self.failed += 1;
-            eprintln!("  failed: {failure}");
-            stage.failures.push(failure.to_string());
+            Err(failure) => match failure.refusal() {
+                Some(sentence) => {
+                    eprintln!("  not supported: {sentence}");
+                    stage.unsupported = Some(sentence);
+                    // It took no time, and says nothing about the others.
+                    self.all -= expected(step);
+                    self.done -= expected(step);
+                }
+                None => {
+                    self.failed += 1;
+                    eprintln!("  failed: {failure}");
+                    stage.failures.push(failure.to_string());
+                }
+            },
         }
     }
 
