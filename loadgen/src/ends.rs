@@ -1,5 +1,6 @@
 //! The two halves of a broker that does nothing: one that swallows publishes, one that makes up
-//! deliveries. They show what the generator itself can do on this machine.
+//! deliveries. They show what the generator itself can do on this machine. And the connection
+//! between such an end and the generator's.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
