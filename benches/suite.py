@@ -5,11 +5,13 @@
 
 Starts both brokers on ports of their own, all threads of each on one CPU (one shard for Ringtail), and
 `loadgen suite` on another. Needs the release build of both binaries, two CPUs that do nothing else,
-Debian's package rabbitmq-server, and pika (`tests/run` makes a .venv with it).
+Debian's package rabbitmq-server, and pika (`tests/run` makes a .venv with it). Ctrl-C ends it with a
+report of the rounds finished until then.
 """
 
 import argparse
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -20,6 +22,15 @@ def target(name, broker):
     """The broker as loadgen takes it."""
     uri = f"amqp://guest:guest@{broker.host}:{broker.port}/%2f"
     return ["--target", f"{name}={uri},pid={broker.process.pid}"]
+
+
+def passing_signals_on(command):
+    """Runs a command and hands it the signals that come, so that it can end in order. It has a session
+    of its own: from a terminal it would get them twice."""
+    process = subprocess.Popen(command, start_new_session=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: process.send_signal(number))
+    return process.wait()
 
 
 def main():
@@ -36,7 +47,7 @@ def main():
             *target("RabbitMQ", rabbitmq.start()), "--cpus", GENERATOR_CPU,
             "--relay-cpus", BROKER_CPU, "--html", str(options.html), "--json", str(options.json),
             *rest]
-        return subprocess.run(command, check=False).returncode
+        return passing_signals_on(command)
     finally:
         ringtail.discard()
         rabbitmq.discard()

@@ -8,12 +8,13 @@ use amqp::frame::write_method;
 
 use crate::delivery::Delivery;
 use crate::ledger::Ledger;
+use crate::sizes::{Span, span_at};
 
 /// With so many deliveries waiting, the socket is not read.
 const WAITING_MAX: usize = 4096;
 
 /// What is to be done with deliveries.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Care {
     /// The share that is refused instead of acknowledged.
     pub nack: f64,
@@ -21,6 +22,8 @@ pub struct Care {
     pub requeue: f64,
     /// How long each is thought about before it is acknowledged (ns).
     pub think: u64,
+    /// One time (microseconds) after the other, instead of that.
+    pub think_over_time: Vec<Span>,
     /// The least time between two (ns).
     pub interval: u64,
     /// So many acks to a transaction; 0 is no transactions.
@@ -32,6 +35,12 @@ impl Care {
     #[must_use]
     pub fn is_needed(&self) -> bool {
         *self != Self::default()
+    }
+
+    /// How long a delivery is thought about (ns) whose turn comes so long (ns) after the start.
+    fn think_at(&self, elapsed: u64) -> u64 {
+        let span = span_at(&self.think_over_time, elapsed);
+        span.map_or(self.think, |span| (span.value * 1000.0) as u64)
     }
 }
 
@@ -48,6 +57,8 @@ enum Verdict {
 pub struct Careful {
     care: Care,
     channel: u16,
+    /// When times that change begin (ns).
+    start: u64,
     /// Acks of one verdict that go as one; 0 if the broker takes all for acknowledged.
     every: u32,
     nack: f64,
@@ -68,6 +79,7 @@ impl Careful {
         Self {
             care,
             channel,
+            start: 0,
             every,
             nack: 0.0,
             requeue: 0.0,
@@ -77,6 +89,12 @@ impl Careful {
             group: None,
             uncommitted: 0,
         }
+    }
+
+    /// The same, with times that change from `start` (ns) on.
+    #[must_use]
+    pub fn starting_at(self, start: u64) -> Self {
+        Self { start, ..self }
     }
 
     /// A delivery arrived at `now`.
@@ -98,8 +116,9 @@ impl Careful {
         }
         let (delivery, arrived) = self.waiting.pop_front()?;
         let begun = self.free_at.max(arrived);
-        self.free_at = begun + self.care.think.max(self.care.interval);
-        self.thinking = Some((delivery.tag, begun + self.care.think));
+        let think = self.care.think_at(begun.saturating_sub(self.start));
+        self.free_at = begun + think.max(self.care.interval);
+        self.thinking = Some((delivery.tag, begun + think));
         Some(delivery)
     }
 
@@ -246,6 +265,17 @@ mod tests {
         assert_eq!(scene.until(125), [2, 3]);
         assert_eq!(scene.said(), ["ack 1 false", "ack 2 false"]);
         assert_eq!(scene.careful.wakes_at(), Some(130), "as if it had woken in time");
+    }
+
+    #[test]
+    fn times_to_think_follow_one_another() {
+        let spans = ["0.01:0.0000001", "0.04:0.0000001"].map(|text| text.parse().unwrap());
+        let care = Care { think_over_time: spans.to_vec(), ..Care::default() };
+        let mut scene = Scene::new(care, 1, 20);
+        scene.careful = scene.careful.starting_at(100);
+        assert_eq!(scene.until(199).len(), 10, "one in 10 ns");
+        assert_eq!(scene.until(299).len(), 3, "at 200, 240 and 280");
+        assert_eq!(scene.until(349).len(), 3, "at 320, 330 and 340: the first comes again");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::connection::{CHANNEL, Connection};
 use crate::consumer::{Acks, CONSUMER_TAG, Consumer};
 use crate::failure::Failure;
 use crate::idle::Idle;
+use crate::interrupt;
 use crate::lane::Role;
 use crate::pace::Pace;
 use crate::plan::Plan;
@@ -44,7 +45,7 @@ impl Cast {
     /// Opens them. Consumers consume from then on.
     ///
     /// # Errors
-    /// The broker cannot be reached or refuses.
+    /// The broker cannot be reached or refuses, or a signal came.
     pub fn open(args: &RunArgs) -> Result<Self, Failure> {
         let (queues, routes) = (args.queues(), routes(args));
         let books = queues.len() > 1 && routes.iter().any(|keys| keys.copies_max() > 1);
@@ -57,15 +58,18 @@ impl Cast {
             idle: Vec::new(),
         };
         for index in 0..args.consumers {
+            interrupt::check()?;
             if index > 0 && args.care.slow_start {
                 std::thread::sleep(SLOW_START);
             }
             cast.consumers.push(open_consumer(args, index, &cast.queues)?);
         }
         for _ in 0..args.producers {
+            interrupt::check()?;
             cast.producers.push(open_producer(args)?);
         }
         for _ in 0..args.connections.idle_connections {
+            interrupt::check()?;
             cast.idle.push(Connection::open_with(&args.uri, args.connections.heartbeat)?);
         }
         Ok(cast)
@@ -96,7 +100,7 @@ impl Cast {
             let role = |channel| {
                 let number = channel_number(args, index as u16, channel) as usize;
                 let book = if self.books { number % self.queues.len() } else { 0 };
-                Role::Consumer(Box::new(consumer(args, CHANNEL + channel, book)))
+                Role::Consumer(Box::new(consumer(args, CHANNEL + channel, book, plan)))
             };
             let roles = (0..args.connections.consumer_channel_count).map(role).collect();
             workers[threads - 1 - index % threads].add(connection, roles)?;
@@ -194,7 +198,7 @@ fn open_producer(args: &RunArgs) -> Result<Connection, Failure> {
     Ok(connection)
 }
 
-fn consumer(args: &RunArgs, channel: u16, book: usize) -> Consumer {
+fn consumer(args: &RunArgs, channel: u16, book: usize, plan: Plan) -> Consumer {
     let acks = if args.autoack { Acks::Automatic } else { Acks::Every(args.multi_ack_every) };
     let consumer = Consumer::new(acks, args.cmessages).on_channel(channel, book);
     let care = args.care.care();
@@ -202,7 +206,7 @@ fn consumer(args: &RunArgs, channel: u16, book: usize) -> Consumer {
         return consumer;
     }
     let every = if args.autoack { 0 } else { args.multi_ack_every };
-    consumer.with_care(Careful::new(care, channel, every))
+    consumer.with_care(Careful::new(care, channel, every).starting_at(plan.start))
 }
 
 /// Which producer it is.

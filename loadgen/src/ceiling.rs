@@ -1,7 +1,8 @@
 //! `loadgen ceiling`: the octets of `run` through the minimal [`relay`], with the same worker as
 //! generator. What a broker reaches is compared with what this reaches on the same machine.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -13,13 +14,14 @@ use crate::clock::{self, SECOND};
 use crate::connection::{CHANNEL, Connection};
 use crate::consumer::{Acks, CONSUMER_TAG, Consumer};
 use crate::drive::{Goal, drive};
-use crate::ends::{Pattern, sink, source};
+use crate::ends::{Pattern, loopback, sink, source};
 use crate::failure::Failure;
 use crate::handshake::FRAME_MAX;
 use crate::incoming::Incoming;
 use crate::lane::Role;
 use crate::live::Live;
 use crate::pace::Pace;
+use crate::pair::{self, Beside, Cores, Lengths};
 use crate::plan::Plan;
 use crate::producer::{Producer, Window};
 use crate::publishes;
@@ -27,14 +29,24 @@ use crate::relay::{self, relay};
 use crate::report::{Report, Tally};
 use crate::run::{RUN_UP, plan, publishes, shape};
 use crate::shared::Shared;
+use crate::synced::{self, Batches};
 use crate::threads;
 use crate::worker::Worker;
+
+/// How long the relay's sockets are measured without it, each time (ns).
+const PAIR_MAX: u64 = SECOND;
 
 /// Measures and reports.
 ///
 /// # Errors
 /// The system refuses a socket, a thread or a CPU.
 pub fn ceiling(args: &CeilingArgs) -> Result<Report, Failure> {
+    if let Some(folder) = &args.sync {
+        return on_disk(args, folder);
+    }
+    if args.is_flat_out() {
+        return beside_a_pair(args);
+    }
     let tally = match (args.sink, args.source) {
         (true, _) => into_sink(args),
         (_, true) => from_source(args),
@@ -43,10 +55,40 @@ pub fn ceiling(args: &CeilingArgs) -> Result<Report, Failure> {
     Ok(Report::new("ceiling", &args.message, tally))
 }
 
+/// Batches on stable storage, no sockets.
+fn on_disk(args: &CeilingArgs, folder: &Path) -> Result<Report, Failure> {
+    let message = &args.message;
+    let (synced, latency) = synced::measure(&Batches {
+        folder: folder.to_owned(),
+        size: message.size.bounds().1,
+        batch: args.batch,
+        time: message.time.map_or(u64::MAX, clock::from_seconds),
+        warmup: clock::from_seconds(message.warmup),
+        cpu: message.cpus().first().copied(),
+    })?;
+    Ok(Report::of_disk(message, synced, latency))
+}
+
+/// The relay as fast as it goes, and what its sockets carry without it: before and behind, for a
+/// machine that others use as well may change meanwhile.
+fn beside_a_pair(args: &CeilingArgs) -> Result<Report, Failure> {
+    let shape = relay_shape(&shape(&args.message, &args.message.queue_name()));
+    let lengths = Lengths { publish: shape.publish, deliver: shape.deliver.len() };
+    let far = args.relay_cpus.as_ref().and_then(|list| list.0.first().copied());
+    let cores = Cores { near: args.message.cpus().first().copied(), far };
+    let time = args.message.time.map_or(PAIR_MAX, clock::from_seconds).min(PAIR_MAX);
+    let before = pair::measure(lengths, cores, time)?;
+    let tally = through_relay(args)?;
+    let behind = pair::measure(lengths, cores, time)?;
+    let mut report = Report::new("ceiling", &args.message, tally);
+    report.beside = Some(Beside::new(report.received.rate, lengths, [before, behind]));
+    Ok(report)
+}
+
 fn through_relay(args: &CeilingArgs) -> Result<Tally, Failure> {
     let queue = args.message.queue_name();
-    let (near_publisher, far_publisher) = pair()?;
-    let (near_consumer, far_consumer) = pair()?;
+    let (near_publisher, far_publisher) = loopback()?;
+    let (near_consumer, far_consumer) = loopback()?;
     let shape = relay_shape(&shape(&args.message, &queue));
     let relay = start("relay", args, move || relay(far_publisher, far_consumer, &shape))?;
 
@@ -66,7 +108,7 @@ fn through_relay(args: &CeilingArgs) -> Result<Tally, Failure> {
 /// A producer alone: what one thread publishes at most.
 fn into_sink(args: &CeilingArgs) -> Result<Tally, Failure> {
     let queue = args.message.queue_name();
-    let (near, far) = pair()?;
+    let (near, far) = loopback()?;
     let len = relay_shape(&shape(&args.message, &queue)).publish as u64;
     let sink = start("sink", args, move || sink(far))?;
     let plan = plan(&args.message, clock::now() + RUN_UP, 1, false);
@@ -80,7 +122,7 @@ fn into_sink(args: &CeilingArgs) -> Result<Tally, Failure> {
 
 /// A consumer alone: what one thread consumes at most.
 fn from_source(args: &CeilingArgs) -> Result<Tally, Failure> {
-    let (near, far) = pair()?;
+    let (near, far) = loopback()?;
     let shape = relay_shape(&shape(&args.message, &args.message.queue_name()));
     let pattern = Pattern { stamp_at: shape.deliver.len() - shape.tail, deliver: shape.deliver };
     let plan = plan(&args.message, clock::now() + RUN_UP, 0, false);
@@ -113,8 +155,11 @@ fn play(
     let cpus = args.message.cpus();
     let driven = drive(vec![worker], &shared, plan, cpus, goal, &mut live, || Ok(()))?;
     let (outcomes, ended) = driven;
-    ended?;
     let mut tally = Tally::new(outcomes, plan);
+    match ended {
+        Ok(()) | Err(Failure::Interrupted(_)) => tally.ended(ended),
+        Err(failure) => return Err(failure),
+    }
     tally.seconds = live.end().0;
     Ok(tally)
 }
@@ -174,16 +219,4 @@ fn end<T>(other: Other<T>) -> Result<(T, u64), Failure> {
 fn connection(stream: TcpStream) -> Connection {
     let incoming = Incoming::new(FRAME_MAX);
     Connection { stream, incoming, frame_max: FRAME_MAX, product: String::new(), heartbeat: 0 }
-}
-
-/// Two ends of one TCP connection over the loopback.
-fn pair() -> Result<(TcpStream, TcpStream), Failure> {
-    let failed = Failure::io("cannot connect over the loopback");
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(&failed)?;
-    let near = TcpStream::connect(listener.local_addr().map_err(&failed)?).map_err(&failed)?;
-    let (far, _) = listener.accept().map_err(&failed)?;
-    for socket in [&near, &far] {
-        socket.set_nodelay(true).map_err(&failed)?;
-    }
-    Ok((near, far))
 }

@@ -14,8 +14,10 @@ use crate::cli::ChurnArgs;
 use crate::clock::{self, SECOND};
 use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::figures::Churn;
+use crate::interrupt;
 use crate::latency::Latency;
-use crate::report::{Churn, Report};
+use crate::report::Report;
 
 /// What comes and goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -39,7 +41,7 @@ struct Lives {
     latency: Latency,
 }
 
-/// Runs the clients and reports.
+/// Runs the clients and reports; a signal ends them early.
 ///
 /// # Errors
 /// The first client that is refused.
@@ -69,7 +71,9 @@ pub fn churn(args: &ChurnArgs) -> Result<Report, Failure> {
     let rate = if seconds > 0.0 { all.operations as f64 / seconds } else { 0.0 };
     let churn = Churn { operations: all.operations, seconds, rate };
     let broker = watch.and_then(|watch| watch.end(clock::now(), all.operations));
-    Ok(Report::of_churn(churn, all.latency, broker))
+    let mut report = Report::of_churn(churn, all.latency, broker);
+    report.interrupted();
+    Ok(report)
 }
 
 fn live(args: &ChurnArgs, number: u16, begin: u64, end: u64) -> Result<Lives, Failure> {
@@ -81,7 +85,7 @@ fn live(args: &ChurnArgs, number: u16, begin: u64, end: u64) -> Result<Lives, Fa
     let mut lives = Lives::default();
     loop {
         let start = clock::now();
-        if start >= end {
+        if start >= end || interrupt::came() {
             break;
         }
         one(args, &mut connection, &name, lives.operations)?;

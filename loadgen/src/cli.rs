@@ -152,7 +152,8 @@ pub struct RunArgs {
     /// The last number in the pattern
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
     pub queue_pattern_to: u32,
-    /// Arguments of declared queues: key=value, comma-separated; digits make a number
+    /// Arguments of declared queues: key=value, comma-separated; digits make a number, true and
+    /// false a truth
     #[arg(long, value_delimiter = ',', value_name = "KEY=VALUE")]
     pub queue_args: Vec<String>,
     /// Whether declared queues go with their last consumer
@@ -195,6 +196,14 @@ pub struct CeilingArgs {
     /// can consume
     #[arg(long)]
     pub source: bool,
+    /// Write batches of messages to a file in this folder instead, each on stable storage before
+    /// the next: what the disk can carry
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["source", "sink", "rate", "confirm"])]
+    pub sync: Option<PathBuf>,
+    /// Messages of such a batch
+    #[arg(long, default_value_t = 1, value_name = "COUNT", requires = "sync")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub batch: u32,
 }
 
 /// `loadgen churn`.
@@ -351,6 +360,9 @@ impl RunArgs {
         self.variation.check()?;
         self.care.check(self.autoack)?;
         self.check_channels()?;
+        if let Some(interval) = self.variation.publishing_interval {
+            self.message.rate = Some(1.0 / interval);
+        }
         if self.producers == 0 && self.consumers == 0 && self.connections.idle_connections == 0 {
             return refuse("neither --producers nor --consumers: nothing to do".to_owned());
         }
@@ -435,6 +447,13 @@ impl CeilingArgs {
         self.message.time.get_or_insert(DEFAULT_SECONDS + self.message.warmup);
         Ok(())
     }
+
+    /// Whether the relay carries as much as it can.
+    #[must_use]
+    pub fn is_flat_out(&self) -> bool {
+        let bounded = self.message.rate.is_some() || self.confirm.is_some();
+        !self.sink && !self.source && self.sync.is_none() && !bounded
+    }
 }
 
 impl MessageArgs {
@@ -482,6 +501,7 @@ mod tests {
         let args = run("--nack --requeue 0.25 --total-rate 100 -x 2 -X 5").unwrap();
         assert_eq!((args.care.nack, args.care.requeue), (1.0, 0.25));
         assert_eq!((args.all_producers(), args.rate()), (10, Some(10.0)));
+        assert_eq!(run("-P 0.1 -x 2").unwrap().rate(), Some(10.0));
         let spans = run("--variable-rate 10:1 --variable-rate 0:2.5").unwrap();
         assert_eq!(spans.variation.variable_rate.len(), 2);
     }
@@ -514,6 +534,9 @@ mod tests {
             ("--nack -a", "--autoack"),
             ("-m 10 -c 10", "--ptxsize"),
             ("-r 5 --total-rate 5", "--total-rate"),
+            ("-P 0", "--publishing-interval"),
+            ("-P 1 -r 1", "--publishing-interval"),
+            ("-L 5 --variable-latency 5:1", "--variable-latency"),
             ("--variable-rate 0:5", "--variable-rate"),
             ("--variable-size 15:5", "--variable-size"),
             ("-x 300 -X 300", "--producer-channel-count"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::clock::{self, SECOND};
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::live::Live;
 use crate::plan::{Outcome, Plan};
 use crate::shared::{Phase, Shared, Sums};
@@ -37,7 +38,7 @@ pub type Ended<T = Outcome> = (T, Result<(), Failure>);
 /// all is at rest and consumers still consume.
 ///
 /// The second result is what went wrong, if anything did: the first worker that failed, after the
-/// others have closed in order. What was seen until then counts.
+/// others have closed in order, or a signal that ended the run. What was seen until then counts.
 ///
 /// # Errors
 /// A thread cannot be started.
@@ -55,11 +56,11 @@ pub fn drive(
         let cpu = cpus.get(number % cpus.len().max(1)).copied();
         threads.push(spawn(worker, number, cpu, Arc::clone(shared))?);
     }
-    let mut lead = Lead { shared, plan, goal, live };
+    let mut lead = Lead { shared, plan, goal, live, interrupted: Ok(()) };
     lead.publish();
     shared.enter(Phase::Drain)?;
     lead.drain();
-    let closing = before_close();
+    let closing = std::mem::replace(&mut lead.interrupted, Ok(())).and(before_close());
     shared.enter(Phase::Close)?;
     let (mut outcomes, mut ended) = (Vec::new(), Ok(()));
     for thread in threads {
@@ -96,6 +97,8 @@ struct Lead<'a> {
     plan: Plan,
     goal: Goal,
     live: &'a mut Live,
+    /// A signal came before all was done.
+    interrupted: Result<(), Failure>,
 }
 
 impl Lead<'_> {
@@ -109,7 +112,7 @@ impl Lead<'_> {
             let published = self.plan.producers > 0 && sums.producing == 0;
             let consumed = self.goal.consumers_have_limit && sums.consuming == 0;
             let enough = self.goal.enough.is_some_and(|enough| self.kept(sums) >= enough);
-            if published || consumed || enough || now >= stop || self.shared.has_failed() {
+            if published || consumed || enough || now >= stop || self.is_ended() {
                 return;
             }
             park(now, stop.min(self.live.next()));
@@ -131,11 +134,17 @@ impl Lead<'_> {
                 (seen, moved_at) = (sums, now);
             }
             let give_up = (begin + self.goal.drain_max).min(moved_at + QUIET_MAX);
-            if self.is_drained(sums) || now >= give_up || self.shared.has_failed() {
+            if self.is_drained(sums) || now >= give_up || self.is_ended() {
                 return;
             }
             park(now, give_up.min(self.live.next()));
         }
+    }
+
+    /// Whether a worker gave up, or a signal came.
+    fn is_ended(&mut self) -> bool {
+        self.interrupted = interrupt::check();
+        self.interrupted.is_err() || self.shared.has_failed()
     }
 
     /// How many messages were received and are not with the broker again, if they are to stay.

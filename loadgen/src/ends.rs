@@ -1,8 +1,9 @@
 //! The two halves of a broker that does nothing: one that swallows publishes, one that makes up
-//! deliveries. They show what the generator itself can do on this machine.
+//! deliveries. They show what the generator itself can do on this machine. And the connection
+//! between such an end and the generator's.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
 use crate::account::{STAMP, Stamp};
 use crate::clock;
@@ -60,6 +61,21 @@ pub fn source(mut to: TcpStream, pattern: &Pattern, stop: u64) -> Result<(), Fai
             written => written.map_err(Failure::io("the source cannot write"))?,
         }
     }
+}
+
+/// Two ends of one TCP connection over the loopback.
+///
+/// # Errors
+/// The system refuses.
+pub fn loopback() -> Result<(TcpStream, TcpStream), Failure> {
+    let failed = Failure::io("cannot connect over the loopback");
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(&failed)?;
+    let near = TcpStream::connect(listener.local_addr().map_err(&failed)?).map_err(&failed)?;
+    let (far, _) = listener.accept().map_err(&failed)?;
+    for socket in [&near, &far] {
+        socket.set_nodelay(true).map_err(&failed)?;
+    }
+    Ok((near, far))
 }
 
 fn is_gone(error: &std::io::Error) -> bool {

@@ -81,6 +81,9 @@ pub enum Failure {
     /// Some runs of a comparison failed.
     #[error("{0} runs failed; the report names them")]
     Runs(usize),
+    /// A signal ended the run; the report says what was seen until then.
+    #[error("ended by {}", crate::interrupt::name(*.0))]
+    Interrupted(i32),
     /// The run broke off; the report says what was seen until then.
     #[error("the run broke off: {0}")]
     Broken(String),
@@ -94,13 +97,27 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The exit code: 2 for wrong settings, 3 for missing messages, else 1.
+    /// The exit code: 2 for wrong settings, 3 for missing messages, 128 and its number for a
+    /// signal, else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Settings(_) => 2,
             Failure::Missing(_) => 3,
+            Failure::Interrupted(signal) => 128 + *signal as u8,
             _ => 1,
+        }
+    }
+
+    /// The broker's words, if it closed because it does not do what was asked for: arguments it
+    /// refuses (406) or methods it does not have (540).
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        match self {
+            Failure::Closed { code: code @ (406 | 540), text, .. } => {
+                Some(format!("{code} {text}"))
+            }
+            _ => None,
         }
     }
 
@@ -163,7 +180,11 @@ mod tests {
             "the broker closed the connection: 403 ACCESS_REFUSED - Login was refused. \
              Check user and password in --uri"
         );
-        assert_eq!(failure.exit_code(), 1);
+        assert_eq!((failure.exit_code(), failure.refusal()), (1, None));
+        let refused = Failure::closed("channel", 406, "PRECONDITION_FAILED - invalid arg.");
+        assert_eq!(refused.refusal().unwrap(), "406 PRECONDITION_FAILED - invalid arg");
         assert_eq!(Failure::Missing(1).exit_code(), 3);
+        let ended = Failure::Interrupted(15);
+        assert_eq!((ended.exit_code(), ended.to_string().as_str()), (143, "ended by SIGTERM"));
     }
 }

@@ -45,8 +45,12 @@ pub struct VariationArgs {
     /// Messages a second of all producers together
     #[arg(long, value_name = "PER SECOND", conflicts_with = "rate")]
     pub total_rate: Option<f64>,
+    /// Seconds between two messages of each producer, instead of a rate
+    #[arg(short = 'P', long, value_name = "SECONDS", conflicts_with_all = ["rate", "total_rate"])]
+    pub publishing_interval: Option<f64>,
     /// A rate for so long, then the next; repeat it. All are gone through again and again
-    #[arg(long, value_name = "RATE:SECONDS", conflicts_with_all = ["rate", "total_rate"])]
+    #[arg(long, value_name = "RATE:SECONDS")]
+    #[arg(conflicts_with_all = ["rate", "total_rate", "publishing_interval"])]
     pub variable_rate: Vec<Span>,
     /// A size for so long, then the next; repeat it
     #[arg(long, value_name = "OCTETS:SECONDS", conflicts_with = "size")]
@@ -67,6 +71,9 @@ pub struct CareArgs {
     /// How long a consumer thinks about each message before it acknowledges it
     #[arg(short = 'L', long, default_value_t = 0, value_name = "MICROSECONDS")]
     pub consumer_latency: u64,
+    /// How long it thinks for a while, then the next; repeat it
+    #[arg(long, value_name = "MICROSECONDS:SECONDS", conflicts_with = "consumer_latency")]
+    pub variable_latency: Vec<Span>,
     /// Messages a second each consumer takes at most
     #[arg(short = 'R', long, value_name = "PER SECOND")]
     pub consumer_rate: Option<f64>,
@@ -151,6 +158,9 @@ impl VariationArgs {
         if self.total_rate.is_some_and(|rate| !is_rate(rate)) {
             return refuse("--total-rate is above 0");
         }
+        if self.publishing_interval.is_some_and(|interval| !is_rate(1.0 / interval)) {
+            return refuse("--publishing-interval is above 0");
+        }
         let spans = &self.variable_rate;
         if !spans.is_empty() && spans.iter().all(|span| span.value == 0.0) {
             return refuse("--variable-rate needs a rate above 0");
@@ -194,6 +204,7 @@ impl CareArgs {
             nack: self.nack,
             requeue: self.requeue,
             think: self.consumer_latency.saturating_mul(1000),
+            think_over_time: self.variable_latency.clone(),
             interval: self.consumer_rate.map_or(0, |rate| (SECOND as f64 / rate) as u64),
             commit_every: self.ctxsize.unwrap_or(0),
         }

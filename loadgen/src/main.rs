@@ -23,17 +23,20 @@ mod delivery;
 mod drive;
 mod ends;
 mod failure;
+mod figures;
 mod flags;
 mod handshake;
 mod hgrm;
 mod idle;
 mod incoming;
+mod interrupt;
 mod lane;
 mod latency;
 mod ledger;
 mod live;
 mod methods;
 mod pace;
+mod pair;
 mod plan;
 mod poll;
 mod producer;
@@ -46,6 +49,7 @@ mod sequences;
 mod shared;
 mod sizes;
 mod socket;
+mod synced;
 mod threads;
 mod topology;
 mod uri;
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
 }
 
 fn execute(command: Command) -> Result<(), Failure> {
+    interrupt::watch()?;
     let (report, json, hgrm) = match command {
         Command::Run(mut args) => {
             args.check()?;

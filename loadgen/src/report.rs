@@ -7,12 +7,15 @@ use serde::Serialize;
 use crate::account::Account;
 use crate::broker::Broker;
 use crate::cli::MessageArgs;
-use crate::clock::SECOND;
 use crate::failure::Failure;
+use crate::figures::{Churn, Cpu, Flow};
+use crate::interrupt;
 use crate::latency::{Latency, Percentiles};
 use crate::ledger::Measured;
 use crate::live::Second;
+use crate::pair::Beside;
 use crate::plan::{Outcome, Plan};
+use crate::synced::Synced;
 
 /// The outcomes of all workers together.
 #[derive(Debug)]
@@ -41,8 +44,12 @@ pub struct Tally {
     generator_cpu: u64,
     /// Messages that waited in the queues when a run without producers began.
     pub filled: Option<u64>,
+    /// The queues may discard messages, so that none of them can be told for missing.
+    pub may_discard: bool,
     /// The run broke off: what is missing may have been under way.
     pub broken: Option<String>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
     /// CPU time of the relay's thread (ns), if there was a relay.
     pub relay_cpu: Option<u64>,
     /// What the broker used, if its process is known.
@@ -70,7 +77,9 @@ impl Tally {
             requeued: 0,
             idle_lost: 0,
             filled: None,
+            may_discard: false,
             broken: None,
+            signal: None,
             unsent: 0,
             returned: 0,
             confirmed: 0,
@@ -110,6 +119,16 @@ impl Tally {
         self.generator_cpu += outcome.cpu;
     }
 
+    /// How the run ended; if early, only what was seen until then is here.
+    pub fn ended(&mut self, ended: Result<(), Failure>) {
+        let failure = ended.err();
+        self.broken = failure.as_ref().map(ToString::to_string);
+        self.signal = match failure {
+            Some(Failure::Interrupted(signal)) => Some(signal),
+            _ => None,
+        };
+    }
+
     /// Messages sent or received, whichever are more.
     #[must_use]
     pub fn messages(&self) -> u64 {
@@ -122,9 +141,14 @@ impl Tally {
         self.filled.unwrap_or(self.expected)
     }
 
-    /// Deliveries expected that are nowhere. A run without producers or backlog cannot know.
+    /// Deliveries expected that are nowhere. A run without producers or backlog cannot know, nor
+    /// can one whose queues may discard.
     #[must_use]
     pub fn missing(&self) -> u64 {
+        if self.may_discard { 0 } else { self.gone() }
+    }
+
+    fn gone(&self) -> u64 {
         let waiting = self.left - self.left_again();
         let found = self.account.received() + self.returned + self.nacked + waiting;
         self.expected().saturating_sub(found)
@@ -133,28 +157,6 @@ impl Tally {
     /// Messages left in the queues that a consumer had received and given back.
     fn left_again(&self) -> u64 {
         self.requeued.saturating_sub(self.account.again).min(self.left)
-    }
-}
-
-/// A figure of one direction, after the warm-up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Flow {
-    /// How many messages.
-    pub messages: u64,
-    /// From the end of the warm-up to the last of them.
-    pub seconds: f64,
-    /// Messages a second.
-    pub rate: f64,
-    /// Megabytes (10^6 octets) of bodies a second.
-    pub megabytes: f64,
-}
-
-impl Flow {
-    fn new(measured: Measured, plan: Plan, size: f64) -> Self {
-        let seconds = measured.last.saturating_sub(plan.measure_from) as f64 / SECOND as f64;
-        let messages = measured.count;
-        let rate = if seconds > 0.0 { messages as f64 / seconds } else { 0.0 };
-        Self { messages, seconds, rate, megabytes: rate * size / 1e6 }
     }
 }
 
@@ -179,6 +181,9 @@ pub struct Books {
     pub left_again: u64,
     /// Expected, and nowhere.
     pub missing: u64,
+    /// Expected, and nowhere, of queues whose arguments let them discard messages: expired or
+    /// pushed out, and lost ones cannot be told from them.
+    pub discarded: u64,
     /// Of the received: refused for good by a consumer.
     pub dropped: u64,
     /// Given back by a consumer, each time counted.
@@ -190,47 +195,6 @@ pub struct Books {
     pub redelivered: u64,
     pub out_of_order: u64,
     pub foreign: u64,
-}
-
-/// Nanoseconds of CPU for one message, sent or received; steadier than rates on a machine that
-/// others use as well.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Cpu {
-    /// Of all worker threads.
-    pub generator_ns_per_message: f64,
-    /// Of the relay, if there was one.
-    pub relay_ns_per_message: Option<f64>,
-}
-
-impl Cpu {
-    fn new(tally: &Tally) -> Self {
-        let messages = tally.messages().max(1) as f64;
-        Self {
-            generator_ns_per_message: tally.generator_cpu as f64 / messages,
-            relay_ns_per_message: tally.relay_cpu.map(|cpu| cpu as f64 / messages),
-        }
-    }
-}
-
-impl Display for Cpu {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "CPU per message: generator {:.0} ns", self.generator_ns_per_message)?;
-        if let Some(relay) = self.relay_ns_per_message {
-            write!(f, ", relay {relay:.0} ns")?;
-        }
-        writeln!(f)
-    }
-}
-
-/// Operations of one kind, one after the other on each connection.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Churn {
-    /// How many.
-    pub operations: u64,
-    /// How long they took together.
-    pub seconds: f64,
-    /// Operations a second.
-    pub rate: f64,
 }
 
 /// Latencies with all their values.
@@ -249,6 +213,9 @@ pub struct Report {
     pub command: &'static str,
     /// Why the run broke off, if it did: then only what was seen until then is here.
     pub broken: Option<String>,
+    /// The signal that ended it.
+    #[serde(skip)]
+    pub signal: Option<i32>,
     /// Octets of body, on average.
     pub size: f64,
     /// Messages a second each producer was to send.
@@ -267,10 +234,14 @@ pub struct Report {
     pub order_kept: bool,
     /// CPU time, over the whole run.
     pub cpu: Cpu,
+    /// The relay beside a bare pair of sockets, if it ran as fast as it could.
+    pub beside: Option<Beside>,
     /// What the broker used, if its process is known.
     pub broker: Option<Broker>,
     /// What came of `loadgen churn`.
     pub churn: Option<Churn>,
+    /// What came of `loadgen ceiling --sync`.
+    pub synced: Option<Synced>,
     /// One entry for each second, warm-up included.
     pub seconds: Vec<Second>,
     /// Latencies as they were recorded.
@@ -288,10 +259,11 @@ impl Report {
         Self {
             command,
             broken: tally.broken.take(),
+            signal: tally.signal,
             size,
             rate: message.rate,
-            sent: Flow::new(tally.sent, tally.plan, size),
-            received: Flow::new(tally.received, tally.plan, size),
+            sent: Flow::new(tally.sent, tally.plan.measure_from, size),
+            received: Flow::new(tally.received, tally.plan.measure_from, size),
             latency_us: tally.latency.percentiles(),
             confirm_latency_us: tally.confirm_latency.percentiles(),
             histograms: Histograms {
@@ -300,9 +272,11 @@ impl Report {
             },
             account,
             order_kept: account.out_of_order == 0,
-            cpu: Cpu::new(&tally),
+            cpu: Cpu::new(tally.messages(), tally.generator_cpu, tally.relay_cpu),
+            beside: None,
             broker: tally.broker,
             churn: None,
+            synced: None,
             seconds: std::mem::take(&mut tally.seconds),
             notes,
         }
@@ -328,11 +302,37 @@ impl Report {
         }
     }
 
+    /// Of a disk: its syncs in place of messages.
+    #[must_use]
+    pub fn of_disk(message: &MessageArgs, synced: Synced, mut latency: Latency) -> Self {
+        let mut report = Self {
+            command: "ceiling",
+            size: message.size.mean(),
+            latency_us: latency.percentiles(),
+            synced: Some(synced),
+            histograms: Histograms { latency, ..Histograms::default() },
+            order_kept: true,
+            ..Self::default()
+        };
+        report.interrupted();
+        report
+    }
+
+    /// What it shows was seen until a signal came, if one did.
+    pub fn interrupted(&mut self) {
+        if let Err(failure @ Failure::Interrupted(signal)) = interrupt::check() {
+            (self.signal, self.broken) = (Some(signal), Some(failure.to_string()));
+        }
+    }
+
     /// Itself, if the run did not break off and no message is missing.
     ///
     /// # Errors
     /// Why it broke off, or how many are.
     pub fn complete(self) -> Result<Self, Failure> {
+        if let Some(signal) = self.signal {
+            return Err(Failure::Interrupted(signal));
+        }
         if let Some(reason) = self.broken {
             return Err(Failure::Broken(reason));
         }
@@ -356,6 +356,7 @@ fn books(tally: &Tally) -> Books {
         nacked: tally.nacked,
         left_in_queue: tally.left,
         missing: tally.missing(),
+        discarded: tally.gone() - tally.missing(),
         confirmed: tally.confirmed,
         unconfirmed: tally.unconfirmed,
         unsent: tally.unsent,
@@ -389,6 +390,9 @@ fn notes(tally: &Tally) -> Vec<String> {
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Some(reason) = &self.broken {
+            writeln!(f, "\nBROKEN OFF: {reason}\nwhat was seen until then:")?;
+        }
         if let Some(churn) = &self.churn {
             let Churn { operations, seconds, rate } = churn;
             writeln!(f, "\n{operations} operations in {seconds:.2} s, {rate:.0} a second")?;
@@ -396,8 +400,10 @@ impl Display for Report {
             write_latency(f, "operation", self.latency_us)?;
             return self.broker.as_ref().map_or(Ok(()), |broker| broker.fmt(f));
         }
-        if let Some(reason) = &self.broken {
-            writeln!(f, "\nBROKEN OFF: {reason}\nwhat was seen until then:")?;
+        if let Some(synced) = &self.synced {
+            synced.fmt(f)?;
+            write_heads(f)?;
+            return write_latency(f, "sync", self.latency_us);
         }
         writeln!(f, "\n            messages      seconds   messages/s         MB/s")?;
         for (name, flow) in [("sent", self.sent), ("received", self.received)] {
@@ -411,6 +417,9 @@ impl Display for Report {
         write_latency(f, "confirm", self.confirm_latency_us)?;
         self.account.fmt(f)?;
         self.cpu.fmt(f)?;
+        if let Some(beside) = &self.beside {
+            beside.fmt(f)?;
+        }
         if let Some(broker) = &self.broker {
             broker.fmt(f)?;
         }
@@ -463,6 +472,14 @@ impl Display for Books {
                  nacked + {waiting} left in queue + {missing} missing"
             )?;
         }
+        if self.discarded > 0 {
+            writeln!(
+                f,
+                "{} of the sent were discarded by their queues, as their arguments allow; lost \
+                 ones would be among them",
+                self.discarded
+            )?;
+        }
         if self.dropped + self.requeued > 0 {
             writeln!(
                 f,
@@ -490,7 +507,7 @@ impl Display for Books {
 mod tests {
     use super::*;
     use crate::account::{Receiver, Stamp};
-    use crate::clock::MILLISECOND;
+    use crate::clock::{MILLISECOND, SECOND};
 
     fn plan() -> Plan {
         let (start, measure_from, stop) = (0, SECOND, 3 * SECOND);
@@ -527,12 +544,5 @@ mod tests {
         let text = books.to_string();
         let line = "10 sent = 3 received + 1 returned + 1 nacked + 2 left in queue + 3 missing";
         assert!(text.contains(line), "{text}");
-    }
-
-    #[test]
-    fn rates_count_from_the_end_of_the_warm_up() {
-        let flow = Flow::new(Measured { count: 10, last: 3 * SECOND }, plan(), 100.0);
-        assert_eq!((flow.seconds, flow.rate, flow.megabytes), (2.0, 5.0, 0.0005));
-        assert_eq!(Flow::new(Measured::default(), plan(), 100.0).rate, 0.0);
     }
 }

@@ -10,12 +10,13 @@ use crate::clock::{self, MILLISECOND, SECOND};
 use crate::connection::CHANNEL;
 use crate::drive::{Goal, drive};
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::live::Live;
 use crate::plan::Plan;
 use crate::publishes::{Publishes, Shape};
 use crate::report::{Report, Tally};
 use crate::shared::Shared;
-use crate::topology::Topology;
+use crate::topology::{Topology, may_discard};
 use crate::worker::Worker;
 
 /// Octets of publishes written at once.
@@ -57,6 +58,9 @@ fn fill(args: &RunArgs, count: u64, topology: &mut Topology) -> Result<u64, Fail
     filling.variation.variable_rate.clear();
     filling.variation.total_rate = None;
     let tally = measure(&filling, topology, None)?;
+    if let Some(signal) = tally.signal {
+        return Err(Failure::Interrupted(signal));
+    }
     if let Some(reason) = tally.broken {
         return Err(Failure::Broken(reason));
     }
@@ -99,10 +103,11 @@ fn measure(args: &RunArgs, topology: &mut Topology, filled: Option<u64>) -> Resu
     }
     let mut tally = Tally::new(outcomes, plan);
     tally.filled = filled;
+    tally.may_discard = may_discard(&args.queue_args);
     let (seconds, watch) = live.end();
     tally.seconds = seconds;
     tally.broker = watch.and_then(|watch| watch.end(clock::now(), tally.messages()));
-    tally.broken = ended.err().map(|failure| failure.to_string());
+    tally.ended(ended);
     match left_with_consumers {
         Some(left) => tally.left = left,
         None if tally.broken.is_some() => tally.left = topology.left(0).unwrap_or(0),
@@ -119,7 +124,7 @@ fn count_left(tally: &mut Tally, topology: &mut Topology, published: bool) -> Re
         // Without producers all that is there counts, whoever sent it.
         let foreign = if published { tally.account.foreign } else { u64::MAX };
         tally.left = topology.left(foreign)?;
-        if tally.missing() == 0 || clock::now() >= give_up {
+        if tally.missing() == 0 || clock::now() >= give_up || interrupt::came() {
             return Ok(());
         }
         // A queue's count can only be asked for, not awaited.

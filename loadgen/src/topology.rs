@@ -7,6 +7,9 @@ use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::routes::{Bound, ExchangeKind, HEADER, random_keys};
 
+/// Arguments that let a queue discard what waits in it, by age or by length.
+const DISCARDING: [&str; 4] = ["x-message-ttl", "x-expires", "x-max-length", "x-max-length-bytes"];
+
 /// A queue of the run.
 #[derive(Debug)]
 struct Queue {
@@ -270,15 +273,23 @@ pub fn keys(args: &RunArgs) -> Option<Vec<String>> {
     })
 }
 
+/// Whether a queue with these arguments may discard messages that nobody took.
+#[must_use]
+pub fn may_discard(pairs: &[String]) -> bool {
+    let key = |pair: &String| pair.split('=').next().map(str::to_owned);
+    pairs.iter().filter_map(key).any(|key| DISCARDING.contains(&key.as_str()))
+}
+
 fn arguments(pairs: &[String]) -> Result<TableWriter, Failure> {
     let mut table = TableWriter::new();
     for pair in pairs {
         let (key, value) = pair.split_once('=').ok_or_else(|| {
             Failure::Settings(format!("--queue-args takes key=value, not {pair:?}"))
         })?;
-        table = match value.parse() {
-            Ok(number) => table.with(key, Value::Long(number)),
-            Err(_) => table.with(key, Value::LongString(value.as_bytes())),
+        table = match (value.parse(), value.parse()) {
+            (Ok(number), _) => table.with(key, Value::Long(number)),
+            (_, Ok(yes)) => table.with(key, Value::Bool(yes)),
+            _ => table.with(key, Value::LongString(value.as_bytes())),
         };
     }
     Ok(table)
@@ -289,11 +300,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_numbers_or_strings() {
-        let pairs = ["x-queue-type=quorum".to_owned(), "x-max-length=5".to_owned()];
+    fn arguments_are_numbers_truths_or_strings() {
+        let pairs = ["x-queue-type=quorum", "x-max-length=5", "x-single-active-consumer=true"];
+        let pairs = pairs.map(str::to_owned);
         let table = arguments(&pairs).unwrap();
         assert_eq!(table.table().get("x-queue-type"), Some(Value::LongString(b"quorum")));
         assert_eq!(table.table().get("x-max-length"), Some(Value::Long(5)));
+        assert_eq!(table.table().get("x-single-active-consumer"), Some(Value::Bool(true)));
         assert!(arguments(&["x".to_owned()]).is_err());
+        assert!(may_discard(&pairs) && !may_discard(&pairs[..1]));
     }
 }

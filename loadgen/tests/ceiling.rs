@@ -57,3 +57,23 @@ fn a_source_is_consumed_without_a_gap() {
     assert_eq!((&account["duplicates"], &account["foreign"]), (&0.into(), &0.into()));
     assert_eq!(report["order_kept"], true);
 }
+
+#[test]
+fn the_relay_is_shown_beside_a_bare_pair_of_sockets() {
+    let report = ceiling("-z 0.3 -s 4096");
+    let beside = &report["beside"];
+    let of = |name: &str| beside[name].as_f64().unwrap();
+    assert!(of("relay_megabytes") > 1.0 && of("pair_megabytes") > 1.0, "{beside}");
+    assert!((of("share") - of("relay_megabytes") / of("pair_megabytes")).abs() < 1e-9, "{beside}");
+    assert_eq!(ceiling("-z 0.1 -r 1000")["beside"], Value::Null, "a rate is no ceiling");
+}
+
+#[test]
+fn a_disk_syncs_batches() {
+    let folder = env!("CARGO_TARGET_TMPDIR");
+    let report = ceiling(&format!("--sync {folder} -s 1000 --batch 7 -z 0.3"));
+    let synced = &report["synced"];
+    assert_eq!((&synced["batch"], &synced["octets"]), (&7.into(), &7000.into()));
+    assert_eq!(synced["syncs"], report["latency_us"]["count"]);
+    assert!(synced["rate"].as_f64().unwrap() > 1.0, "{report}");
+}

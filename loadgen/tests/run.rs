@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::{Act, Broker, report};
 
@@ -237,4 +238,33 @@ fn wrong_flags_and_no_broker_are_told() {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("cannot reach 127.0.0.1:1: Connection refused"), "{text}");
+}
+
+#[test]
+fn ctrl_c_ends_a_run_with_a_report_of_what_was_seen() {
+    let (sender, hundredth) = std::sync::mpsc::channel();
+    let broker = Broker::start(move |number, body| {
+        if number == 100 {
+            sender.send(()).unwrap();
+        }
+        echo(number, body)
+    });
+    let run = std::process::Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["run", "--json", "-r", "500", "-z", "60", "-c", "10", "--uri", &broker.uri()])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    hundredth.recv_timeout(Duration::from_secs(20)).unwrap();
+    kill_process(Pid::from_child(&run), Signal::INT).unwrap();
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let report = report(&output);
+    assert_eq!(report["broken"], "ended by SIGINT");
+    let received = books(&report, "received");
+    assert!((100..1000).contains(&received), "{report}");
+    assert_eq!((books(&report, "sent"), books(&report, "missing")), (received, 0), "{report}");
+    let log = broker.log();
+    assert!(log.contains(&"QueueDelete".to_owned()), "still tidies up");
+    assert!(String::from_utf8_lossy(&output.stderr).ends_with("loadgen: ended by SIGINT\n"));
 }

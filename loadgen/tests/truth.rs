@@ -133,6 +133,23 @@ fn a_consumer_that_thinks_takes_its_time() {
 }
 
 #[test]
+fn a_consumer_thinks_now_more_now_less() {
+    let latencies = "--variable-latency 20000:0.5 --variable-latency 0:10";
+    let report = report(&Broker::start(echo).run(&format!("-r 100 -z 1 {latencies}")));
+    check(&report, &[("received", 100), ("missing", 0)]);
+    let of = |name: &str| report["latency_us"][name].as_f64().unwrap();
+    assert!(of("max") >= 230_000.0, "one in 20 ms taken, one in 10 ms came: {report}");
+    assert!(of("min") < 20_000.0, "at the end it keeps up: {report}");
+}
+
+#[test]
+fn a_message_in_each_interval() {
+    let report = report(&Broker::start(echo).run("-x 2 -P 0.02 -z 1"));
+    check(&report, &[("sent", 100), ("received", 100)]);
+    assert_eq!(report["rate"], 50.0);
+}
+
+#[test]
 fn a_consumer_rate_is_kept_whatever_the_acks() {
     for acks in ["", "-a"] {
         let report = report(&Broker::start(echo).run(&format!("-C 30 -R 100 {acks}")));
@@ -226,6 +243,20 @@ fn a_backlog_is_there_before_consumers_and_is_drained() {
     let log = broker.log();
     let at = |name: &str| log.iter().position(|method| method == name).unwrap();
     assert!(at("ConfirmSelect") < at("BasicConsume"), "it is filled in before");
+}
+
+#[test]
+fn what_a_queue_may_discard_is_not_missing() {
+    let broker = Broker::start(|number, body| match number % 4 {
+        0 => vec![Act::Keep],
+        1 => echo(0, body),
+        _ => vec![],
+    });
+    let output = broker.run("-C 100 -c 10 --queue-args x-message-ttl=5 --drain-timeout 0.5");
+    let report = report(&output);
+    assert!(output.status.success(), "{report}");
+    check(&report, &[("sent", 100), ("received", 25), ("left_in_queue", 25)]);
+    check(&report, &[("discarded", 50), ("missing", 0)]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::churn::churn;
 use crate::cli::{CeilingArgs, ChurnArgs, CompareArgs, MessageArgs, RunArgs};
 use crate::clock;
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::report::Report;
 use crate::run::run;
 use result::{Compared, Comparison, Outcome, Stage, TargetInfo};
@@ -30,11 +31,12 @@ const RELAY: &str = "relay";
 const OVERHEAD: f64 = 1.5;
 
 /// Runs everything, prints a table and writes what was asked for. A run that fails is named in the
-/// results; the others go on.
+/// results, and so is a target that does not do what a scenario asks for; the others go on. A
+/// signal ends it with the rounds finished until then.
 ///
 /// # Errors
 /// A target cannot be reached at the start, a scenario is wrong, a file cannot be written; or runs
-/// have failed, after everything is written.
+/// have failed or a signal came, after everything is written.
 pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
     let mut scenarios = match args.scenario.as_slice() {
         [] => scenario::standard()?,
@@ -46,12 +48,20 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
     let mut comparison = begin(args, infos);
     for scenario in &scenarios {
         let compared = one(scenario, args, &mut progress);
-        eprint!("{}", table::scenario(&compared));
-        comparison.scenarios.push(compared);
+        let ended = interrupt::check();
+        comparison.ended = ended.as_ref().err().map(ToString::to_string);
+        if ended.is_ok() || compared.has_rounds() {
+            eprint!("{}", table::scenario(&compared));
+            comparison.scenarios.push(compared);
+        }
         // A comparison takes long: what was found is kept whatever comes.
         write(args, &comparison)?;
+        if ended.is_err() {
+            break;
+        }
     }
     print!("{}", table::table(&comparison));
+    interrupt::check()?;
     match progress.failed {
         0 => Ok(()),
         failed => Err(Failure::Runs(failed)),
@@ -64,6 +74,7 @@ fn begin(args: &CompareArgs, targets: Vec<TargetInfo>) -> Comparison {
         machine: machine::machine(),
         loadgen: env!("CARGO_PKG_VERSION"),
         rounds: args.rounds.into(),
+        ended: None,
         targets,
         scenarios: Vec::new(),
     }
@@ -103,12 +114,12 @@ fn one(scenario: &Scenario, args: &CompareArgs, progress: &mut Progress) -> Comp
     for (number, step) in scenario.steps.iter().enumerate() {
         for _ in 0..args.rounds {
             for (target, outcome) in args.target.iter().zip(&mut results) {
-                let report = progress.run(scenario, step, &target.name, || load(step, target));
-                keep(report, &mut outcome.steps[number]);
+                let stage = &mut outcome.steps[number];
+                progress.run(scenario, step, &target.name, stage, || load(step, target));
             }
             if let Some(relay) = &mut relay {
-                let report = progress.run(scenario, step, RELAY, || through_relay(step, args));
-                keep(report, &mut relay.steps[number]);
+                let stage = &mut relay.steps[number];
+                progress.run(scenario, step, RELAY, stage, || through_relay(step, args));
             }
         }
     }
@@ -127,13 +138,6 @@ fn one(scenario: &Scenario, args: &CompareArgs, progress: &mut Progress) -> Comp
     }
 }
 
-fn keep(report: Result<Report, Failure>, stage: &mut Stage) {
-    match report {
-        Ok(report) => stage.runs.push(report),
-        Err(failure) => stage.failures.push(failure.to_string()),
-    }
-}
-
 fn load(step: &Step, target: &Target) -> Result<Report, Failure> {
     match &step.load {
         Load::Run(args) => {
@@ -142,7 +146,7 @@ fn load(step: &Step, target: &Target) -> Result<Report, Failure> {
         }
         Load::Churn(args) => {
             let (uri, broker_pid) = (target.uri.clone(), target.pid);
-            churn(&ChurnArgs { uri, broker_pid, ..args.clone() })
+            churn(&ChurnArgs { uri, broker_pid, ..args.clone() })?.complete()
         }
     }
 }
@@ -153,7 +157,8 @@ fn through_relay(step: &Step, args: &CompareArgs) -> Result<Report, Failure> {
     };
     let message = MessageArgs { queue: None, ..run.message.clone() };
     let relay_cpus = args.relay_cpus.clone();
-    ceiling(&CeilingArgs { message, confirm: None, relay_cpus, sink: false, source: false })
+    let (confirm, sink, source, sync, batch) = (None, false, false, None, 1);
+    ceiling(&CeilingArgs { message, confirm, relay_cpus, sink, source, sync, batch })?.complete()
 }
 
 /// The flags without the swept one, which is the last.
@@ -207,25 +212,46 @@ impl Progress {
         Self { begun: clock::now(), done: 0.0, all, number: 0, count, failed: 0 }
     }
 
+    /// Makes one run, unless the target has refused it before or a signal came, and keeps what
+    /// came of it.
     fn run(
         &mut self,
         scenario: &Scenario,
         step: &Step,
         target: &str,
+        stage: &mut Stage,
         run: impl FnOnce() -> Result<Report, Failure>,
-    ) -> Result<Report, Failure> {
+    ) {
         self.number += 1;
+        if stage.unsupported.is_some() || interrupt::came() {
+            self.all -= expected(step);
+            return;
+        }
         let at = step.at.map_or(String::new(), |at| format!(" at {}", scale::short(at)));
         let left = self.left();
         let (number, count, name) = (self.number, self.count, &scenario.name);
         eprintln!("[{number}/{count}, {left:.0} s left] {name}{at}: {target}");
         let report = run();
         self.done += expected(step);
-        if let Err(failure) = &report {
-            self.failed += 1;
-            eprintln!("  failed: {failure}");
+        match report {
+            Ok(report) => stage.runs.push(report),
+            // Half a round is none.
+            Err(Failure::Interrupted(_)) => {}
+            Err(failure) => match failure.refusal() {
+                Some(sentence) => {
+                    eprintln!("  not supported: {sentence}");
+                    stage.unsupported = Some(sentence);
+                    // It took no time, and says nothing about the others.
+                    self.all -= expected(step);
+                    self.done -= expected(step);
+                }
+                None => {
+                    self.failed += 1;
+                    eprintln!("  failed: {failure}");
+                    stage.failures.push(failure.to_string());
+                }
+            },
         }
-        report
     }
 
     /// As long as the rest was expected to take, or as the beginning has taken.

@@ -27,6 +27,8 @@ struct Card<'a> {
     unit: &'static str,
     pictures: Vec<String>,
     rows: Vec<Row<'a>>,
+    of_pair: Option<String>,
+    unsupported: Vec<String>,
     failures: Vec<String>,
 }
 
@@ -98,8 +100,10 @@ fn card<'a>(comparison: &Comparison, compared: &'a Compared) -> Card<'a> {
         Some(_) => sweep(compared),
         None => [bars(compared), curves(compared)].into_iter().flatten().collect(),
     };
-    let failures = failures(comparison, compared);
-    Card { compared, unit: compared.figure.unit(), pictures, rows: rows(compared), failures }
+    let (unsupported, failures) = (unsupported(compared), failures(comparison, compared));
+    let of_pair = compared.relay_of_pair().map(|share| format!("{:.0} %", 100.0 * share));
+    let (unit, rows) = (compared.figure.unit(), rows(compared));
+    Card { compared, unit, pictures, rows, of_pair, unsupported, failures }
 }
 
 fn bars(one: &Compared) -> Option<String> {
@@ -235,6 +239,15 @@ fn row<'a>(one: &Compared, target: &'a str, at: Option<f64>, summary: &Summary) 
         broker_ns: summary.broker_ns.map(short),
         broker_rss: summary.broker_rss.map(|octets| format!("{} B", short(octets))),
     }
+}
+
+/// What targets do not do, in their words.
+fn unsupported(one: &Compared) -> Vec<String> {
+    let sentence = |outcome: &Outcome| {
+        let words = outcome.steps.iter().find_map(|stage| stage.unsupported.as_ref())?;
+        Some(format!("{}: not supported: {words}", outcome.target))
+    };
+    one.results.iter().filter_map(sentence).collect()
 }
 
 fn failures(comparison: &Comparison, one: &Compared) -> Vec<String> {

@@ -18,6 +18,8 @@ pub struct Comparison {
     pub loadgen: &'static str,
     /// How often each run was made.
     pub rounds: usize,
+    /// What ended it early, if something did: rounds are fewer and scenarios lack then.
+    pub ended: Option<String>,
     /// Who was compared; the first is what the others are compared with.
     pub targets: Vec<TargetInfo>,
     /// What was run.
@@ -72,6 +74,8 @@ pub struct Stage {
     pub at: Option<f64>,
     /// What the rounds say together.
     pub summary: Option<Summary>,
+    /// The broker's words, if it does not do what the scenario asks for; then nothing was run.
+    pub unsupported: Option<String>,
     /// What went wrong, round by round.
     pub failures: Vec<String>,
     /// Each round.
@@ -89,6 +93,8 @@ pub struct Summary {
     pub latency_us: Option<Percentiles>,
     /// Until the confirm (µs), each percentile's median.
     pub confirm_latency_us: Option<Percentiles>,
+    /// The relay's part of what a bare pair of sockets carries.
+    pub of_pair: Option<f64>,
     /// Nanoseconds of the broker's CPU for one message.
     pub broker_ns: Option<f64>,
     /// The broker's resident memory at its highest (octets).
@@ -159,6 +165,10 @@ impl Spread {
 }
 
 impl Stage {
+    fn has_rounds(&self) -> bool {
+        self.unsupported.is_some() || !self.runs.is_empty() || !self.failures.is_empty()
+    }
+
     /// Draws the rounds together.
     pub fn conclude(&mut self, figure: Figure) {
         let runs = &self.runs;
@@ -170,6 +180,9 @@ impl Stage {
                 received,
                 latency_us: medians(runs.iter().filter_map(|run| run.latency_us)),
                 confirm_latency_us: medians(runs.iter().filter_map(|run| run.confirm_latency_us)),
+                of_pair: Spread::median_of(
+                    runs.iter().map(|run| run.beside.map(|beside| beside.share)),
+                ),
                 broker_ns: Spread::median_of(
                     runs.iter().map(|run| run.broker.map(|broker| broker.cpu_ns_per_message)),
                 ),
@@ -177,6 +190,23 @@ impl Stage {
                     runs.iter().map(|run| run.broker.map(|broker| broker.rss_max as f64)),
                 ),
             });
+    }
+}
+
+impl Compared {
+    /// Whether any round of any target came to its end, well or not.
+    #[must_use]
+    pub fn has_rounds(&self) -> bool {
+        let stages = self.results.iter().chain(&self.ceiling).flat_map(|outcome| &outcome.steps);
+        stages.into_iter().any(Stage::has_rounds)
+    }
+}
+
+impl Compared {
+    /// The relay's part of what a bare pair of sockets carries on the same cores, if it ran.
+    #[must_use]
+    pub fn relay_of_pair(&self) -> Option<f64> {
+        self.ceiling.as_ref().and_then(Outcome::only)?.of_pair
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::page::ratio;
-use super::result::{Compared, Comparison, Outcome};
+use super::result::{Compared, Comparison, Outcome, Stage};
 use super::scale::{short, times};
 
 /// One line for each target of a scenario.
@@ -25,14 +25,24 @@ pub fn scenario(compared: &Compared) -> String {
                         outcome.target
                     )
                 }
-                None => writeln!(text, "  {:<12}{at:<10}  failed", outcome.target),
+                None => writeln!(text, "  {:<12}{at:<10}  {}", outcome.target, absence(stage)),
             };
         }
     }
     text
 }
 
-/// One line for each scenario that is not swept, and one block for each that is.
+/// Why there is no figure.
+fn absence(stage: &Stage) -> String {
+    match &stage.unsupported {
+        Some(sentence) => format!("not supported: {sentence}"),
+        None if stage.failures.is_empty() => "not run".to_owned(),
+        None => "failed".to_owned(),
+    }
+}
+
+/// One line for each scenario that is not swept, and one block for each that is; then what
+/// targets do not support, in their words.
 #[must_use]
 pub fn table(comparison: &Comparison) -> String {
     let mut text = format!("\n{}\n{}\n\n", comparison.machine, comparison.date);
@@ -49,14 +59,46 @@ pub fn table(comparison: &Comparison) -> String {
             let _ = writeln!(text, "{}", row(one, wide));
         }
     }
+    for sentence in comparison.scenarios.iter().flat_map(unsupported) {
+        let _ = writeln!(text, "{sentence}");
+    }
+    let _ = write!(text, "{}", relay(comparison));
+    if let Some(ended) = &comparison.ended {
+        let _ = writeln!(text, "{ended}: these are the rounds finished until then");
+    }
     text
+}
+
+/// How far the relay itself is from what its sockets carry.
+fn relay(comparison: &Comparison) -> String {
+    let share = |one: &Compared| {
+        let share = 100.0 * one.relay_of_pair()?;
+        Some(format!("{} {share:.0} %", one.name))
+    };
+    let shares: Vec<String> = comparison.scenarios.iter().filter_map(share).collect();
+    match shares.as_slice() {
+        [] => String::new(),
+        shares => format!("octets of the relay of a bare pair of sockets: {}\n", shares.join(", ")),
+    }
+}
+
+fn unsupported(one: &Compared) -> impl Iterator<Item = String> {
+    let refused = |outcome: &Outcome| {
+        let sentence = outcome.steps.iter().find_map(|stage| stage.unsupported.clone())?;
+        Some(format!("{}: not supported by {}: {sentence}", one.name, outcome.target))
+    };
+    one.results.iter().filter_map(refused)
 }
 
 fn row(one: &Compared, wide: usize) -> String {
     let mut text = format!("{:wide$}", one.name);
     for outcome in &one.results {
-        let figure =
-            outcome.only().map_or("failed".to_owned(), |only| one.figure.show(only.figure.median));
+        let figure = match (outcome.only(), outcome.steps.first()) {
+            (Some(only), _) => one.figure.show(only.figure.median),
+            (None, Some(Stage { unsupported: Some(_), .. })) => "unsupported".to_owned(),
+            (None, Some(stage)) => absence(stage),
+            (None, None) => "not run".to_owned(),
+        };
         let _ = write!(text, "{figure:>12}");
     }
     let ratio = ratio(one, 0, 1).map_or(String::new(), times);

@@ -49,6 +49,7 @@ struct State {
     log: Vec<String>,
     said: Vec<String>,
     heartbeats: u16,
+    refused: Option<&'static str>,
 }
 
 /// One who consumes.
@@ -82,6 +83,7 @@ impl Broker {
             log: Vec::new(),
             said: Vec::new(),
             heartbeats: 0,
+            refused: None,
         }));
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
@@ -92,6 +94,17 @@ impl Broker {
             }
         });
         Self { port, state }
+    }
+
+    /// Its address, with a login.
+    pub fn uri(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// Refuses queues with this argument.
+    pub fn refusing(self, argument: &'static str) -> Self {
+        self.state.lock().unwrap().refused = Some(argument);
+        self
     }
 
     /// Runs `loadgen run --json` with these arguments against the broker.
@@ -243,13 +256,19 @@ impl Peer {
             Method::ChannelOpen { .. } => {
                 self.say(channel, &Method::ChannelOpenOk { channel_id: b"" });
             }
+            Method::QueueDeclare { arguments, .. }
+                if state.refused.is_some_and(|name| arguments.get(name).is_some()) =>
+            {
+                self.close_channel(channel, 406, "PRECONDITION_FAILED - invalid arg <here>");
+            }
             Method::QueueDeclare { queue, passive, .. } => {
                 if !passive {
                     state.declared.insert(queue.to_owned());
                 }
                 self.declared(channel, queue, &state);
             }
-            Method::QueueDelete { .. } => {
+            Method::QueueDelete { queue, .. } => {
+                state.declared.remove(queue);
                 self.say(channel, &Method::QueueDeleteOk { message_count: 0 });
             }
             Method::BasicQos { .. } => self.say(channel, &Method::BasicQosOk {}),
@@ -326,8 +345,12 @@ impl Peer {
     }
 
     fn not_found(&mut self, channel: u16, reply_text: &str) {
-        let close =
-            Method::ChannelClose { reply_code: 404, reply_text, class_id: 50, method_id: 10 };
+        self.close_channel(channel, 404, reply_text);
+    }
+
+    fn close_channel(&mut self, channel: u16, reply_code: u16, reply_text: &str) {
+        let (class_id, method_id) = (50, 10);
+        let close = Method::ChannelClose { reply_code, reply_text, class_id, method_id };
         self.say(channel, &close);
     }
 
