@@ -65,6 +65,18 @@ impl IdSource {
         Self { next: (u64::from(shard.0) << Self::COUNTER_BITS) + 1 }
     }
 
+    /// A source that goes on with `next`, which nobody was given yet.
+    #[must_use]
+    pub fn resumed(next: u64) -> Self {
+        Self { next }
+    }
+
+    /// The number of the next identity, which is not given out by this.
+    #[must_use]
+    pub fn peek(&self) -> u64 {
+        self.next
+    }
+
     /// The next identity: 2^48 of them last a million years at ten a second.
     pub fn fresh<T: From<u64>>(&mut self) -> T {
         let id = self.next;

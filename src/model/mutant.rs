@@ -117,6 +117,12 @@ mutants! {
     8 LimitedTooEarly
     /// Consumers are served in turn whatever their priority.
     8 PriorityIgnored
+    /// A change of the topology is answered before it is on stable storage.
+    17 MetaSyncSkipped
+    /// The folder is not synced after a new file of metadata got its name.
+    17 MetaFolderUnsynced
+    /// Checksums of metadata are not looked at.
+    17 MetaCrcUnchecked
 }
 
 #[cfg(feature = "mutants")]

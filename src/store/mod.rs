@@ -1,6 +1,7 @@
 //! Where messages are that are not, or not only, in a queue's memory: the log and the segments of
 //! the queues, as a pure machine. Operations on files are handed out, their answers come back.
 
+pub mod meta;
 pub mod old;
 pub mod op;
 

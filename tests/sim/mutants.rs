@@ -9,6 +9,10 @@ use crate::seeds::{attempt, from_env, on_all_cores};
 /// Each is caught within this many seeds.
 const SEEDS: u64 = 2000;
 
+/// What no simulated broker has, since it has no disk: the tests of the metadata catch them.
+const ELSEWHERE: [Mutant; 3] =
+    [Mutant::MetaSyncSkipped, Mutant::MetaFolderUnsynced, Mutant::MetaCrcUnchecked];
+
 /// The first seed that catches the fault, and how.
 fn caught(mutant: Mutant) -> Option<(u64, Broken)> {
     mutant::select(Some(mutant));
@@ -31,7 +35,7 @@ fn mutants_are_caught() {
     let escaped = std::sync::Mutex::new(Vec::new());
     on_all_cores(Mutant::ALL.len() as u64, |number| {
         let mutant = Mutant::ALL[number as usize];
-        if one.is_some_and(|one| one as u64 != number) {
+        if one.is_some_and(|one| one as u64 != number) || ELSEWHERE.contains(&mutant) {
             return None::<()>;
         }
         let name = format!("{mutant:?}");
