@@ -7,23 +7,25 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use model::ShardId;
+use model::{Name, QueueSpec, ShardId};
 
 use super::accept::{self, Accepting};
 use super::bell::Bell;
 use super::clock::Clock;
 use super::coordinator::{self, Coordinating};
 use super::executor::{self, Report, Seat};
-use super::inbox::{Arrival, Arrivals, Inbox, inbox};
+use super::inbox::{Arrival, Inbox, inbox};
 use super::log;
 use super::machine::Machine;
-use super::mesh::{Endpoint, mesh};
+use super::mesh::mesh;
+use super::meta::{self, Disk};
 use super::probe::{self, Obstacle, cannot};
 use super::sys;
 use crate::config::{Config, Mechanism};
 use crate::shard::{
-    Batch, Coordinator, CoordinatorConfig, Limits, NodeLimits, Place, ReplyKey, ShardConfig,
+    Coordinator, CoordinatorConfig, Limits, NodeLimits, Place, ReplyKey, ShardConfig,
 };
+use crate::store::meta::{Log, MetaState};
 
 /// How long clients have to close their connections when the broker stops.
 const STOPPING: Duration = Duration::from_secs(5);
@@ -58,7 +60,8 @@ fn serve_until(signals: OwnedFd, config: &Config) -> Result<ExitCode, Obstacle> 
     probe::data_dir(&config.data_dir)?;
     let listeners = probe::listen(&config.listen, config.tcp)?;
     banner(config, &plan, &listeners);
-    let broker = Broker::start(config, &plan, listeners, signals)?;
+    let meta = meta::open(&config.data_dir.join("meta"))?;
+    let broker = Broker::start(config, &plan, meta, listeners, signals)?;
     tracing::info!("Ringtail is ready");
     broker.run()
 }
@@ -148,6 +151,7 @@ impl Broker {
     fn start(
         config: &Config,
         plan: &Plan,
+        mut meta: Log<Disk>,
         listeners: Vec<TcpListener>,
         signals: OwnedFd,
     ) -> Result<Self, Obstacle> {
@@ -159,9 +163,17 @@ impl Broker {
             ends.pop().ok_or_else(|| cannot("make a mesh")(std::io::ErrorKind::Other.into()))?;
         let (inboxes, arrivals): (Vec<_>, Vec<_>) =
             ends.iter().map(|end| inbox(end.bell())).unzip();
-        let coordinating = start_coordinator(config, plan, hub, clock, (sender.clone(), &bell))?;
+        meta.take_notes().iter().for_each(|note| tracing::warn!("{note}"));
+        let coordinator = coordinator(config, plan, meta.state());
+        let queues = coordinator.durable_queues();
+        let died = died(sender.clone(), Arc::clone(&bell));
+        let coordinating = coordinator::start((coordinator, meta), hub, clock, died)
+            .map_err(cannot("start a thread"))?;
         for (number, (end, arrivals)) in ends.into_iter().zip(arrivals).enumerate() {
-            let seat = seat(config, plan, number, end, arrivals, clock);
+            let config = shard_config(config, plan, number);
+            let queues = at_home(&queues, config.id);
+            let cpu = plan.cpus[number];
+            let seat = Seat { config, queues, cpu, mesh: end, arrivals, clock };
             executor::start(seat, sender.clone(), Arc::clone(&bell))
                 .map_err(cannot("start a thread"))?;
         }
@@ -251,14 +263,8 @@ impl Broker {
     }
 }
 
-fn start_coordinator(
-    config: &Config,
-    plan: &Plan,
-    mesh: Endpoint<Batch>,
-    clock: Clock,
-    (reports, bell): (Sender<Report>, &Arc<Bell>),
-) -> Result<Coordinating, Obstacle> {
-    let coordinator = Coordinator::new(CoordinatorConfig {
+fn coordinator(config: &Config, plan: &Plan, state: &MetaState) -> Coordinator {
+    let coordinator = CoordinatorConfig {
         shards: plan.shards(),
         seed: plan.seed,
         default_user: config.default_user.clone(),
@@ -267,20 +273,27 @@ fn start_coordinator(
         loopback_users: config.loopback_users.clone(),
         memory_limit: plan.memory_limit,
         place: if config.place_cross { Place::Cross } else { Place::Balanced },
-    })
-    .limited(NodeLimits {
+    };
+    Coordinator::recovered(coordinator, state).limited(NodeLimits {
         connections: or_none(config.connection_max),
         channels: or_none(config.channel_max_per_node),
         queues: or_none(config.cluster_queue_limit),
         exchanges: or_none(config.cluster_exchange_limit),
-    });
-    let bell = Arc::clone(bell);
-    let died = move |why| {
+    })
+}
+
+/// Tells the main thread that the coordinator cannot go on.
+fn died(reports: Sender<Report>, bell: Arc<Bell>) -> impl FnOnce(String) + Send + 'static {
+    move |why| {
         // Nobody listens any more only when the process is ending.
         drop(reports.send(Report::Failed(why)));
         bell.ring_always();
-    };
-    coordinator::start(coordinator, mesh, clock, died).map_err(cannot("start a thread"))
+    }
+}
+
+/// The queues that live on the shard.
+fn at_home(queues: &[(Name, QueueSpec)], shard: ShardId) -> Vec<(Name, QueueSpec)> {
+    queues.iter().filter(|(_, spec)| spec.home == shard).cloned().collect()
 }
 
 /// A limit as the shards count.
@@ -288,14 +301,7 @@ fn or_none(limit: Option<u64>) -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-fn seat(
-    config: &Config,
-    plan: &Plan,
-    number: usize,
-    mesh: Endpoint<Batch>,
-    arrivals: Arrivals,
-    clock: Clock,
-) -> Seat {
+fn shard_config(config: &Config, plan: &Plan, number: usize) -> ShardConfig {
     let id: ShardId = coordinator::endpoint(number);
     let limits = Limits {
         channel_max: config.channel_max,
@@ -310,7 +316,5 @@ fn seat(
         amqplain: config.auth_mechanisms.contains(&Mechanism::AmqPlain),
     };
     let reply_key = plan.reply_key;
-    let config =
-        ShardConfig { limits, reply_key, ..ShardConfig::new(id, plan.shards(), plan.seed) };
-    Seat { config, cpu: plan.cpus[number], mesh, arrivals, clock }
+    ShardConfig { limits, reply_key, ..ShardConfig::new(id, plan.shards(), plan.seed) }
 }

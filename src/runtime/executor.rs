@@ -14,6 +14,7 @@ use std::{fmt, io};
 
 use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
+use model::{Name, QueueSpec};
 
 use super::bell::Bell;
 use super::clock::{Clock, until};
@@ -22,6 +23,7 @@ use super::mesh::Endpoint;
 use super::sys;
 use super::turn::{Core, Shared};
 use crate::shard::{Batch, Shard, ShardConfig};
+use crate::store::RecoveredQueue;
 
 /// glommio's registered buffers, of which only the bell's eight octets are used: its minimum.
 const IO_MEMORY: usize = 64 * 1024;
@@ -39,6 +41,8 @@ const PULSE_US: u64 = 250_000;
 pub struct Seat {
     /// For the pure shard.
     pub config: ShardConfig,
+    /// Queues that outlived a restart and live here, with their vhosts.
+    pub queues: Vec<(Name, QueueSpec)>,
     /// The CPU.
     pub cpu: usize,
     /// Its end of the mesh.
@@ -120,7 +124,10 @@ fn failed(what: &str, why: impl fmt::Display) -> Report {
 
 async fn serve(seat: Seat) -> Result<(), Report> {
     let bell = Arc::clone(seat.mesh.bell());
-    let shard = Shard::new(seat.config);
+    let mut shard = Shard::new(seat.config);
+    for (vhost, spec) in seat.queues {
+        shard.restore(vhost, spec, RecoveredQueue::default());
+    }
     let core = Core::new(shard, seat.mesh, seat.arrivals, seat.clock);
     let shared: Shared = Rc::new(RefCell::new(core));
     let rung = bell.descriptor().map_err(|why| failed("wait for other shards", why))?;

@@ -4,7 +4,7 @@
 //!  main            waits for signals and for reports of the others
 //!  ringtail-accept takes clients, hands each to a shard          (inbox)
 //!  ringtail-s0…    one a CPU, pinned: glommio, sockets, the shard (turn)
-//!  ringtail-coord  the coordinator                               (mesh)
+//!  ringtail-coord  the coordinator and the metadata on disk      (mesh, meta)
 //!  ringtail-log    writes the log's lines
 //! ```
 //!
@@ -21,6 +21,7 @@ mod inbox;
 mod log;
 mod machine;
 pub mod mesh;
+mod meta;
 mod output;
 mod probe;
 mod socket;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::sys::{self, Limit, SocketOption};
 use crate::config::TcpOptions;
+use crate::store::meta::Refused;
 
 /// glommio refuses to start an executor with less memory that may be locked.
 const LOCKED_MIN: u64 = 512 * 1024;
@@ -63,6 +64,9 @@ pub enum Obstacle {
         /// The system's reason.
         why: io::Error,
     },
+    /// What was declared before the last stop cannot be read.
+    #[error(transparent)]
+    Metadata(#[from] Refused),
     /// A CPU that the process may not use.
     #[error("--cpus: CPU {cpu} is not among those this process may use ({allowed:?})")]
     Cpu {

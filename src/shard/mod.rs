@@ -43,7 +43,7 @@ mod questions;
 mod receiving;
 mod replies;
 mod settle;
-
+mod store;
 mod timers;
 mod turn;
 mod tx;

@@ -76,6 +76,11 @@ class Broker:
         self.process.send_signal(signal.SIGTERM)
         return self._wait()
 
+    def kill(self):
+        """SIGKILL. The data stay for a restart until `discard`."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
     def discard(self):
         """Ends what still runs and removes every file."""
         if self.process and self.process.poll() is None:

@@ -208,7 +208,9 @@ mod tests {
         }
 
         #[test]
-        fn a_batch_with_a_bit_changed_is_damaged(at in 0usize..BATCH_HEADER_LEN + 9, bit in 0u8..8) {
+        fn a_batch_with_a_bit_changed_is_damaged(
+            at in 0usize..BATCH_HEADER_LEN + 9, bit in 0u8..8,
+        ) {
             let mut octets = batch(2, &[Fact::QueuesBelow(QueueId(3))]);
             octets[at] ^= 1 << bit;
             prop_assert_eq!(next(&octets, 0, NONCE, 2), Next::Damaged);

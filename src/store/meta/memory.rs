@@ -40,7 +40,7 @@ struct Disk {
 
 /// The folder; a clone is the same one.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Memory(Rc<RefCell<Disk>>);
+pub struct Memory(Rc<RefCell<Disk>>);
 
 impl Step {
     fn take(&self, names: &mut BTreeMap<String, usize>) {
@@ -90,6 +90,7 @@ impl Memory {
         self.0.borrow_mut().room = octets;
     }
 
+    /// Every sync fails from now on.
     pub fn breaks(&self) {
         self.0.borrow_mut().broken = true;
     }
@@ -107,6 +108,7 @@ impl Memory {
         disk.left = None;
     }
 
+    /// A file that was there before, for good.
     pub fn put(&self, name: &str, octets: &[u8]) {
         let mut folder = self.clone();
         folder.write(name, 0, octets).unwrap();

@@ -31,3 +31,5 @@ mod draw;
 mod log_test;
 #[cfg(test)]
 mod memory;
+#[cfg(test)]
+pub use self::memory::Memory;
