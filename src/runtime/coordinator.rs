@@ -13,7 +13,7 @@ use super::clock::Clock;
 use super::mesh::Endpoint;
 use super::meta::{self, Disk};
 use crate::shard::{Batch, Coordinator};
-use crate::store::meta::{Folder, Log};
+use crate::store::meta::{Fact, Folder, Log};
 use crate::store::op::Failure;
 
 /// The running coordinator.
@@ -51,7 +51,8 @@ pub fn start(
 ) -> io::Result<Coordinating> {
     let bell = Arc::clone(mesh.bell());
     let stop = Arc::new(AtomicBool::new(false));
-    let mut seat = Seat { coordinator, log, mesh, clock, stop: Arc::clone(&stop) };
+    let stopped = Arc::clone(&stop);
+    let mut seat = Seat { coordinator, log, records: Vec::new(), mesh, clock, stop: stopped };
     let run = move || {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| seat.run()));
         match result {
@@ -67,6 +68,8 @@ pub fn start(
 struct Seat<F> {
     coordinator: Coordinator,
     log: Log<F>,
+    /// What is not durable yet.
+    records: Vec<Fact>,
     mesh: Endpoint<Batch>,
     clock: Clock,
     stop: Arc<AtomicBool>,
@@ -90,7 +93,8 @@ impl<F: Folder> Seat<F> {
             }
             self.mesh.awake();
         }
-        Ok(())
+        // What the shards said last is recorded too.
+        self.turn()
     }
 
     fn turn(&mut self) -> Result<(), Broken> {
@@ -101,12 +105,12 @@ impl<F: Folder> Seat<F> {
                 self.mesh.give_back(number, batch);
             }
         }
-        let records = self.coordinator.take_records();
-        if !meta::commit(&mut self.log, &records, &self.stop)? {
-            // The end came first. Nothing was told, so nothing was promised.
-            return Ok(());
+        self.records.append(&mut self.coordinator.take_records());
+        // Where the end comes first nothing is told, so nothing was promised.
+        if meta::commit(&mut self.log, &self.records, &self.stop)? {
+            self.records.clear();
+            self.tell();
         }
-        self.tell();
         Ok(())
     }
 
@@ -156,7 +160,8 @@ mod tests {
         };
         let coordinator = Coordinator::recovered(config, log.state());
         let stop = Arc::new(AtomicBool::new(false));
-        (Seat { coordinator, log, mesh, clock: Clock::start(), stop }, shard)
+        let clock = Clock::start();
+        (Seat { coordinator, log, records: Vec::new(), mesh, clock, stop }, shard)
     }
 
     fn declare(shard: &mut Endpoint<Batch>) {
@@ -184,9 +189,23 @@ mod tests {
         // Else it would wait for room.
         seat.stop.store(true, Ordering::Release);
         declare(&mut shard);
-        seat.turn().unwrap();
-        assert!(shard.take(1).is_none());
+        for _ in 0..2 {
+            seat.turn().unwrap();
+            assert!(shard.take(1).is_none());
+        }
         assert!(Log::open(disk.clone(), 1).unwrap().state().vhosts["/"].exchanges.is_empty());
+    }
+
+    #[test]
+    fn a_full_disk_is_waited_for() {
+        let disk = Memory::default();
+        let (mut seat, mut shard) = seat(&disk);
+        declare(&mut shard);
+        disk.is_full_for(2);
+        seat.turn().unwrap();
+        assert!(shard.take(1).is_some());
+        let log = Log::open(disk, 1).unwrap();
+        assert!(log.state().vhosts["/"].exchanges.contains_key("x"));
     }
 
     #[test]

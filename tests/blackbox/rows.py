@@ -52,7 +52,7 @@ SECTIONS = {
         ("server-properties", "product and capabilities, all true", "rabbit_reader.erl:210"),
         ("PLAIN and AMQPLAIN", "log in", "rabbit_reader.erl:1509"),
         ("First user and vhost", "made at the first start; what the configuration says of them "
-         "later comes too late", "rabbit.erl:SOURCE"),
+         "later comes too late", "rabbit.erl:1176"),
         ("Refused login", "403 `Login was refused using authentication mechanism PLAIN. For "
          "details see the broker logfile.`, to a client with authentication_failure_close",
          "rabbit_reader.erl:1592"),
@@ -149,7 +149,7 @@ SECTIONS = {
         ("Reserved name", "403 `exchange name 'amq.x' contains reserved prefix 'amq.*'` unless it "
          "is there", "rabbit_channel.erl:1065"),
         ("After a restart", "durable ones are there with their arguments; so is a binding if both "
-         "its ends are durable", "rabbit_binding.erl:148"),
+         "its ends are durable", "rabbit_binding.erl:119"),
         ("Declared again", "type, durable, auto_delete and internal count, other arguments do not",
          "rabbit_exchange.erl:205"),
         ("Declared otherwise", "406 `inequivalent arg 'type' for exchange 'x' in vhost '/': "
@@ -204,7 +204,7 @@ SECTIONS = {
         ("Exclusive and durable", "goes with its connection like any exclusive queue",
          "rabbit_channel.erl:2477"),
         ("After a restart", "durable ones that are not exclusive are there with their arguments, "
-         "and a declare-ok means so whatever ends the process", "rabbit_amqqueue.erl:127"),
+         "and a declare-ok means so whatever ends the process", "rabbit_amqqueue.erl:145"),
         ("Declared otherwise", "406 `inequivalent arg 'durable' for queue 'q' in vhost '/': "
          "received 'true' but current is 'false'`; a missing argument is `none`, one "
          "beside it `the value '10' of type 'signedint'`", "rabbit_misc.erl:331"),

@@ -34,6 +34,8 @@ struct Disk {
     left: Option<u64>,
     /// Octets that still fit.
     room: Option<usize>,
+    /// Writes until there is room again.
+    waits: u32,
     /// Syncs fail.
     broken: bool,
 }
@@ -88,6 +90,11 @@ impl Memory {
     /// So many octets still fit; `None`: as many as there are.
     pub fn has_room(&self, octets: Option<usize>) {
         self.0.borrow_mut().room = octets;
+    }
+
+    /// So many writes find no room.
+    pub fn is_full_for(&self, writes: u32) {
+        self.0.borrow_mut().waits = writes;
     }
 
     /// Every sync fails from now on.
@@ -152,6 +159,10 @@ impl Folder for Memory {
 
     fn write(&mut self, name: &str, at: u64, octets: &[u8]) -> Result<(), Failure> {
         self.operate(|disk| {
+            if disk.waits > 0 {
+                disk.waits -= 1;
+                return Err(failure(true));
+            }
             if !disk.names.contains_key(name) {
                 disk.files.push(File::default());
                 let file = disk.files.len() - 1;
