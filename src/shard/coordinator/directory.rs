@@ -78,9 +78,8 @@ impl Directory {
     /// Gives out identities from `queues_below` on; 0: from the first.
     pub fn new(config: &CoordinatorConfig, seed: Seed, queues_below: QueueId) -> Self {
         let shards = config.shards;
-        // The same origin whatever the number of shards, since these identities reach the disk.
         let ids = match queues_below {
-            QueueId(0) => IdSource::new(ShardId(u16::MAX)),
+            QueueId(0) => IdSource::new(ShardId::OF_QUEUES),
             QueueId(next) => IdSource::resumed(next),
         };
         Self {

@@ -162,7 +162,7 @@ fn a_queue_is_created_at_home_then_known_everywhere_then_answered() {
     script.ask(1, 5, declare(queue("q", None)));
     let out = script.out();
     let [(0, Control::Create(vhost, spec))] = &out[..] else { panic!("{out:?}") };
-    assert_eq!((&**vhost, spec.id.origin(), spec.home), ("/", ShardId(u16::MAX), ShardId(0)));
+    assert_eq!((&**vhost, spec.id.origin(), spec.home), ("/", ShardId::OF_QUEUES, ShardId(0)));
     script.control(0, Control::Created(spec.id));
     let apply = Control::Apply(2, Change::QueueCreated("/".into(), spec.clone()));
     assert_eq!(script.out(), [(0, apply.clone()), (1, apply)]);
