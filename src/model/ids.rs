@@ -5,8 +5,8 @@
 pub struct ShardId(pub u16);
 
 impl ShardId {
-    /// The origin of the queues that the coordinator makes. It is not the coordinator's number, since
-    /// these identities reach the disk, and there may be another number of shards at the next start.
+    /// The origin of the queues that the coordinator makes. It is not the coordinator's number,
+    /// since these identities reach the disk, and the number of shards may be another next time.
     pub const OF_QUEUES: Self = Self(u16::MAX);
 
     /// The shard's place in a list of all endpoints.
