@@ -5,6 +5,10 @@
 pub struct ShardId(pub u16);
 
 impl ShardId {
+    /// The origin of the queues that the coordinator makes. It is not the coordinator's number,
+    /// since these identities reach the disk, and the number of shards may be another next time.
+    pub const OF_QUEUES: Self = Self(u16::MAX);
+
     /// The shard's place in a list of all endpoints.
     #[must_use]
     pub fn index(self) -> usize {
@@ -63,6 +67,18 @@ impl IdSource {
     #[must_use]
     pub fn new(shard: ShardId) -> Self {
         Self { next: (u64::from(shard.0) << Self::COUNTER_BITS) + 1 }
+    }
+
+    /// A source that goes on with `next`, which nobody was given yet.
+    #[must_use]
+    pub fn resumed(next: u64) -> Self {
+        Self { next }
+    }
+
+    /// The number of the next identity, which is not given out by this.
+    #[must_use]
+    pub fn peek(&self) -> u64 {
+        self.next
     }
 
     /// The next identity: 2^48 of them last a million years at ten a second.

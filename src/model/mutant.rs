@@ -151,6 +151,12 @@ mutants! {
     17 SettleForgotten
     /// Recovery deletes old logs before what it made of them is on stable storage.
     16 FolderNotSynced
+    /// A change of the topology is answered before it is on stable storage.
+    17 MetaSyncSkipped
+    /// The folder is not synced after a new file of metadata got its name.
+    17 MetaFolderUnsynced
+    /// Checksums of metadata are not looked at.
+    17 MetaCrcUnchecked
 }
 
 #[cfg(feature = "mutants")]

@@ -8,7 +8,7 @@ use crate::ids::{ConnId, QueueId, ShardId};
 pub type Name = Box<str>;
 
 /// A field table that outlives the frame it came in; always well formed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Arguments(Box<[u8]>);
 
 impl Arguments {

@@ -91,6 +91,21 @@ impl Vhost {
             .is_some_and(|labels| labels.contains(&label(binding)))
     }
 
+    /// All bindings but those of the default exchange, in no order that means anything.
+    pub fn bindings(&self) -> impl Iterator<Item = Binding> {
+        let sources = self.incoming.iter().flat_map(|(destination, sources)| {
+            sources.iter().map(move |(source, labels)| (destination, source, labels))
+        });
+        sources.flat_map(|(destination, source, labels)| {
+            labels.iter().map(|label| Binding {
+                source: source.clone(),
+                destination: destination.clone(),
+                key: label.key.clone(),
+                arguments: label.arguments.clone(),
+            })
+        })
+    }
+
     /// How many bindings the exchange is the source of; 0 if there is no such exchange.
     #[must_use]
     pub fn bindings_from(&self, exchange: &str) -> usize {

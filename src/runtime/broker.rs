@@ -1,5 +1,6 @@
 //! The order in which everything starts and stops.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use model::ShardId;
+use model::{Name, QueueSpec, ShardId};
 
 use super::accept::{self, Accepting};
 use super::bell::Bell;
@@ -15,12 +16,13 @@ use super::clock::Clock;
 use super::coordinator::{self, Coordinating};
 use super::data_dir::DataDir;
 use super::disk::{Disk, DiskConfig};
-use super::executor::{self, Report, Seat};
+use super::executor::{self, Report, Restored, Seat};
 use super::files::DataFiles;
 use super::inbox::{Arrival, Inbox, inbox};
 use super::log;
 use super::machine::Machine;
 use super::mesh::mesh;
+use super::meta;
 use super::probe::{self, Obstacle, cannot};
 use super::sizes::Sizes;
 use super::space::{Space, Watching};
@@ -30,7 +32,8 @@ use crate::config::{Config, Durability, Mechanism};
 use crate::shard::{
     Coordinator, CoordinatorConfig, Limits, NodeLimits, Place, ReplyKey, ShardConfig,
 };
-use crate::store::{self, FileName, Files, StoreConfig};
+use crate::store::meta::{Log, MetaState};
+use crate::store::{self, Recovered, StoreConfig};
 
 /// How long clients have to close their connections when the broker stops.
 const STOPPING: Duration = Duration::from_secs(5);
@@ -63,10 +66,10 @@ fn serve_until(signals: OwnedFd, config: &Config) -> Result<ExitCode, Obstacle> 
     let plan = Plan::new(config)?;
     probe::limits_and_io_uring()?;
     let data_dir = DataDir::open(&config.data_dir)?;
-    let plan = Plan { boot: next_boot(&data_dir)?, ..plan };
     let listeners = probe::listen(&config.listen, config.tcp)?;
     banner(config, &plan, &listeners);
-    let broker = Broker::start(config, &plan, listeners, signals)?;
+    let meta = meta::open(&config.data_dir.join("meta"))?;
+    let broker = Broker::start(config, &plan, meta, listeners, signals)?;
     tracing::info!("Ringtail is ready");
     // The data folder is this process's own until here.
     let code = broker.run();
@@ -79,8 +82,6 @@ struct Plan {
     /// A CPU for every shard.
     cpus: Vec<usize>,
     sizes: Sizes,
-    /// Which start of the process this is.
-    boot: u32,
     seed: u64,
     reply_key: ReplyKey,
 }
@@ -99,7 +100,6 @@ impl Plan {
         Ok(Self {
             cpus: cpus.into_iter().cycle().take(shards.into()).collect(),
             sizes: Sizes::new(config, machine.memory, shards),
-            boot: 1,
             seed: sys::random().map_err(cannot("get random numbers"))?,
             reply_key: reply_key().map_err(cannot("get random numbers"))?,
         })
@@ -109,16 +109,6 @@ impl Plan {
         // Made from a u16.
         u16::try_from(self.cpus.len()).unwrap_or(u16::MAX)
     }
-}
-
-/// No file of a log has that number yet.
-fn next_boot(data_dir: &DataDir) -> Result<u32, Obstacle> {
-    let files = DataFiles::new(data_dir.path()).list().map_err(Obstacle::Listing)?;
-    let boots = files.into_iter().filter_map(|(file, _)| match file {
-        FileName::Log { boot, .. } => Some(boot),
-        FileName::Queue { .. } => None,
-    });
-    Ok(boots.max().map_or(1, |last| last.saturating_add(1)))
 }
 
 fn reply_key() -> std::io::Result<ReplyKey> {
@@ -180,6 +170,7 @@ impl Broker {
     fn start(
         config: &Config,
         plan: &Plan,
+        mut meta: Log<meta::Disk>,
         listeners: Vec<TcpListener>,
         signals: OwnedFd,
     ) -> Result<Self, Obstacle> {
@@ -191,16 +182,19 @@ impl Broker {
             ends.pop().ok_or_else(|| cannot("make a mesh")(std::io::ErrorKind::Other.into()))?;
         let (inboxes, arrivals): (Vec<_>, Vec<_>) =
             ends.iter().map(|end| inbox(end.bell())).unzip();
+        meta.take_notes().iter().for_each(|note| tracing::warn!("{note}"));
+        let coordinator = coordinator(config, plan, meta.state());
+        let (mut queues, boot) = recover(config, coordinator.durable_queues())?;
         let limit = plan.sizes.disk_free_limit;
         let watching = Space::start(&config.data_dir, limit, Arc::clone(hub.bell()))
             .map_err(cannot("watch the free disk space"))?;
         let space = watching.space();
         let died = Died { reports: sender.clone(), bell: Arc::clone(&bell) };
-        let coordinator = coordinator(config, plan);
-        let coordinating = coordinator::start(coordinator, hub, clock, Arc::clone(space), {
-            let died = died.clone();
-            move |why| died.tell(why)
-        });
+        let coordinating =
+            coordinator::start((coordinator, meta), hub, clock, Arc::clone(space), {
+                let died = died.clone();
+                move |why| died.tell(why)
+            });
         let coordinating = coordinating.map_err(cannot("start a thread"))?;
         let bells: Vec<_> = ends.iter().map(|end| Arc::clone(end.bell())).collect();
         let (disk, ways) =
@@ -209,7 +203,10 @@ impl Broker {
         let ends = ends.into_iter().zip(arrivals).zip(ways);
         for (number, ((mesh, arrivals), disk)) in ends.enumerate() {
             let ties = Ties { mesh, disk, space: Arc::clone(space), arrivals, clock };
-            executor::start(seat(config, plan, number, ties), sender.clone(), Arc::clone(&bell))
+            let config = shard_config(config, plan, boot, number);
+            let here = queues.extract_if(.., |queue| queue.spec.home == config.id).collect();
+            let seat = Seat { config, queues: here, cpu: plan.cpus[number], ties };
+            executor::start(seat, sender.clone(), Arc::clone(&bell))
                 .map_err(cannot("start a thread"))?;
         }
         let (running, accepting) = (plan.cpus.len(), None);
@@ -337,8 +334,33 @@ impl Died {
     }
 }
 
-fn coordinator(config: &Config, plan: &Plan) -> Coordinator {
-    Coordinator::new(CoordinatorConfig {
+/// Finds the messages of the last start, for the queues that there are, and the number of this one.
+fn recover(
+    config: &Config,
+    queues: Vec<(Name, QueueSpec)>,
+) -> Result<(Vec<Restored>, u32), Obstacle> {
+    let begun = Instant::now();
+    let known: BTreeSet<_> = queues.iter().map(|(_, spec)| spec.id).collect();
+    let mut files = DataFiles::new(&config.data_dir);
+    let recovered = store::recover(&mut files, &|queue| known.contains(&queue))?;
+    let Recovered { boot, clean, queues: mut found, notes } = recovered;
+    notes.iter().for_each(|note| tracing::warn!("{note}"));
+    let messages: u64 = found.values().map(|queue| queue.messages).sum();
+    tracing::info!(
+        "{messages} messages in {} queues, {} ms after the start; the last stop was {}",
+        queues.len(),
+        begun.elapsed().as_millis(),
+        if clean { "clean" } else { "not clean: messages count as delivered before" },
+    );
+    let restored = queues.into_iter().map(|(vhost, spec)| {
+        let found = found.remove(&spec.id).unwrap_or_default();
+        Restored { vhost, spec, found }
+    });
+    Ok((restored.collect(), boot))
+}
+
+fn coordinator(config: &Config, plan: &Plan, state: &MetaState) -> Coordinator {
+    let coordinator = CoordinatorConfig {
         shards: plan.shards(),
         seed: plan.seed,
         default_user: config.default_user.clone(),
@@ -347,8 +369,8 @@ fn coordinator(config: &Config, plan: &Plan) -> Coordinator {
         loopback_users: config.loopback_users.clone(),
         memory_limit: plan.sizes.memory_limit,
         place: if config.place_cross { Place::Cross } else { Place::Balanced },
-    })
-    .limited(NodeLimits {
+    };
+    Coordinator::recovered(coordinator, state).limited(NodeLimits {
         connections: or_none(config.connection_max),
         channels: or_none(config.channel_max_per_node),
         queues: or_none(config.cluster_queue_limit),
@@ -366,12 +388,12 @@ fn disk_config(config: &Config, plan: &Plan) -> DiskConfig {
     }
 }
 
-fn store_config(config: &Config, plan: &Plan, shard: ShardId) -> StoreConfig {
+fn store_config(config: &Config, plan: &Plan, boot: u32, shard: ShardId) -> StoreConfig {
     let every_ms = config.durability_interval_ms;
     StoreConfig {
         shard: shard.0,
         shards: plan.shards(),
-        boot: plan.boot,
+        boot,
         durability: match config.durability {
             Durability::Strict => store::Durability::Strict,
             Durability::Relaxed => store::Durability::Relaxed { every_ms },
@@ -387,7 +409,7 @@ fn or_none(limit: Option<u64>) -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-fn seat(config: &Config, plan: &Plan, number: usize, ties: Ties) -> Seat {
+fn shard_config(config: &Config, plan: &Plan, boot: u32, number: usize) -> ShardConfig {
     let id: ShardId = coordinator::endpoint(number);
     let limits = Limits {
         channel_max: config.channel_max,
@@ -401,12 +423,11 @@ fn seat(config: &Config, plan: &Plan, number: usize, ties: Ties) -> Seat {
         plain: config.auth_mechanisms.contains(&Mechanism::Plain),
         amqplain: config.auth_mechanisms.contains(&Mechanism::AmqPlain),
     };
-    let config = ShardConfig {
+    ShardConfig {
         limits,
         reply_key: plan.reply_key,
         resident_max: plan.sizes.resident_max,
-        store: store_config(config, plan, id),
+        store: store_config(config, plan, boot, id),
         ..ShardConfig::new(id, plan.shards(), plan.seed)
-    };
-    Seat { config, cpu: plan.cpus[number], ties }
+    }
 }

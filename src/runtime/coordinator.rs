@@ -1,4 +1,5 @@
-//! The coordinator's thread: not pinned to a CPU, asleep unless a shard asks something.
+//! The coordinator's thread: not pinned to a CPU, asleep unless a shard asks something. What it
+//! decides in a turn is made durable at once, before any of it is told.
 
 use std::io;
 use std::sync::Arc;
@@ -10,8 +11,11 @@ use model::ShardId;
 use super::bell::Bell;
 use super::clock::Clock;
 use super::mesh::Endpoint;
+use super::meta::{self, Disk};
 use super::space::Space;
 use crate::shard::{Alarms, Batch, Coordinator};
+use crate::store::meta::{Fact, Folder, Log};
+use crate::store::op::Failure;
 
 /// The running coordinator.
 #[derive(Debug)]
@@ -26,19 +30,22 @@ impl Coordinating {
     pub fn stop(self) {
         self.stop.store(true, Ordering::Release);
         self.bell.ring_always();
+        // It may be waiting for room on the disk.
+        self.thread.thread().unpark();
         if self.thread.join().is_err() {
             tracing::error!("the coordinator died");
         }
     }
 }
 
-/// Starts the thread. If it dies, `died` is called.
+/// Starts the thread, with the coordinator that goes on from what the log says. If it dies, `died`
+/// is called.
 ///
 /// # Errors
 ///
 /// The system's: no threads.
 pub fn start(
-    coordinator: Coordinator,
+    (coordinator, log): (Coordinator, Log<Disk>),
     mesh: Endpoint<Batch>,
     clock: Clock,
     space: Arc<Space>,
@@ -47,12 +54,21 @@ pub fn start(
     let bell = Arc::clone(mesh.bell());
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
-    let mut seat = Seat { coordinator, mesh, clock, space, told: Alarms::default() };
+    let mut seat = Seat {
+        coordinator,
+        log,
+        records: Vec::new(),
+        mesh,
+        clock,
+        space,
+        told: Alarms::default(),
+        stop: stopped,
+    };
     let run = move || {
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| seat.run(&stopped)));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| seat.run()));
         match result {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => died(format!("the coordinator cannot wait for the shards: {error}")),
+            Ok(Err(why)) => died(why.to_string()),
             Err(_) => died("the coordinator's thread died".to_owned()),
         }
     };
@@ -60,30 +76,44 @@ pub fn start(
     Ok(Coordinating { bell, stop, thread })
 }
 
-struct Seat {
+struct Seat<F> {
     coordinator: Coordinator,
+    log: Log<F>,
+    /// What is not durable yet.
+    records: Vec<Fact>,
     mesh: Endpoint<Batch>,
     clock: Clock,
     /// Whether there is room on the disk.
     space: Arc<Space>,
     /// The alarms that stand in the log.
     told: Alarms,
+    stop: Arc<AtomicBool>,
 }
 
-impl Seat {
-    fn run(&mut self, stop: &AtomicBool) -> io::Result<()> {
-        while !stop.load(Ordering::Acquire) {
-            self.turn();
+/// Why the coordinator cannot go on.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("the coordinator cannot wait for the shards: {0}")]
+    Deaf(#[from] io::Error),
+    #[error("what was declared or deleted may not be on the disk: {0}")]
+    Disk(#[from] Failure),
+}
+
+impl<F: Folder> Seat<F> {
+    fn run(&mut self) -> Result<(), Broken> {
+        while !self.stop.load(Ordering::Acquire) {
+            self.turn()?;
             self.log_alarms();
             if self.mesh.may_sleep() {
                 self.mesh.bell().take()?;
             }
             self.mesh.awake();
         }
-        Ok(())
+        // What the shards said last is recorded too.
+        self.turn()
     }
 
-    fn turn(&mut self) {
+    fn turn(&mut self) -> Result<(), Broken> {
         let now = self.clock.now();
         self.coordinator.disk(self.space.is_low());
         for number in self.mesh.numbers() {
@@ -92,6 +122,16 @@ impl Seat {
                 self.mesh.give_back(number, batch);
             }
         }
+        self.records.append(&mut self.coordinator.take_records());
+        // Where the end comes first nothing is told, so nothing was promised.
+        if meta::commit(&mut self.log, &self.records, &self.stop)? {
+            self.records.clear();
+            self.tell();
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self) {
         for number in self.mesh.numbers() {
             let batch = self.coordinator.outbound(endpoint(number));
             if !batch.is_empty() {
@@ -127,4 +167,106 @@ impl Seat {
 pub fn endpoint(number: usize) -> ShardId {
     // There are at most 1024 shards and one coordinator.
     ShardId(u16::try_from(number).unwrap_or(u16::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use model::{Arguments, ExchangeKind, ExchangeSpec, Ticket};
+
+    use super::*;
+    use crate::runtime::mesh::mesh;
+    use crate::shard::message::{Control, Request};
+    use crate::shard::{CoordinatorConfig, Place};
+    use crate::store::meta::Memory;
+
+    /// A coordinator, and the end of its only shard.
+    fn seat(disk: &Memory) -> (Seat<Memory>, Endpoint<Batch>) {
+        let mut ends = mesh(2).unwrap();
+        let (mesh, shard) = (ends.pop().unwrap(), ends.pop().unwrap());
+        let log = Log::open(disk.clone(), 1).unwrap();
+        let config = CoordinatorConfig {
+            shards: 1,
+            seed: 1,
+            default_user: "guest".into(),
+            default_pass: "guest".into(),
+            default_vhost: "/".into(),
+            loopback_users: Vec::new(),
+            memory_limit: 1000,
+            place: Place::Balanced,
+        };
+        let coordinator = Coordinator::recovered(config, log.state());
+        let stop = Arc::new(AtomicBool::new(false));
+        let listener = Arc::clone(mesh.bell());
+        let space = Arc::clone(Space::start(Path::new("."), 0, listener).unwrap().space());
+        let (clock, told, records) = (Clock::start(), Alarms::default(), Vec::new());
+        (Seat { coordinator, log, records, mesh, clock, space, told, stop }, shard)
+    }
+
+    fn declare(shard: &mut Endpoint<Batch>) {
+        let spec = ExchangeSpec {
+            name: "x".into(),
+            kind: ExchangeKind::Fanout,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: Arguments::default(),
+        };
+        let mut batch = Batch::default();
+        let request = Request::DeclareExchange("/".into(), spec);
+        batch.control(Control::Ask(Ticket(1), request));
+        assert!(shard.send(1, &mut batch));
+    }
+
+    #[test]
+    fn nothing_is_told_before_it_is_durable() {
+        let disk = Memory::default();
+        let (mut seat, mut shard) = seat(&disk);
+        seat.turn().unwrap();
+        assert!(shard.take(1).is_some());
+        disk.has_room(Some(10));
+        // Else it would wait for room.
+        seat.stop.store(true, Ordering::Release);
+        declare(&mut shard);
+        for _ in 0..2 {
+            seat.turn().unwrap();
+            assert!(shard.take(1).is_none());
+        }
+        assert!(Log::open(disk.clone(), 1).unwrap().state().vhosts["/"].exchanges.is_empty());
+    }
+
+    #[test]
+    fn a_full_disk_is_waited_for() {
+        let disk = Memory::default();
+        let (mut seat, mut shard) = seat(&disk);
+        declare(&mut shard);
+        disk.is_full_for(2);
+        seat.turn().unwrap();
+        assert!(shard.take(1).is_some());
+        let log = Log::open(disk, 1).unwrap();
+        assert!(log.state().vhosts["/"].exchanges.contains_key("x"));
+    }
+
+    #[test]
+    fn what_is_told_is_durable() {
+        let disk = Memory::default();
+        let (mut seat, mut shard) = seat(&disk);
+        declare(&mut shard);
+        seat.turn().unwrap();
+        assert!(shard.take(1).is_some());
+        disk.crash(&mut fastrand::Rng::with_seed(1));
+        let log = Log::open(disk, 1).unwrap();
+        assert!(log.state().vhosts["/"].exchanges.contains_key("x"));
+    }
+
+    #[test]
+    fn a_sync_that_fails_is_the_end() {
+        let disk = Memory::default();
+        let (mut seat, mut shard) = seat(&disk);
+        disk.breaks();
+        let why = seat.turn().unwrap_err().to_string();
+        assert!(why.contains("may not be on the disk"), "{why}");
+        assert!(shard.take(1).is_none());
+    }
 }

@@ -68,7 +68,6 @@ pub enum Unusable {
 /// The folder, which is this process's own as long as this lives.
 #[derive(Debug)]
 pub struct DataDir {
-    path: PathBuf,
     /// Closing it ends the lock.
     _lock: File,
 }
@@ -90,13 +89,7 @@ impl DataDir {
         for folder in FOLDERS {
             create(&path.join(folder)).map_err(denied)?;
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+        Ok(Self { _lock: lock })
     }
 }
 

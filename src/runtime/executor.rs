@@ -14,12 +14,14 @@ use std::{fmt, io};
 
 use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
+use model::{Name, QueueSpec};
 
 use super::bell::Bell;
 use super::clock::until;
 use super::sys;
 use super::turn::{Core, Shared, Ties};
 use crate::shard::{Shard, ShardConfig};
+use crate::store::RecoveredQueue;
 
 /// glommio's registered buffers, of which only the bell's eight octets are used: its minimum.
 const IO_MEMORY: usize = 64 * 1024;
@@ -37,10 +39,23 @@ const PULSE_US: u64 = 250_000;
 pub struct Seat {
     /// For the pure shard.
     pub config: ShardConfig,
+    /// Queues that outlived a restart and live here.
+    pub queues: Vec<Restored>,
     /// The CPU.
     pub cpu: usize,
     /// What joins it with the rest.
     pub ties: Ties,
+}
+
+/// A queue that outlived a restart.
+#[derive(Debug)]
+pub struct Restored {
+    /// Its vhost.
+    pub vhost: Name,
+    /// What it is.
+    pub spec: QueueSpec,
+    /// What is in it.
+    pub found: RecoveredQueue,
 }
 
 /// What a shard's thread tells the one that started it.
@@ -114,7 +129,11 @@ fn failed(what: &str, why: impl fmt::Display) -> Report {
 
 async fn serve(seat: Seat) -> Result<(), Report> {
     let bell = Arc::clone(seat.ties.mesh.bell());
-    let core = Core::new(Shard::new(seat.config), seat.ties);
+    let mut shard = Shard::new(seat.config);
+    for Restored { vhost, spec, found } in seat.queues {
+        shard.restore(vhost, spec, found);
+    }
+    let core = Core::new(shard, seat.ties);
     let shared: Shared = Rc::new(RefCell::new(core));
     let rung = bell.descriptor().map_err(|why| failed("wait for other shards", why))?;
     glommio::spawn_local(listen(Rc::clone(&shared), rung)).detach();

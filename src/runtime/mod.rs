@@ -4,7 +4,7 @@
 //!  main            waits for signals and for reports of the others
 //!  ringtail-accept takes clients, hands each to a shard          (inbox)
 //!  ringtail-s0…    one a CPU, pinned: glommio, sockets, the shard (turn)
-//!  ringtail-coord  the coordinator                               (mesh)
+//!  ringtail-coord  the coordinator and the metadata on disk      (mesh, meta)
 //!  ringtail-wal    writes the logs of messages                   (disk)
 //!  ringtail-seg    writes and reads what queues spilled          (disk)
 //!  ringtail-spare  prepares segments of the logs
@@ -30,6 +30,7 @@ mod lane;
 mod log;
 mod machine;
 pub mod mesh;
+mod meta;
 mod open_files;
 mod output;
 mod probe;

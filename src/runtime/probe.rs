@@ -7,7 +7,8 @@ use std::net::{SocketAddr, TcpListener};
 use super::data_dir::Unusable;
 use super::sys::{self, Limit, SocketOption};
 use crate::config::TcpOptions;
-use crate::store::Failure;
+use crate::store::Unrecoverable;
+use crate::store::meta::Refused;
 
 /// glommio refuses to start an executor with less memory that may be locked.
 const LOCKED_MIN: u64 = 512 * 1024;
@@ -56,9 +57,12 @@ pub enum Obstacle {
     /// The data folder cannot be used.
     #[error(transparent)]
     DataDir(#[from] Unusable),
-    /// What is in the data folder cannot be read.
-    #[error("{0}")]
-    Listing(Failure),
+    /// What was declared before the last stop cannot be read.
+    #[error(transparent)]
+    Metadata(#[from] Refused),
+    /// The messages of the last start cannot be read.
+    #[error(transparent)]
+    Messages(#[from] Unrecoverable),
     /// A CPU that the process may not use.
     #[error("--cpus: CPU {cpu} is not among those this process may use ({allowed:?})")]
     Cpu {

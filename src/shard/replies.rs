@@ -95,7 +95,7 @@ pub(super) struct ReplyConsume<'a> {
 impl Shard {
     /// Whether the queue is a reply consumer's: the others' ids come from the coordinator.
     pub(super) fn is_reply_queue(&self, queue: QueueId) -> bool {
-        queue.origin() != self.coordinator()
+        queue.origin() != ShardId::OF_QUEUES
     }
 
     pub(super) fn consume_replies(

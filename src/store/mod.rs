@@ -13,6 +13,7 @@ mod files;
 pub mod format;
 mod gather;
 mod log;
+pub mod meta;
 pub mod op;
 mod ops;
 mod ranges;

@@ -82,6 +82,8 @@ class Broker:
         """SIGKILL, without a warning. The data stay for a restart until `discard`."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        # Of several processes the one that listens may be the last to go.
+        support.eventually(lambda: port_is_free(self.port))
 
     def discard(self):
         """Ends what still runs and removes every file."""

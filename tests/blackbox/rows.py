@@ -51,6 +51,8 @@ SECTIONS = {
          "rabbit_reader.erl:1201"),
         ("server-properties", "product and capabilities, all true", "rabbit_reader.erl:210"),
         ("PLAIN and AMQPLAIN", "log in", "rabbit_reader.erl:1509"),
+        ("First user and vhost", "made at the first start; what the configuration says of them "
+         "later comes too late", "rabbit.erl:1176"),
         ("Refused login", "403 `Login was refused using authentication mechanism PLAIN. For "
          "details see the broker logfile.`, to a client with authentication_failure_close",
          "rabbit_reader.erl:1592"),
@@ -151,6 +153,8 @@ SECTIONS = {
         ("Unknown type", "406 `unknown exchange type 'x'`", "rabbit_exchange.erl:190"),
         ("Reserved name", "403 `exchange name 'amq.x' contains reserved prefix 'amq.*'` unless it "
          "is there", "rabbit_channel.erl:1065"),
+        ("After a restart", "durable ones are there with their arguments; so is a binding if both "
+         "its ends are durable", "rabbit_binding.erl:119"),
         ("Declared again", "type, durable, auto_delete and internal count, other arguments do not",
          "rabbit_exchange.erl:205"),
         ("Declared otherwise", "406 `inequivalent arg 'type' for exchange 'x' in vhost '/': "
@@ -204,6 +208,8 @@ SECTIONS = {
         ("Exclusive, declared otherwise by its owner", "405", "rabbit_amqqueue.erl:826"),
         ("Exclusive and durable", "goes with its connection like any exclusive queue",
          "rabbit_channel.erl:2477"),
+        ("After a restart", "durable ones that are not exclusive are there with their arguments, "
+         "and a declare-ok means so whatever ends the process", "rabbit_amqqueue.erl:145"),
         ("Declared otherwise", "406 `inequivalent arg 'durable' for queue 'q' in vhost '/': "
          "received 'true' but current is 'false'`; a missing argument is `none`, one "
          "beside it `the value '10' of type 'signedint'`", "rabbit_misc.erl:331"),
@@ -353,7 +359,7 @@ SECTIONS = {
         ("Message TTL", "406 naming the expiration", "rabbit_channel.erl:919"),
         ("x-consumer-timeout", "406 naming the argument", "rabbit_amqqueue.erl:974"),
         ("AMQP 1.0", "its header is answered with `AMQP 0 0 9 1`", "rabbit_reader.erl:1165"),
-        ("Messages on disk", "durable queues and persistent messages last as long as the process",
+        ("Messages on disk", "persistent messages last as long as the process",
          "rabbit_variable_queue.erl:405"),
     ),
 }

@@ -9,8 +9,16 @@ use crate::seeds::{attempt, from_env, on_all_cores};
 /// Each is caught within this many seeds.
 const SEEDS: u64 = 2000;
 
-/// Faults that no client sees before a restart; the model's own random test finds them.
-const ELSEWHERE: &[Mutant] = &[Mutant::LoadedAsNew, Mutant::SettleNotTold, Mutant::StaysInLog];
+/// Faults that no client sees before a restart: the tests of queues, of the store and of the metadata
+/// find them.
+const ELSEWHERE: &[Mutant] = &[
+    Mutant::LoadedAsNew,
+    Mutant::SettleNotTold,
+    Mutant::StaysInLog,
+    Mutant::MetaSyncSkipped,
+    Mutant::MetaFolderUnsynced,
+    Mutant::MetaCrcUnchecked,
+];
 
 /// The first seed that catches the fault, and how.
 fn caught(mutant: Mutant) -> Option<(u64, Broken)> {

@@ -9,6 +9,9 @@ use super::{CoordinatorConfig, Place};
 use crate::shard::message::Request;
 use model::spec::Name;
 
+/// So many identities are made durable at once: most queues that are not need no record then.
+const RESERVE: u64 = 1024;
+
 /// A queue as the coordinator keeps it.
 #[derive(Debug)]
 pub(super) struct Record {
@@ -59,6 +62,8 @@ struct Owner {
 pub(super) struct Directory {
     seed: Seed,
     ids: IdSource,
+    /// It is durable that identities below this one may have been given out.
+    reserved: u64,
     records: Map<QueueId, Record>,
     names: Map<Path, QueueId>,
     owners: Map<ConnId, Owner>,
@@ -70,12 +75,18 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    pub fn new(config: &CoordinatorConfig, seed: Seed) -> Self {
+    /// Gives out identities from `queues_below` on; 0: from the first.
+    pub fn new(config: &CoordinatorConfig, seed: Seed, queues_below: QueueId) -> Self {
         let shards = config.shards;
+        let ids = match queues_below {
+            QueueId(0) => IdSource::new(ShardId::OF_QUEUES),
+            QueueId(next) => IdSource::resumed(next),
+        };
         Self {
             place: config.place,
             seed,
-            ids: IdSource::new(ShardId(shards)),
+            reserved: ids.peek(),
+            ids,
             records: Map::with_hasher(seed),
             names: Map::with_hasher(seed),
             owners: Map::with_hasher(seed),
@@ -112,9 +123,38 @@ impl Directory {
 
     /// Enters a new queue, with an identity and a home.
     pub fn create(&mut self, vhost: Name, mut spec: QueueSpec, asking: ShardId) -> &Record {
-        let id = self.ids.fresh();
-        spec.id = id;
+        spec.id = self.ids.fresh();
         spec.home = self.home(&spec, asking);
+        self.unsteady += 1;
+        self.enter(vhost, spec, State::Creating)
+    }
+
+    /// Enters a queue that outlived a restart; the spec with its home.
+    pub fn adopt(&mut self, vhost: Name, mut spec: QueueSpec) -> QueueSpec {
+        spec.home = self.lightest();
+        self.enter(vhost, spec, State::Ready).spec.clone()
+    }
+
+    /// The identity below which all are that will be given out for some time, if that has to be
+    /// made durable.
+    pub fn reserve(&mut self) -> Option<QueueId> {
+        if self.ids.peek() <= self.reserved {
+            return None;
+        }
+        self.reserved = self.ids.peek() + RESERVE;
+        Some(QueueId(self.reserved))
+    }
+
+    /// All queues that are there for all, by identity.
+    pub fn ready(&self) -> impl Iterator<Item = (Name, QueueSpec)> {
+        let ready = self.records.values().filter(|record| record.state == State::Ready);
+        let mut ready: Vec<_> = ready.collect();
+        ready.sort_unstable_by_key(|record| record.spec.id);
+        ready.into_iter().map(|record| (record.vhost.clone(), record.spec.clone()))
+    }
+
+    fn enter(&mut self, vhost: Name, spec: QueueSpec, state: State) -> &Record {
+        let id = spec.id;
         if let Some(load) = self.load.get_mut(spec.home.index()) {
             *load += 1;
         }
@@ -122,11 +162,10 @@ impl Directory {
             self.owner(owner).queues.insert(id);
         }
         self.names.insert((vhost.clone(), spec.name.clone()), id);
-        self.unsteady += 1;
         let record = Record {
             vhost,
             spec,
-            state: State::Creating,
+            state,
             doomed: false,
             deleter: None,
             messages: 0,
@@ -144,9 +183,13 @@ impl Directory {
         if spec.owner.is_some() || spec.server_named {
             return asking;
         }
+        self.lightest()
+    }
+
+    fn lightest(&self) -> ShardId {
         let lightest = self.load.iter().enumerate().min_by_key(|(_, load)| **load);
         // The list is as long as a u16 said.
-        lightest.map_or(asking, |(shard, _)| ShardId(shard as u16))
+        lightest.map_or(ShardId::default(), |(shard, _)| ShardId(shard as u16))
     }
 
     /// Takes a queue that is gone out. The second value is who waits for the end of its owner's

@@ -18,7 +18,7 @@ impl Coordinator {
         batch.clear();
     }
 
-    /// What is to go to a shard.
+    /// What is to go to a shard, once what [`Self::take_records`] gave is durable.
     pub fn outbound(&mut self, to: ShardId) -> &mut Batch {
         for (shard, control) in self.out.drain(..) {
             self.batches[shard.index()].control(control);

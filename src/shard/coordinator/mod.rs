@@ -1,9 +1,10 @@
 //! The coordinator: what is decided once for all shards. It turns the questions of shards into
 //! numbered changes of the topology that every shard applies in the same order, and answers when
-//! all have. A pure machine: [`Coordinator::control`] in, [`Coordinator::take_outbound`] out.
+//! all have. A pure machine: [`Coordinator::control`] in, [`Coordinator::take_records`] and then
+//! [`Coordinator::take_outbound`] out.
 //!
-//! An answer promises what every shard knows: it waits for the latest version decided when it was
-//! made, even if the question itself changed nothing.
+//! An answer promises what every shard knows, and what is durable of it: it waits for the latest
+//! version decided when it was made, even if the question itself changed nothing.
 //!
 //! ```text
 //!  declare   Ask → Create → home → Created → Apply → all shards → Applied → Settled, Answer
@@ -17,6 +18,7 @@ mod endpoint;
 mod exchanges;
 mod limits;
 mod queues;
+mod records;
 mod users;
 mod versions;
 
@@ -24,7 +26,7 @@ use std::vec::Drain;
 
 use model::spec::Name;
 use model::topology::{Change, Topology, Vhost};
-use model::{ConnId, Now, Refusal, Seed, ShardId, Ticket};
+use model::{ConnId, Now, QueueId, Refusal, Seed, ShardId, Ticket};
 
 use self::alarm::Alarm;
 use self::directory::Directory;
@@ -34,6 +36,7 @@ use self::users::Users;
 use self::versions::{Then, Versions};
 use super::batch::Batch;
 use super::message::{Answer, Control, Request};
+use crate::store::meta::{Fact, MetaState};
 
 /// What the coordinator has to know at the start.
 #[derive(Debug, Clone)]
@@ -42,11 +45,11 @@ pub struct CoordinatorConfig {
     pub shards: u16,
     /// Randomness, for hash maps and for the salts of passwords.
     pub seed: u64,
-    /// The user there is at the start.
+    /// The user there is at the first start.
     pub default_user: String,
     /// Its password.
     pub default_pass: String,
-    /// The vhost there is at the start.
+    /// The vhost there is at the first start.
     pub default_vhost: String,
     /// Users that may log in from this host only.
     pub loopback_users: Vec<String>,
@@ -75,6 +78,8 @@ pub struct Coordinator {
     users: Users,
     alarm: Alarm,
     usage: Usage,
+    /// What is to be durable before `out` is sent.
+    records: Vec<Fact>,
     out: Vec<(ShardId, Control)>,
     /// What is to go to each shard, filled from `out`.
     batches: Vec<Batch>,
@@ -95,20 +100,23 @@ impl Coordinator {
     /// outbox already.
     #[must_use]
     pub fn new(config: CoordinatorConfig) -> Self {
+        Self::recovered(config, &MetaState::default())
+    }
+
+    /// A coordinator of nothing, for which only queues below `queues_below` were made so far.
+    fn empty(config: CoordinatorConfig, queues_below: QueueId) -> Self {
         let seed = Seed::new(config.seed);
-        let mut coordinator = Self {
+        Self {
             topology: Topology::new(seed),
             versions: Versions::new(config.shards),
-            directory: Directory::new(&config, seed),
+            directory: Directory::new(&config, seed, queues_below),
             users: Users::new(config.seed, config.loopback_users),
             alarm: Alarm::new(config.shards, config.memory_limit),
             usage: Usage::new(seed),
+            records: Vec::new(),
             out: Vec::new(),
             batches: (0..=config.shards).map(|_| Batch::default()).collect(),
-        };
-        coordinator.users.set_password(&config.default_user, config.default_pass.as_bytes());
-        coordinator.decide(Change::VhostCreated(config.default_vhost.into()));
-        coordinator
+        }
     }
 
     /// Takes what a shard sent. Items that are not for a coordinator are without effect.
@@ -132,7 +140,7 @@ impl Coordinator {
         }
     }
 
-    /// What to send, in order.
+    /// What to send, in order, once what [`Self::take_records`] gave is durable.
     pub fn take_outbound(&mut self) -> Drain<'_, (ShardId, Control)> {
         self.out.drain(..)
     }
@@ -194,8 +202,7 @@ impl Coordinator {
         self.topology.vhost(name).ok_or(Answer::NoVhost)
     }
 
-    /// Makes the change a version of its own and tells every shard.
-    fn decide(&mut self, change: Change) {
+    fn announce(&mut self, change: Change) {
         let version = self.versions.decide();
         self.topology.apply(version, &change);
         self.broadcast(&Control::Apply(version, change));
@@ -250,6 +257,10 @@ fn refused(refusal: Refusal) -> Answer {
 /// A name in a vhost.
 type Path = (Name, Name);
 
+#[cfg(test)]
+mod records_test;
+#[cfg(test)]
+mod replica;
 #[cfg(test)]
 mod script_test;
 #[cfg(test)]

@@ -43,6 +43,7 @@ impl Coordinator {
         }
         let record = self.directory.create(vhost.clone(), spec.clone(), asker.shard);
         let (queue, created) = (record.spec.id, record.spec.clone());
+        self.reserve_identities();
         self.send(created.home, Control::Create(vhost.clone(), created));
         // It is there by then, and looking again says so.
         self.park(queue, asker, Request::DeclareQueue(vhost, spec));

@@ -12,38 +12,29 @@ const ANNA: ConnId = ConnId(1);
 const OTTO: ConnId = ConnId(2);
 
 /// A coordinator of two shards whose first changes are settled.
-struct Script(Coordinator);
+pub(super) struct Script(pub Coordinator);
 
 impl Script {
-    fn new() -> Self {
-        let mut script = Self(Coordinator::new(CoordinatorConfig {
-            shards: 2,
-            seed: 1,
-            default_user: "guest".into(),
-            default_pass: "guest".into(),
-            default_vhost: "/".into(),
-            loopback_users: vec!["guest".into()],
-            memory_limit: 1000,
-            place: super::Place::Balanced,
-        }));
+    pub fn new() -> Self {
+        let mut script = Self(Coordinator::new(config()));
         script.settle();
         script
     }
 
-    fn control(&mut self, from: u16, control: Control) {
+    pub fn control(&mut self, from: u16, control: Control) {
         self.0.control(ShardId(from), control, Now::default());
     }
 
-    fn ask(&mut self, from: u16, ticket: u64, request: Request) {
+    pub fn ask(&mut self, from: u16, ticket: u64, request: Request) {
         self.control(from, Control::Ask(Ticket(ticket), request));
     }
 
-    fn out(&mut self) -> Vec<(u16, Control)> {
+    pub fn out(&mut self) -> Vec<(u16, Control)> {
         self.0.take_outbound().map(|(to, control)| (to.0, control)).collect()
     }
 
     /// Lets every shard apply everything; what else was sent, in order.
-    fn settle(&mut self) -> Vec<(u16, Control)> {
+    pub fn settle(&mut self) -> Vec<(u16, Control)> {
         let mut others = Vec::new();
         loop {
             let out = self.out();
@@ -61,7 +52,7 @@ impl Script {
     }
 
     /// Asks and settles; there is one answer and nothing else.
-    fn answer(&mut self, request: Request) -> Answer {
+    pub fn answer(&mut self, request: Request) -> Answer {
         self.ask(0, 99, request);
         match self.settle().as_slice() {
             [(0, Control::Answer(Ticket(99), answer))] => answer.clone(),
@@ -70,7 +61,7 @@ impl Script {
     }
 
     /// Declares a queue to the end; its identity and home.
-    fn declare(&mut self, spec: QueueSpec) -> (QueueId, u16) {
+    pub fn declare(&mut self, spec: QueueSpec) -> (QueueId, u16) {
         self.ask(0, 99, declare(spec));
         let [(home, Control::Create(_, spec))] = &self.settle()[..] else {
             panic!("no queue to create");
@@ -90,7 +81,20 @@ impl Script {
     }
 }
 
-fn queue(name: &str, owner: Option<ConnId>) -> QueueSpec {
+pub(super) fn config() -> CoordinatorConfig {
+    CoordinatorConfig {
+        shards: 2,
+        seed: 1,
+        default_user: "guest".into(),
+        default_pass: "guest".into(),
+        default_vhost: "/".into(),
+        loopback_users: vec!["guest".into()],
+        memory_limit: 1000,
+        place: super::Place::Balanced,
+    }
+}
+
+pub(super) fn queue(name: &str, owner: Option<ConnId>) -> QueueSpec {
     QueueSpec {
         id: QueueId(0),
         name: name.into(),
@@ -103,7 +107,7 @@ fn queue(name: &str, owner: Option<ConnId>) -> QueueSpec {
     }
 }
 
-fn exchange(name: &str, auto_delete: bool) -> ExchangeSpec {
+pub(super) fn exchange(name: &str, auto_delete: bool) -> ExchangeSpec {
     ExchangeSpec {
         name: name.into(),
         kind: ExchangeKind::Fanout,
@@ -114,33 +118,33 @@ fn exchange(name: &str, auto_delete: bool) -> ExchangeSpec {
     }
 }
 
-fn binding(source: &str, destination: Destination) -> Binding {
+pub(super) fn binding(source: &str, destination: Destination) -> Binding {
     let arguments = Arguments::default();
     Binding { source: source.into(), destination, key: "".into(), arguments }
 }
 
-fn to_queue(source: &str, name: &str) -> Binding {
+pub(super) fn to_queue(source: &str, name: &str) -> Binding {
     binding(source, Destination::Queue(name.into()))
 }
 
-fn bind(binding: Binding) -> Request {
+pub(super) fn bind(binding: Binding) -> Request {
     Request::Bind("/".into(), binding, ANNA)
 }
 
-fn unbind(binding: Binding) -> Request {
+pub(super) fn unbind(binding: Binding) -> Request {
     Request::Unbind("/".into(), binding, ANNA)
 }
 
-fn declare(spec: QueueSpec) -> Request {
+pub(super) fn declare(spec: QueueSpec) -> Request {
     Request::DeclareQueue("/".into(), spec)
 }
 
-fn delete(name: &str, conn: ConnId) -> Request {
+pub(super) fn delete(name: &str, conn: ConnId) -> Request {
     let (if_unused, if_empty) = (true, false);
     Request::DeleteQueue { vhost: "/".into(), name: name.into(), if_unused, if_empty, conn }
 }
 
-fn delete_exchange(name: &str, if_unused: bool) -> Request {
+pub(super) fn delete_exchange(name: &str, if_unused: bool) -> Request {
     Request::DeleteExchange { vhost: "/".into(), name: name.into(), if_unused }
 }
 
@@ -158,7 +162,7 @@ fn a_queue_is_created_at_home_then_known_everywhere_then_answered() {
     script.ask(1, 5, declare(queue("q", None)));
     let out = script.out();
     let [(0, Control::Create(vhost, spec))] = &out[..] else { panic!("{out:?}") };
-    assert_eq!((&**vhost, spec.id.origin(), spec.home), ("/", ShardId(2), ShardId(0)));
+    assert_eq!((&**vhost, spec.id.origin(), spec.home), ("/", ShardId::OF_QUEUES, ShardId(0)));
     script.control(0, Control::Created(spec.id));
     let apply = Control::Apply(2, Change::QueueCreated("/".into(), spec.clone()));
     assert_eq!(script.out(), [(0, apply.clone()), (1, apply)]);

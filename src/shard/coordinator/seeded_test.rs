@@ -1,7 +1,8 @@
 //! Several simulated shards and their clients against one coordinator, every ring delayed as a seed
 //! says. Checked: each question has one answer, no sooner than what it promises is true on all
-//! shards; identities are never used twice; changes fit the topology they are applied to; at the
-//! end nothing is left over.
+//! shards; identities are never used twice; changes fit the topology they are applied to; the
+//! records so far lead to what is durable of the topology; at the end nothing is left over, and a
+//! restart finds what is durable.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -9,6 +10,7 @@ use model::spec::{Arguments, Binding, Destination, ExchangeKind, ExchangeSpec, N
 use model::topology::{Change, Topology};
 use model::{ConnId, Now, QueueId, Refusal, Resource, Seed, ShardId, Ticket};
 
+use super::replica::Replica;
 use super::{Coordinator, CoordinatorConfig};
 use crate::shard::message::{Answer, Control, Request};
 
@@ -46,6 +48,7 @@ struct Question {
 struct World {
     random: fastrand::Rng,
     coordinator: Coordinator,
+    replica: Replica,
     shards: Vec<Shard>,
     questions: BTreeMap<Ticket, Question>,
     conns: Vec<(ConnId, usize)>,
@@ -130,21 +133,26 @@ impl Shard {
     }
 }
 
+fn config(shards: u16, seed: u64) -> CoordinatorConfig {
+    CoordinatorConfig {
+        shards,
+        seed,
+        default_user: "guest".into(),
+        default_pass: "guest".into(),
+        default_vhost: "/".into(),
+        loopback_users: Vec::new(),
+        memory_limit: 1000,
+        place: super::Place::Balanced,
+    }
+}
+
 impl World {
     fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let shards = random.u16(1..5);
         Self {
-            coordinator: Coordinator::new(CoordinatorConfig {
-                shards,
-                seed,
-                default_user: "guest".into(),
-                default_pass: "guest".into(),
-                default_vhost: "/".into(),
-                loopback_users: Vec::new(),
-                memory_limit: 1000,
-                place: super::Place::Balanced,
-            }),
+            coordinator: Coordinator::new(config(shards, seed)),
+            replica: Replica::default(),
             shards: (0..shards).map(|shard| Shard::new(shard.into())).collect(),
             random,
             questions: BTreeMap::new(),
@@ -218,7 +226,7 @@ impl World {
             id: QueueId(0),
             name: self.pick(QUEUES),
             home: ShardId(0),
-            durable: false,
+            durable: self.random.bool(),
             auto_delete: false,
             owner: self.random.bool().then_some(conn),
             server_named: false,
@@ -231,7 +239,7 @@ impl World {
         ExchangeSpec {
             name: self.pick(EXCHANGES),
             kind: ExchangeKind::Fanout,
-            durable: false,
+            durable: self.random.bool(),
             auto_delete: self.random.u8(0..3) > 0,
             internal: false,
             arguments: Arguments::default(),
@@ -275,6 +283,7 @@ impl World {
             _ => None,
         };
         self.coordinator.control(ShardId(from as u16), control, Now::default());
+        self.replica.follow(&mut self.coordinator);
         let sent: Vec<_> = self.coordinator.take_outbound().collect();
         if let Some(question) = ticket.and_then(|ticket| self.questions.get_mut(&ticket)) {
             question.read = Some((self.coordinator.topology().version(), self.youngest));
@@ -290,6 +299,7 @@ impl World {
         match control {
             Control::Create(_, spec) => {
                 assert!(spec.id > self.youngest, "an identity was used again");
+                assert!(spec.id < self.replica.0.queues_below, "an identity is not reserved");
                 assert!(!spec.owner.is_some_and(|owner| self.gone.contains(&owner)));
                 self.youngest = spec.id;
             }
@@ -379,6 +389,7 @@ impl World {
 
     /// What was sent before any shard spoke.
     fn coordinator_speaks(&mut self) {
+        self.replica.follow(&mut self.coordinator);
         let sent: Vec<_> = self.coordinator.take_outbound().collect();
         for (to, control) in sent {
             self.shards[to.index()].inbound.push_back(control);
@@ -415,6 +426,7 @@ fn run(seed: u64) {
     world.finish();
     world.check_end();
     assert!(world.shards.iter().all(|shard| shard.queues().all(|spec| spec.owner.is_none())));
+    world.replica.restart(config(world.random.u16(1..5), seed));
 }
 
 #[test]
