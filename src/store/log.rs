@@ -491,7 +491,11 @@ impl Log {
                     self.synced = one.batch;
                 }
             }
-            _ => self.poison_unless(result),
+            one => {
+                // Still under way, so that nothing that waits for it is told that all is well.
+                self.under_way = one;
+                self.poison_unless(result);
+            }
         }
     }
 

@@ -71,7 +71,7 @@ def small_disk(tmp_path):
 
 def body(number):
     """The body of a message, a little more than a kilobyte."""
-    return b"%06d" % number + bytes(1100)
+    return b"%06d" % number + b"x" * 1100
 
 
 def publish(channel, queue, numbers):
@@ -120,8 +120,10 @@ def logs(broker):
 
 def refusal(broker):
     """What a broker says that does not start."""
+    broker.keep = True
     with pytest.raises(AssertionError, match="ringtail exited [1-9]") as raised:
         broker.start()
+    broker.keep = False
     return str(raised.value)
 
 
