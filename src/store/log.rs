@@ -256,6 +256,13 @@ impl Log {
         self.batch
     }
 
+    /// Whether there is nothing to do at the end of a turn.
+    #[inline]
+    pub fn is_resting(&self) -> bool {
+        let nothing_waits = self.filling.is_empty() && self.under_way.is_none();
+        nothing_waits && self.segments.len() <= 1 && self.synced == self.durable
+    }
+
     pub fn is_stopping(&self) -> bool {
         self.stopping
     }

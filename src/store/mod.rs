@@ -203,7 +203,8 @@ impl Store {
     }
 
     /// A persistent message entered a durable queue.
-    #[inline]
+    // Never inlined: the path of messages that are not logged is not to pay for it.
+    #[inline(never)]
     pub fn log(&mut self, queue: QueueId, seq: u64, message: Message<'_>) -> Stored {
         self.log.enqueue(queue, seq, message)
     }
@@ -221,7 +222,7 @@ impl Store {
     }
 
     /// A queue has settled a message.
-    #[inline]
+    #[inline(never)]
     pub fn settled(&mut self, queue: QueueId, seq: u64, stored: Stored) {
         match stored.batch() {
             Some(batch) => {
@@ -338,7 +339,16 @@ impl Store {
     // The disk.
 
     /// Ends a turn: what waits may be handed out as operations.
+    #[inline]
     pub fn end_turn(&mut self, now: Now) {
+        // As it is as long as nothing is persistent and all fits into memory.
+        if !(self.log.is_resting() && self.spill.is_resting()) {
+            self.work(now);
+        }
+    }
+
+    #[inline(never)]
+    fn work(&mut self, now: Now) {
         self.spill.end_turn(now, &mut self.log, &mut self.ops);
         if self.asked > 0 {
             self.spill.sync(self.asked, &mut self.ops);

@@ -185,6 +185,12 @@ impl Spill {
         self.pending.is_empty() && self.retries.is_empty() && self.listed.is_empty()
     }
 
+    /// Whether there is nothing to do at the end of a turn.
+    #[inline]
+    pub fn is_resting(&self) -> bool {
+        self.listed.is_empty() && self.retries.is_empty()
+    }
+
     /// Whether no segment is being removed.
     pub fn is_settled(&self) -> bool {
         self.removals == 0

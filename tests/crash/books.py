@@ -234,7 +234,7 @@ class Books:
             for binding in pending.sure:
                 entry = binding.queue.entries.get(ident)
                 # It may have been delivered and settled for good by now.
-                if entry and binding.sure:
+                if entry and binding.sure and not binding.queue.leaks:
                     entry.sure = True
 
     def refused(self, publisher, number):
@@ -395,7 +395,9 @@ class Books:
                 self.leaked(queue)
 
     def leaked(self, queue):
-        """Messages may have been sent to nobody and counted as settled."""
+        """Messages may have been sent to nobody and counted as settled, and more may be: the broker
+        does not know yet that nobody is there."""
+        queue.leaks = True
         for entry in queue.entries.values():
             entry.sure = False
 
@@ -439,7 +441,7 @@ class Books:
                 self.closed(holder)
             for entry in list(queue.entries.values()):
                 self._survives(entry, clean)
-            queue.disturbed = False
+            queue.disturbed = queue.leaks = False
             if not clean:
                 queue.haze = self.clock
         for thing in [*self.queues.values(), *self.exchanges.values(), *self.bindings()]:

@@ -58,6 +58,8 @@ class Queue(Thing):
         self.haze = -1
         # Whether a message was given back since the broker started: then order says less.
         self.disturbed = False
+        # Whether a client vanished that takes without settling.
+        self.leaks = False
         self.holders = set()
 
     def bounds(self):
