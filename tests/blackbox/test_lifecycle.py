@@ -51,11 +51,8 @@ def test_a_taken_port_is_refused(broker, own_broker):
 
 
 @pytest.mark.row("Not there yet", "Messages on disk")
-def test_what_outlives_a_restart(request, own_broker, connect):
+def test_what_outlives_a_restart(own_broker, connect):
     broker = own_broker()
-    if not expect(
-            broker, why="Ringtail writes no messages to disk yet", ringtail=False, rabbitmq=True):
-        request.applymarker(pytest.mark.xfail(strict=True, reason="no log yet"))
     channel = connect(to=broker).channel()
     channel.queue_declare("durable", durable=True)
     channel.queue_declare("transient", durable=False)
