@@ -9,13 +9,15 @@
 //! Numbers are hexadecimal with leading zeros, so names sort as the numbers do.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
 use model::QueueId;
 
+use super::sys;
 use crate::store::{Failure, FileName, Files};
 
 /// What the names of spare segments begin with.
@@ -111,17 +113,44 @@ pub fn sync_folder(path: &Path) -> Result<(), Failure> {
     synced.map_err(|error| sync_failure(path, &error))
 }
 
+/// Puts everything in the file system of this folder on stable storage, names included.
+///
+/// # Errors
+///
+/// The system's, also of writes in the past.
+pub fn sync_all(folder: &Path) -> Result<(), Failure> {
+    let synced = File::open(folder).and_then(|folder| sys::sync_file_system(folder.as_fd()));
+    synced.map_err(|error| sync_failure(folder, &error))
+}
+
+/// The ending of a file that is not whole yet.
+const DRAFT: &str = "draft";
+/// Up to so many files are synced one by one.
+const SYNCED_ONE_BY_ONE: usize = 8;
+
 /// The files below a data folder whose folders exist.
 #[derive(Debug)]
 pub struct DataFiles {
     data_dir: PathBuf,
+    /// Written under another name, and the names they are to have.
+    drafts: Vec<(PathBuf, PathBuf)>,
 }
 
 impl DataFiles {
     /// Those below that folder.
     #[must_use]
     pub fn new(data_dir: &Path) -> Self {
-        Self { data_dir: data_dir.to_owned() }
+        Self { data_dir: data_dir.to_owned(), drafts: Vec::new() }
+    }
+
+    fn sync_paths(&self, paths: &[&Path]) -> Result<(), Failure> {
+        if paths.len() > SYNCED_ONE_BY_ONE {
+            return sync_all(&self.data_dir);
+        }
+        paths.iter().try_for_each(|path| {
+            let synced = File::open(path).and_then(|file| file.sync_all());
+            synced.map_err(|error| sync_failure(path, &error))
+        })
     }
 
     fn list_in(&self, place: Place, found: &mut Vec<(FileName, u64)>) -> Result<(), Failure> {
@@ -150,7 +179,7 @@ fn is_spare(name: &OsStr) -> bool {
 }
 
 fn is_draft(name: &OsStr) -> bool {
-    Path::new(name).extension().is_some_and(|extension| extension == "draft")
+    Path::new(name).extension().is_some_and(|extension| extension == DRAFT)
 }
 
 impl Files for DataFiles {
@@ -175,19 +204,25 @@ impl Files for DataFiles {
     fn write(&mut self, file: FileName, octets: &[u8]) -> Result<(), Failure> {
         let path = path(&self.data_dir, file);
         // Listed by nobody, and begun anew by the next who writes this file.
-        let draft = path.with_extension("draft");
-        let mut options = OpenOptions::new();
-        let opened = options.write(true).create(true).truncate(true).open(&draft);
-        let written = opened.and_then(|mut file| file.write_all(octets).map(|()| file));
-        let file = written.map_err(|error| failure("write", &draft, &error))?;
-        file.sync_all().map_err(|error| sync_failure(&draft, &error))?;
-        fs::rename(&draft, &path).map_err(|error| failure("rename", &draft, &error))
+        let draft = path.with_extension(DRAFT);
+        fs::write(&draft, octets).map_err(|error| failure("write", &draft, &error))?;
+        self.drafts.push((draft, path));
+        Ok(())
     }
 
-    fn sync(&mut self, file: FileName) -> Result<(), Failure> {
-        let path = path(&self.data_dir, file);
-        let synced = File::open(&path).and_then(|file| file.sync_data());
-        synced.map_err(|error| sync_failure(&path, &error))
+    fn commit(&mut self) -> Result<(), Failure> {
+        let drafts = std::mem::take(&mut self.drafts);
+        let paths: Vec<&Path> = drafts.iter().map(|(draft, _)| draft.as_path()).collect();
+        self.sync_paths(&paths)?;
+        for (draft, path) in &drafts {
+            fs::rename(draft, path).map_err(|error| failure("rename", draft, &error))?;
+        }
+        self.sync_folders()
+    }
+
+    fn sync(&mut self, files: &[FileName]) -> Result<(), Failure> {
+        let paths: Vec<PathBuf> = files.iter().map(|file| path(&self.data_dir, *file)).collect();
+        self.sync_paths(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>())
     }
 
     fn sync_folders(&mut self) -> Result<(), Failure> {
@@ -264,7 +299,7 @@ mod tests {
         files.write(LOG, b"long before").unwrap();
         files.write(LOG, b"0123456789").unwrap();
         files.write(SEGMENT, b"").unwrap();
-        files.sync_folders().unwrap();
+        files.commit().unwrap();
         let mut found = files.list().unwrap();
         found.sort();
         assert_eq!(found, [(LOG, 10), (SEGMENT, 0)]);

@@ -102,6 +102,7 @@ impl Lane {
                     self.writes.ids.push(id);
                     self.writes.sync = true;
                 }
+                Work::SyncAll => answer(Done { id, result: self.sync_all() }),
                 Work::Read { at, len } => answer(Done { id, result: self.read(file, at, len) }),
                 Work::Delete { sync } => {
                     self.deletes.files.push((id, file));
@@ -176,6 +177,15 @@ impl Lane {
         files::sync_folder(&folder)
     }
 
+    fn sync_all(&mut self) -> Result<Bytes, Failure> {
+        let befallen = self.faults.befall(self.lane, DiskDeed::Sync);
+        befallen.map_err(|error| files::sync_failure(&self.data_dir, &error))?;
+        files::sync_all(&self.data_dir)?;
+        self.unnamed = false;
+        self.files.all_synced();
+        Ok(Bytes::new())
+    }
+
     fn read(&mut self, name: FileName, at: u64, len: usize) -> Result<Bytes, Failure> {
         let befallen = self.faults.befall(self.lane, DiskDeed::Read);
         let open = self.files.get(name, false)?;
@@ -209,7 +219,7 @@ impl Writes {
         let joins = match work {
             Work::Write { at, create, .. } => !create && self.joins_at(*at),
             Work::Sync => true,
-            Work::Read { .. } | Work::Delete { .. } => false,
+            Work::SyncAll | Work::Read { .. } | Work::Delete { .. } => false,
         };
         self.file.is_none() || (self.file == Some(file) && joins)
     }

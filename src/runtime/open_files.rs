@@ -100,6 +100,11 @@ impl OpenFiles {
         }
     }
 
+    /// What was written to any of them is on stable storage.
+    pub fn all_synced(&mut self) {
+        self.open.values_mut().for_each(|open| open.dirty = false);
+    }
+
     /// A sync of the file failed: what it holds is not known any more, and a second sync, which
     /// would succeed, must not say otherwise.
     pub fn break_off(&mut self, name: FileName, failure: Failure) {

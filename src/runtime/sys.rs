@@ -34,6 +34,16 @@ pub fn eventfd() -> io::Result<OwnedFd> {
     unsafe { Ok(OwnedFd::from_raw_fd(check(libc::eventfd(0, libc::EFD_CLOEXEC))?)) }
 }
 
+/// Puts everything in the file system of an open file on stable storage.
+///
+/// # Errors
+///
+/// The system's, also of writes in the past that nobody else was told of.
+pub fn sync_file_system(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::syncfs(fd.as_raw_fd()) }).map(drop)
+}
+
 /// Adds one to an eventfd.
 ///
 /// # Errors

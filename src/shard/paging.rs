@@ -70,6 +70,7 @@ impl Shard {
             self.paging.rest -= 1;
             return;
         }
+        self.share_reads();
         let (window, goal) = (self.window(), self.paging.goal());
         let queues = self.home.queues.iter();
         let octets = queues.map(|(id, kept)| (Reverse(kept.queue.spillable(window)), *id));
@@ -104,7 +105,13 @@ impl Shard {
         }
     }
 
+    /// What all queues together read at once takes no more than a quarter of the budget.
+    fn share_reads(&mut self) {
+        self.store.share(self.paging.max / 4 / self.home.queues.len().max(1));
+    }
+
     fn leave_log(&mut self, before: u64) {
+        self.share_reads();
         let window = self.window();
         let mut ids: Vec<QueueId> = self.home.queues.keys().copied().collect();
         ids.sort_unstable();
@@ -118,6 +125,7 @@ impl Shard {
         let mut any = false;
         while let Some(loaded) = self.store.next_loaded() {
             any = true;
+            self.share_reads();
             self.with_queue(loaded.queue, |queue, door| {
                 loaded.each(|crate::store::Spilled { seq, redelivered, stored, message }| {
                     queue.loaded(Spilled { seq, redelivered, stored, message });

@@ -53,7 +53,7 @@ pub struct StoreConfig {
     pub segment_octets: u64,
     /// Octets of all segments of this shard's log; beyond it the oldest is emptied.
     pub log_max: u64,
-    /// Octets of what one read brings.
+    /// Octets of a chunk; a read brings up to two. See [`Store::share`].
     pub chunk_octets: usize,
 }
 
@@ -246,6 +246,11 @@ impl Store {
     /// Takes a message out of a queue's memory; its sequence number is greater than those before.
     pub fn spill(&mut self, queue: QueueId, what: Spilled<'_>) {
         self.spill.spill(queue, what);
+    }
+
+    /// What one queue reads at once is to be no more than so many octets: its share of the memory.
+    pub fn share(&mut self, octets: usize) {
+        self.spill.share(octets);
     }
 
     /// Is to bring the next messages that the queue spilled; [`Self::next_loaded`] has them later.

@@ -73,6 +73,9 @@ pub enum Work {
     },
     /// Answer when everything written before is on stable storage (`fdatasync`).
     Sync,
+    /// Answer when everything written before to segments of whatever queue is on stable storage,
+    /// with their names (`syncfs`): for so many files that one sync for each would take too long.
+    SyncAll,
     /// Read so many octets.
     Read {
         /// Octets in front of them.
@@ -123,20 +126,25 @@ pub trait Files {
     ///
     /// The system's.
     fn read(&mut self, file: FileName, at: u64, len: usize) -> Result<Bytes, Failure>;
-    /// Writes a file whole or not at all: under another name first, synced, then renamed. The name
-    /// is on stable storage after [`Self::sync_folders`].
+    /// Writes a new file. It is there, whole, after [`Self::commit`]; before that, not at all.
     ///
     /// # Errors
     ///
     /// The system's.
     fn write(&mut self, file: FileName, octets: &[u8]) -> Result<(), Failure>;
-    /// Syncs a file that an earlier start has written.
+    /// Puts what was written on stable storage, with its names.
     ///
     /// # Errors
     ///
     /// The system's.
-    fn sync(&mut self, file: FileName) -> Result<(), Failure>;
-    /// Syncs the folders, so that the names of files written and deleted are on stable storage.
+    fn commit(&mut self) -> Result<(), Failure>;
+    /// Syncs files that an earlier start has written.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn sync(&mut self, files: &[FileName]) -> Result<(), Failure>;
+    /// Syncs the folders, so that what was removed is removed for good.
     ///
     /// # Errors
     ///

@@ -17,6 +17,10 @@ use super::{Loaded, RecoveredQueue, Relief, Spilled, StoreConfig, Trouble};
 const FULL: usize = 64 * 1024 * 1024;
 /// A write for which there was no room is tried again after so many microseconds.
 const RETRY_US: u64 = 100_000;
+/// Up to so many segments are synced one by one.
+const SYNCED_ONE_BY_ONE: usize = 8;
+/// What a chunk has at least, however many queues there are.
+const CHUNK_MIN: usize = 8 * 1024;
 
 /// An operation whose answer is awaited.
 #[derive(Debug)]
@@ -29,8 +33,17 @@ struct Pending {
 enum What {
     Write { file: u32, octets: usize, work: Work, again: bool },
     Read(Reading),
-    Sync { file: u32, len: u64, owed: Vec<(u64, u64)> },
+    Sync(Vec<Synced>),
     Delete { file: u32 },
+}
+
+/// A segment that is being synced: its length, and what the log is told when it is.
+#[derive(Debug)]
+struct Synced {
+    queue: QueueId,
+    file: u32,
+    len: u64,
+    owed: Vec<(u64, u64)>,
 }
 
 /// The segments of all queues of a shard.
@@ -52,6 +65,8 @@ pub(super) struct Spill {
     /// Segments being removed, or to be removed.
     removals: usize,
     full: bool,
+    /// Octets of a chunk.
+    chunk: usize,
     /// The number of the next new segment, of whichever queue: none is used twice, so that what is
     /// still on its way to one that is gone meets no other.
     next_file: u32,
@@ -71,6 +86,7 @@ impl Spill {
             waiting: 0,
             removals: 0,
             full: false,
+            chunk: config.chunk_octets,
             next_file: 0,
         }
     }
@@ -86,7 +102,7 @@ impl Spill {
 
     pub fn spill(&mut self, queue: QueueId, what: Spilled<'_>) {
         let boot = self.config.boot;
-        let max = self.config.chunk_octets;
+        let max = self.chunk;
         let files = self.queues.entry(queue).or_default();
         self.waiting += files.add(what);
         if files.open_octets() >= max {
@@ -101,6 +117,12 @@ impl Spill {
         {
             self.listed.push(queue);
         }
+    }
+
+    /// One read is to bring no more than so many octets, unless it is a single message.
+    pub fn share(&mut self, octets: usize) {
+        let most = self.config.chunk_octets;
+        self.chunk = (octets / 2).clamp(CHUNK_MIN.min(most), most);
     }
 
     pub fn fetch(&mut self, queue: QueueId) {
@@ -225,17 +247,28 @@ impl Spill {
 
     /// Has segments synced that messages in old batches of the log wait for.
     pub fn sync(&mut self, before: u64, ops: &mut Ops) {
+        let mut due = Vec::new();
         for (queue, files) in &mut self.queues {
             for (file, segment) in &mut files.segments {
                 if segment.going || segment.owed.iter().all(|(batch, _)| *batch >= before) {
                     continue;
                 }
                 let owed = std::mem::take(&mut segment.owed);
-                let what = What::Sync { file: *file, len: segment.len, owed };
-                let op = ops.hand_out(name(*queue, *file), Work::Sync);
-                self.pending.insert(op, Pending { queue: *queue, what });
+                due.push(Synced { queue: *queue, file: *file, len: segment.len, owed });
             }
         }
+        if due.len() > SYNCED_ONE_BY_ONE {
+            return self.sync_these(due, Work::SyncAll, ops);
+        }
+        for one in due {
+            self.sync_these(vec![one], Work::Sync, ops);
+        }
+    }
+
+    fn sync_these(&mut self, due: Vec<Synced>, work: Work, ops: &mut Ops) {
+        let Some(&Synced { queue, file, .. }) = due.first() else { return };
+        let op = ops.hand_out(name(queue, file), work);
+        self.pending.insert(op, Pending { queue, what: What::Sync(due) });
     }
 
     /// Tells the log again of what is settled, where only batches up to `last` tell of it.
@@ -288,7 +321,7 @@ impl Spill {
         if !files.wanted || files.reading.is_some() || unwritten {
             return;
         }
-        let Some(reading) = files.next_reading(2 * self.config.chunk_octets as u64) else { return };
+        let Some(reading) = files.next_reading(2 * self.chunk as u64) else { return };
         files.wanted = false;
         let work = Work::Read { at: reading.at, len: reading.len as usize };
         let op = ops.hand_out(name(queue, reading.file), work);
@@ -355,9 +388,9 @@ impl Spill {
                 self.poison_unless(result);
             }
             (What::Read(reading), result) => self.was_read(op, queue, reading, result),
-            (What::Sync { file, len, owed }, result) => {
+            (What::Sync(these), result) => {
                 if self.poison_unless(result) {
-                    self.was_synced(queue, (file, len), owed, log);
+                    these.into_iter().for_each(|one| self.was_synced(one, log));
                 }
             }
             (What::Delete { file }, result) => {
@@ -401,13 +434,8 @@ impl Spill {
         self.queues.get_mut(&queue)?.segments.get_mut(&file)
     }
 
-    fn was_synced(
-        &mut self,
-        queue: QueueId,
-        (file, len): (u32, u64),
-        mut owed: Vec<(u64, u64)>,
-        log: &mut Log,
-    ) {
+    fn was_synced(&mut self, one: Synced, log: &mut Log) {
+        let Synced { queue, file, len, mut owed } = one;
         match self.segment(queue, file) {
             // A write in front of the sync has failed, so it has to be synced again.
             Some(segment) if segment.missing > 0 => {

@@ -150,18 +150,16 @@ impl Found {
         for (queue, recovered) in &mut self.queues {
             complete(recovered, self.settled.remove(queue), self.delivered.remove(queue), clean);
         }
-        for name in &self.unsynced {
-            files.sync(*name)?;
-        }
         // Until there is a log of this start, the next one looks at everything as this one did.
-        files.sync_folders()?;
+        files.sync(&self.unsynced)?;
+        files.commit()?;
         for name in &self.dead {
             files.delete(*name)?;
         }
         files.sync_folders()?;
         self.write_log(files, boot)?;
         if !mutant::active(Mutant::FolderNotSynced) {
-            files.sync_folders()?;
+            files.commit()?;
         }
         // Oldest first, each for good before the next: no enqueue outlives its settle.
         for name in listed.keys().filter(|name| matches!(name, FileName::Log { .. })) {

@@ -68,6 +68,8 @@ pub struct Disk {
     named: BTreeSet<FileName>,
     /// Deleted, but not on stable storage.
     undead: BTreeMap<FileName, File>,
+    /// Written by recovery and not there yet.
+    drafts: Vec<(FileName, Vec<u8>)>,
     /// By file, in order.
     waiting: BTreeMap<FileName, Vec<Op>>,
     /// Writes fail: there is no room.
@@ -86,7 +88,12 @@ impl Disk {
     /// Carries an operation out; `None` if there is none.
     pub fn step(&mut self, rng: &mut Rng) -> Option<Done> {
         let at = rng.usize(..self.waiting.len().max(1));
-        let name = *self.waiting.keys().nth(at)?;
+        let mut name = *self.waiting.keys().nth(at)?;
+        if matches!(self.waiting[&name][0].work, Work::SyncAll) {
+            // It waits for all that was handed out before.
+            let oldest = self.waiting.iter().min_by_key(|(_, ops)| ops[0].id);
+            name = oldest.map_or(name, |(name, _)| *name);
+        }
         let ops = self.waiting.get_mut(&name)?;
         let op = ops.remove(0);
         if ops.is_empty() {
@@ -107,6 +114,11 @@ impl Disk {
                 }
             }
             Work::Sync => self.sync_file(name),
+            Work::SyncAll => {
+                let of_queue = |name: &FileName| matches!(name, FileName::Queue { .. });
+                let names: Vec<_> = self.files.keys().copied().filter(of_queue).collect();
+                names.into_iter().for_each(|name| self.sync_file(name));
+            }
             Work::Read { at, len } => {
                 let file = self.files.get(&name).ok_or_else(|| failure(false))?;
                 let from = (at as usize).min(file.now.len());
@@ -147,6 +159,7 @@ impl Disk {
     /// The power goes.
     pub fn power_loss(&mut self, rng: &mut Rng) {
         self.waiting.clear();
+        self.drafts.clear();
         for (name, file) in std::mem::take(&mut self.undead) {
             if self.named.contains(&name) && rng.bool() {
                 self.files.entry(name).or_insert(file);
@@ -198,16 +211,25 @@ impl Files for Disk {
 
     fn write(&mut self, name: FileName, octets: &[u8]) -> Result<(), Failure> {
         self.burn()?;
-        let file = self.files.entry(name).or_default();
-        file.now.clear();
-        file.write(0, octets);
-        file.sync();
+        self.drafts.push((name, octets.to_vec()));
         Ok(())
     }
 
-    fn sync(&mut self, name: FileName) -> Result<(), Failure> {
+    fn commit(&mut self) -> Result<(), Failure> {
         self.burn()?;
-        self.carry_out(name, Work::Sync).map(drop)
+        for (name, octets) in std::mem::take(&mut self.drafts) {
+            let file = self.files.entry(name).or_default();
+            file.now.clear();
+            file.write(0, &octets);
+            file.sync();
+        }
+        self.sync_folders()
+    }
+
+    fn sync(&mut self, names: &[FileName]) -> Result<(), Failure> {
+        self.burn()?;
+        names.iter().for_each(|name| self.sync_file(*name));
+        Ok(())
     }
 
     fn sync_folders(&mut self) -> Result<(), Failure> {
