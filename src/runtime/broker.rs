@@ -400,6 +400,7 @@ fn store_config(config: &Config, plan: &Plan, boot: u32, shard: ShardId) -> Stor
         },
         segment_octets: plan.sizes.segment,
         log_max: plan.sizes.log_max,
+        waiting_max: plan.sizes.waiting_max,
         ..StoreConfig::default()
     }
 }

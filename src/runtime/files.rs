@@ -113,14 +113,22 @@ pub fn sync_folder(path: &Path) -> Result<(), Failure> {
     synced.map_err(|error| sync_failure(path, &error))
 }
 
+/// Opens a folder, for [`sync_all`].
+///
+/// # Errors
+///
+/// The system's.
+pub fn root(folder: &Path) -> Result<File, Failure> {
+    File::open(folder).map_err(|error| failure("open", folder, &error))
+}
+
 /// Puts everything in the file system of this folder on stable storage, names included.
 ///
 /// # Errors
 ///
-/// The system's, also of writes in the past.
-pub fn sync_all(folder: &Path) -> Result<(), Failure> {
-    let synced = File::open(folder).and_then(|folder| sys::sync_file_system(folder.as_fd()));
-    synced.map_err(|error| sync_failure(folder, &error))
+/// The system's, also of writes since the folder was opened.
+pub fn sync_all(path: &Path, folder: &File) -> Result<(), Failure> {
+    sys::sync_file_system(folder.as_fd()).map_err(|error| sync_failure(path, &error))
 }
 
 /// The ending of a file that is not whole yet.
@@ -145,7 +153,7 @@ impl DataFiles {
 
     fn sync_paths(&self, paths: &[&Path]) -> Result<(), Failure> {
         if paths.len() > SYNCED_ONE_BY_ONE {
-            return sync_all(&self.data_dir);
+            return sync_all(&self.data_dir, &root(&self.data_dir)?);
         }
         paths.iter().try_for_each(|path| {
             let synced = File::open(path).and_then(|file| file.sync_all());

@@ -6,6 +6,7 @@
 //!  └──── one pwritev, one fdatasync ─┘   └┘     └── two unlinks, one fsync of the folder
 //! ```
 
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,9 @@ pub struct Lane {
     deletes: Deletes,
     /// Files were made whose names are not on stable storage: the next sync sees to that too.
     unnamed: bool,
+    /// The data folder, open all the time: only so a sync of the whole file system tells of all
+    /// writes that failed meanwhile.
+    root: Option<File>,
 }
 
 /// Writes and syncs of one file that become one; kept for its memory.
@@ -77,6 +81,7 @@ impl Lane {
             writes: Writes::default(),
             deletes: Deletes::default(),
             unnamed: false,
+            root: files::root(data_dir).ok(),
         }
     }
 
@@ -132,7 +137,6 @@ impl Lane {
         }
         let (lane, faults) = (self.lane, Arc::clone(&self.faults));
         let open = self.files.get(name, false)?;
-        open.dirty |= writes.len > 0;
         let written =
             write_all(open, &writes.pieces, writes.at, || faults.befall(lane, DiskDeed::Write));
         written.map_err(|error| files::failure("write", &open.path, &error))?;
@@ -142,13 +146,10 @@ impl Lane {
             }
             let open = self.files.get(name, false)?;
             let synced = faults.befall(lane, DiskDeed::Sync).and_then(|_| open.file.sync_data());
-            match synced {
-                Ok(()) => open.dirty = false,
-                Err(error) => {
-                    let failure = files::sync_failure(&open.path, &error);
-                    self.files.break_off(name, failure.clone());
-                    return Err(failure);
-                }
+            if let Err(error) = synced {
+                let failure = files::sync_failure(&open.path, &error);
+                self.files.break_off(name, failure.clone());
+                return Err(failure);
             }
         }
         Ok(())
@@ -180,9 +181,12 @@ impl Lane {
     fn sync_all(&mut self) -> Result<Bytes, Failure> {
         let befallen = self.faults.befall(self.lane, DiskDeed::Sync);
         befallen.map_err(|error| files::sync_failure(&self.data_dir, &error))?;
-        files::sync_all(&self.data_dir)?;
+        let root = match &self.root {
+            Some(root) => root,
+            None => self.root.insert(files::root(&self.data_dir)?),
+        };
+        files::sync_all(&self.data_dir, root)?;
         self.unnamed = false;
-        self.files.all_synced();
         Ok(Bytes::new())
     }
 

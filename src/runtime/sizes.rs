@@ -5,7 +5,11 @@ use crate::config::{Config, Watermark};
 
 const MIB: u64 = 1 << 20;
 /// Descriptors that a disk thread keeps open at most.
-const OPEN_FILES: u64 = 256;
+const OPEN_FILES: u64 = 1024;
+
+/// What may wait for the disk, however little or much memory there is.
+const WAITING_MIN: usize = 4 << 20;
+const WAITING_MAX: usize = 64 << 20;
 
 /// Sizes in octets, unless they say otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +18,8 @@ pub struct Sizes {
     pub memory_limit: u64,
     /// What the queues of one shard may hold in memory.
     pub resident_max: usize,
+    /// What of one shard may wait for the disk.
+    pub waiting_max: usize,
     /// All segments of one shard's log.
     pub log_max: u64,
     /// One segment of it.
@@ -37,6 +43,9 @@ impl Sizes {
         Self {
             memory_limit,
             resident_max: usize::try_from(resident).unwrap_or(usize::MAX),
+            waiting_max: usize::try_from(resident / 4)
+                .unwrap_or(usize::MAX)
+                .clamp(WAITING_MIN, WAITING_MAX),
             log_max,
             segment: (log_max / 8).clamp(4 * MIB, 32 * MIB),
             disk_free_limit: config.disk_free.limit(memory),

@@ -22,8 +22,6 @@ use super::op::{Failure, FileName, Work};
 use super::ops::Ops;
 use super::{Durability, StoreConfig};
 
-/// So many octets waiting for the disk stop publishers.
-const FULL: usize = 32 * 1024 * 1024;
 /// So many octets are written even if nobody waits for them,
 const EAGER: usize = 256 * 1024;
 /// and fewer after so many microseconds.
@@ -238,7 +236,7 @@ impl Log {
     }
 
     pub fn full(&self) -> bool {
-        self.waiting() > FULL
+        self.waiting() > self.config.waiting_max / 2
     }
 
     /// Octets waiting for the disk.

@@ -53,6 +53,8 @@ pub struct StoreConfig {
     pub segment_octets: u64,
     /// Octets of all segments of this shard's log; beyond it the oldest is emptied.
     pub log_max: u64,
+    /// So many octets waiting for the disk stop publishers; half as many waiting for the log.
+    pub waiting_max: usize,
     /// Octets of a chunk; a read brings up to two. See [`Store::share`].
     pub chunk_octets: usize,
 }
@@ -66,6 +68,7 @@ impl Default for StoreConfig {
             durability: Durability::Strict,
             segment_octets: 32 * 1024 * 1024,
             log_max: 256 * 1024 * 1024,
+            waiting_max: 64 * 1024 * 1024,
             chunk_octets: 256 * 1024,
         }
     }

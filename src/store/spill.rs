@@ -13,8 +13,6 @@ use super::op::{Failure, FileName, Work};
 use super::ops::Ops;
 use super::{Loaded, RecoveredQueue, Relief, Spilled, StoreConfig, Trouble};
 
-/// So many octets on their way to segments stop publishers.
-const FULL: usize = 64 * 1024 * 1024;
 /// A write for which there was no room is tried again after so many microseconds.
 const RETRY_US: u64 = 100_000;
 /// Up to so many segments are synced one by one.
@@ -195,7 +193,7 @@ impl Spill {
     }
 
     pub fn full(&self) -> bool {
-        self.waiting > FULL
+        self.waiting > self.config.waiting_max
     }
 
     pub fn waiting(&self) -> usize {
