@@ -37,7 +37,7 @@ impl Sizes {
         let memory_limit = config.memory.limit(memory);
         let shards = u64::from(shards.max(1));
         let resident = Watermark::Relative(config.paging_ratio).limit(memory_limit) / shards;
-        let log_max = (memory_limit / 8).clamp(64 * MIB, 512 * MIB) / shards;
+        let log_max = (memory_limit / 4).clamp(128 * MIB, 512 * MIB) / shards;
         // A limit that cannot be read does not limit; the broker has looked at it by then.
         let files = sys::raise(Limit::Files).unwrap_or(OPEN_FILES * 8);
         Self {
@@ -65,16 +65,16 @@ mod tests {
     }
 
     #[test]
-    fn a_log_is_an_eighth_of_the_memory_within_bounds() {
+    fn a_log_is_a_quarter_of_the_memory_within_bounds() {
         let log = |memory, shards| {
             let sizes = sizes(memory, shards);
             (sizes.log_max / MIB, sizes.segment / MIB)
         };
         assert_eq!(log(10 << 30, 1), (512, 32));
         assert_eq!(log(10 << 30, 4), (128, 16));
-        assert_eq!(log(1 << 30, 1), (128, 16));
-        assert_eq!(log(1, 2), (32, 4));
-        assert_eq!(log(1, 64), (1, 4));
+        assert_eq!(log(1 << 30, 1), (256, 32));
+        assert_eq!(log(1, 2), (64, 8));
+        assert_eq!(log(1, 64), (2, 4));
     }
 
     #[test]

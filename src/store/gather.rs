@@ -6,6 +6,9 @@ use model::{Body, Message};
 /// A part of a body of at least so many octets is not copied.
 const REFERENCE_MIN: usize = 4 * 1024;
 
+/// Room for so many octets is made for what comes next.
+const KEPT: usize = 256 * 1024;
+
 /// Octets and, between them, parts that stay where they are.
 #[derive(Debug, Default)]
 pub struct Gather {
@@ -57,7 +60,9 @@ impl Gather {
 
     /// Takes everything out, in pieces.
     pub fn take(&mut self) -> Vec<Bytes> {
-        let whole = Bytes::from(std::mem::take(&mut self.octets));
+        // The next is likely to be as long.
+        let next = Vec::with_capacity(self.octets.len().min(KEPT));
+        let whole = Bytes::from(std::mem::replace(&mut self.octets, next));
         self.part_octets = 0;
         let mut pieces = Vec::with_capacity(2 * self.parts.len() + 1);
         let mut start = 0;
