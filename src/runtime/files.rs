@@ -169,9 +169,9 @@ impl DataFiles {
             let name = entry.file_name();
             match name.to_str().and_then(|name| parse(place, name)) {
                 Some(file) => found.push((file, entry.metadata().map_err(listing)?.len())),
-                None if is_spare(&name) => {}
-                // A crash left it while it was written.
-                None if is_draft(&name) => remove(&entry.path())?,
+                // Room that recovery may need; others are made when there is time. And what a crash
+                // left half written.
+                None if is_spare(&name) || is_draft(&name) => remove(&entry.path())?,
                 None => tracing::warn!(
                     "{} is none of the broker's files and is left alone",
                     entry.path().display()

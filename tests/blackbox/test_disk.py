@@ -198,7 +198,10 @@ def until_blocked(broker, publisher, octets):
     for sent in range(1, 2000):
         publisher.write(message(1, "", QUEUE, octets, delivery_mode=2))
         if wait_for_answer(broker, publisher, alarm):
-            answer = publisher.expect(spec.Basic.Ack)
+            answer = publisher.expect((spec.Basic.Ack, spec.Connection.Blocked))
+            if isinstance(answer, spec.Connection.Blocked):
+                assert answer.reason == "low on disk"
+                return sent
             assert answer.delivery_tag == sent
         else:
             break
@@ -307,12 +310,18 @@ def test_damage_of_what_was_promised_is_refused(idle, connect):
     broker = filled(idle, connect, QUEUE)
     broker.kill()
     log = logs(broker)[-1]
-    flip(log, used(log) // 3)
+    at = inside(log)
+    flip(log, at)
     text = refusal(broker)
     assert log.name in text and "damaged" in text and "restore the file" in text
     # It is refused again, and nothing has been made worse.
-    flip(log, used(log) // 3)
+    flip(log, at)
     assert drained(connect, broker.start()) == list(range(MANY))
+
+
+def inside(log):
+    """A place in the first half of a log that is in the middle of a message."""
+    return log.read_bytes().index(b"x" * 1000, used(log) // 3) + 500
 
 
 def flip(file, at):
