@@ -56,15 +56,15 @@ def connect():
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 96 MiB with a file of 40 MiB on it. Asked for before the broker that uses
+    """A file system of 160 MiB with a file of 104 MiB on it. Asked for before the broker that uses
     it, it goes after it."""
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", folder], stderr=subprocess.PIPE)
+        ["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", folder], stderr=subprocess.PIPE)
     if mounted.returncode:
         pytest.skip(f"a file system of its own needs root: {mounted.stderr.decode().strip()}")
-    (folder / "filler").write_bytes(bytes(40 << 20))
+    (folder / "filler").write_bytes(bytes(104 << 20))
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
 
