@@ -116,7 +116,7 @@ impl Run {
         self.now.monotonic_us += self.rng.u64(1..30_000);
         self.store.end_turn(self.now);
         while let Some(op) = self.store.next_op() {
-            self.disk.hand(op);
+            self.disk.hand(0, op);
         }
         for _ in 0..self.rng.usize(..4) {
             self.disk_step();
@@ -124,7 +124,7 @@ impl Run {
     }
 
     fn disk_step(&mut self) -> bool {
-        let Some(done) = self.disk.step(&mut self.rng) else { return false };
+        let Some((_, done)) = self.disk.step(&mut self.rng) else { return false };
         self.store.done(done, self.now);
         while let Some(trouble) = self.store.trouble() {
             assert!(matches!(trouble, Trouble::Full(_)), "{trouble:?}");
@@ -167,7 +167,7 @@ impl Run {
             0 => self.stop(),
             kind if kind == 1 || self.relaxed => {
                 self.queues.unclean();
-                self.disk.kill();
+                self.disk.kill(&mut self.rng);
             }
             _ => {
                 self.queues.unclean();
@@ -205,7 +205,7 @@ fn killed() -> Run {
         run.live(5);
     }
     run.queues.unclean();
-    run.disk.kill();
+    run.disk.kill(&mut run.rng);
     run
 }
 
@@ -235,9 +235,9 @@ fn a_queue_that_cannot_be_read_is_named() {
     run.store.fetch(queue);
     run.store.end_turn(run.now);
     while let Some(op) = run.store.next_op() {
-        run.disk.hand(op);
+        run.disk.hand(0, op);
     }
-    while let Some(done) = run.disk.step(&mut run.rng) {
+    while let Some((_, done)) = run.disk.step(&mut run.rng) {
         run.store.done(done, run.now);
     }
     let trouble = run.store.trouble().expect("the chunk is damaged");
