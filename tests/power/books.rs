@@ -247,6 +247,15 @@ impl Books {
         }
     }
 
+    /// The broker closes all connections: what it has not read of them is taken back.
+    pub fn stops(&mut self) {
+        for copy in self.copies.values_mut() {
+            if copy.settled == Settled::Sent {
+                copy.settled = Settled::Stale;
+            }
+        }
+    }
+
     /// The broker has ended.
     pub fn ended(&mut self, end: End) {
         for queue in std::mem::take(&mut self.purging) {

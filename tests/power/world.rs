@@ -61,7 +61,8 @@ impl World {
     pub fn new(seed: u64, trace: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let mut disks = Disks::default();
-        let broker = Broker::start(&setup(&mut rng), &mut disks).expect("the disks are empty");
+        let setup = setup(&mut rng);
+        let broker = Broker::start(&setup, &mut disks).expect("the disks are empty");
         Self {
             rng,
             books: Books::new(trace),
@@ -271,6 +272,7 @@ impl World {
         }
         self.disks.messages.full = false;
         self.links.iter_mut().for_each(|link| link.client.may_go = true);
+        self.books.stops();
         self.broker.shards.iter_mut().for_each(|shard| shard.shutdown(self.now));
         (0..self.rng.usize(..30)).for_each(|_| self.jostle());
         for _ in 0..100 {
@@ -296,16 +298,17 @@ impl World {
                 self.disks.meta.ends_after(self.rng.u64(..8));
             }
             let started = Broker::start(&setup, &mut self.disks);
+            let fuse = self.disks.messages.fuse;
+            self.books.note(|| format!("a first start, {}, fuse {fuse:?}", started.is_ok()));
             self.disks.messages.fuse = None;
             if started.is_err() || self.rng.bool() {
                 self.disks.messages.power_loss(&mut self.rng);
-                self.disks.meta.crash(&mut self.rng);
-                end = End::Crash;
-                self.books.ended(end);
-            } else {
-                self.disks.meta.crash(&mut self.rng);
             }
+            self.disks.meta.crash(&mut self.rng);
+            end = End::Crash;
+            self.books.ended(end);
         }
+        self.books.note(|| format!("{setup:?}"));
         match Broker::start(&setup, &mut self.disks) {
             Ok(broker) => self.broker = broker,
             Err(why) => return self.books.fail(|| format!("it does not start: {why}")),
