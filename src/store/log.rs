@@ -491,7 +491,11 @@ impl Log {
                     self.synced = one.batch;
                 }
             }
-            _ => self.poison_unless(result),
+            one => {
+                // It stays under way: what is in it is owed for ever, and nothing follows it.
+                self.under_way = one;
+                self.poison_unless(result);
+            }
         }
     }
 

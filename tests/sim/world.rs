@@ -348,7 +348,8 @@ impl World {
                     self.links[at].client.pump(&mut self.rng, true);
                 }
                 let link = &self.links[at];
-                self.broker.moved |= link.alive && link.gate == Gate::Open && !link.client.out.is_empty();
+                self.broker.moved |=
+                    link.alive && link.gate == Gate::Open && !link.client.out.is_empty();
                 self.client_reads(at, true);
             }
             self.pass(10);

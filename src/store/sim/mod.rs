@@ -11,6 +11,7 @@ use model::{Now, QueueId};
 
 use self::disk::Disk;
 use self::queues::Queues;
+use super::sample::sample;
 use super::{Durability, FileName, Recovered, Relief, Store, StoreConfig, Trouble, recover};
 
 /// One run.
@@ -242,6 +243,29 @@ fn a_queue_that_cannot_be_read_is_named() {
     }
     let trouble = run.store.trouble().expect("the chunk is damaged");
     assert!(matches!(&trouble, Trouble::Unreadable(of, _) if *of == queue), "{trouble:?}");
+}
+
+#[test]
+fn what_could_not_be_synced_is_owed_for_ever() {
+    let mut run = Run::new(7);
+    let text = sample("q", 10, true);
+    run.disk.broken = true;
+    run.store.log(QueueId(1), 1, text.message());
+    run.store.hurry();
+    run.store.end_turn(run.now);
+    while let Some(op) = run.store.next_op() {
+        run.disk.hand(0, op);
+    }
+    while let Some((_, done)) = run.disk.step(&mut run.rng) {
+        run.store.done(done, run.now);
+    }
+    assert!(matches!(run.store.trouble(), Some(Trouble::Poisoned(_))));
+    run.disk.broken = false;
+    run.store.log(QueueId(1), 2, text.message());
+    run.store.hurry();
+    run.store.end_turn(run.now);
+    assert_eq!((run.store.next_op(), run.store.durable()), (None, 0));
+    assert!(!run.store.owes_nothing());
 }
 
 fn run(seed: u64) {
