@@ -92,6 +92,8 @@ pub struct Books {
     copies: BTreeMap<CopyId, Copy>,
     /// The last message that a reader got of a queue and publisher and that was not flagged.
     order: BTreeMap<(usize, usize, usize), usize>,
+    /// The broker closes connections.
+    stopping: bool,
     /// Queues whose purge was not answered.
     purging: Vec<usize>,
 }
@@ -230,7 +232,10 @@ impl Books {
             Settled::Committed => Some("its settle was committed"),
             Settled::Sent | Settled::Read => Some("it was settled, and nothing has taken it back"),
             Settled::Stale if !flagged => Some("it was settled and comes back without a flag"),
-            _ if copy.seen && !flagged => Some("delivered before and not flagged"),
+            // What one client has not read may be read by another first.
+            _ if copy.seen && !flagged && !self.stopping => {
+                Some("delivered before and not flagged")
+            }
             _ if flagged && !copy.seen && !copy.may_be_flagged => {
                 Some("flagged, but never delivered")
             }
@@ -247,9 +252,12 @@ impl Books {
         }
     }
 
-    /// The broker closes all connections: what it has not read of them is taken back.
-    pub fn stops(&mut self) {
+    /// The broker closes all connections: what it has not read of them is taken back, and what they
+    /// have not read was delivered.
+    pub fn stops(&mut self, at_rest: bool) {
+        self.stopping = true;
         for copy in self.copies.values_mut() {
+            copy.may_be_flagged |= !at_rest;
             if copy.settled == Settled::Sent {
                 copy.settled = Settled::Stale;
             }
@@ -258,6 +266,7 @@ impl Books {
 
     /// The broker has ended.
     pub fn ended(&mut self, end: End) {
+        self.stopping = false;
         for queue in std::mem::take(&mut self.purging) {
             self.excuse(queue);
         }

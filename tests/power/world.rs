@@ -272,7 +272,7 @@ impl World {
         }
         self.disks.messages.full = false;
         self.links.iter_mut().for_each(|link| link.client.may_go = true);
-        self.books.stops();
+        self.books.stops(at_rest);
         self.broker.shards.iter_mut().for_each(|shard| shard.shutdown(self.now));
         (0..self.rng.usize(..30)).for_each(|_| self.jostle());
         for _ in 0..100 {

@@ -102,6 +102,7 @@ pub struct Broker {
     /// Why the process has to end.
     pub broken: Option<String>,
     /// The last stop was a clean one.
+    #[allow(dead_code, reason = "only where brokers start again")]
     pub clean: bool,
     meta: Log<Memory>,
     /// What is not durable yet.
@@ -254,6 +255,7 @@ impl Broker {
             match trouble {
                 Trouble::Full(_) => {}
                 Trouble::Poisoned(why) => self.broken = Some(why),
+                Trouble::Unreadable(..) if self.broken.is_some() => {}
                 Trouble::Unreadable(queue, why) => panic!("{queue:?} cannot be read: {why}"),
             }
         }
