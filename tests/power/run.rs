@@ -5,7 +5,7 @@ use crate::client::Mode;
 use crate::world::World;
 
 /// How many seeds run unless `SIM_SEEDS` says otherwise.
-pub const SEEDS: u64 = 500;
+pub const SEEDS: u64 = 5000;
 
 /// What a run that broke nothing leaves behind: starts, messages and deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

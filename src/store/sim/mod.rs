@@ -7,12 +7,14 @@ mod queues;
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
-use model::{Now, QueueId};
+use model::{Now, QueueId, Stored};
 
 use self::disk::Disk;
 use self::queues::Queues;
 use super::sample::sample;
-use super::{Durability, FileName, Recovered, Relief, Store, StoreConfig, Trouble, recover};
+use super::{
+    Durability, FileName, Recovered, Relief, Spilled, Store, StoreConfig, Trouble, recover,
+};
 
 /// One run.
 struct Run {
@@ -245,13 +247,8 @@ fn a_queue_that_cannot_be_read_is_named() {
     assert!(matches!(&trouble, Trouble::Unreadable(of, _) if *of == queue), "{trouble:?}");
 }
 
-#[test]
-fn what_could_not_be_synced_is_owed_for_ever() {
-    let mut run = Run::new(7);
-    let text = sample("q", 10, true);
-    run.disk.broken = true;
-    run.store.log(QueueId(1), 1, text.message());
-    run.store.hurry();
+/// A turn, and what it asks of the disk.
+fn work(run: &mut Run) {
     run.store.end_turn(run.now);
     while let Some(op) = run.store.next_op() {
         run.disk.hand(0, op);
@@ -259,6 +256,36 @@ fn what_could_not_be_synced_is_owed_for_ever() {
     while let Some((_, done)) = run.disk.step(&mut run.rng) {
         run.store.done(done, run.now);
     }
+}
+
+#[test]
+fn what_waits_for_a_write_that_is_given_up_is_read() {
+    let (mut run, queue, text) = (Run::new(7), QueueId(1), sample("q", 10, false));
+    let spilled =
+        |seq| Spilled { seq, redelivered: false, stored: Stored::NOWHERE, message: text.message() };
+    run.disk.full = true;
+    run.store.spill(queue, spilled(1));
+    work(&mut run);
+    run.disk.full = false;
+    run.store.purge(queue);
+    work(&mut run);
+    run.store.spill(queue, spilled(2));
+    run.store.fetch(queue);
+    work(&mut run);
+    assert!(run.store.next_loaded().is_none());
+    run.now.monotonic_us += 1_000_000;
+    work(&mut run);
+    assert!(run.store.next_loaded().is_some());
+}
+
+#[test]
+fn what_could_not_be_synced_is_owed_for_ever() {
+    let mut run = Run::new(7);
+    let text = sample("q", 10, true);
+    run.disk.broken = true;
+    run.store.log(QueueId(1), 1, text.message());
+    run.store.hurry();
+    work(&mut run);
     assert!(matches!(run.store.trouble(), Some(Trouble::Poisoned(_))));
     run.disk.broken = false;
     run.store.log(QueueId(1), 2, text.message());
