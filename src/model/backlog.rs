@@ -6,7 +6,8 @@
 //!           ahead              only a count    the tail
 //! ```
 //!
-//! While nothing is away there is no such gap, and all entries are one.
+//! While nothing is away there is no such gap. What was ahead of it stays so all the same: it has come
+//! back, and is never spilled again, so that what is spilled later is behind all that ever was.
 
 use std::collections::VecDeque;
 use std::collections::vec_deque::Drain;
@@ -32,7 +33,7 @@ pub(crate) struct Backlog {
     entries: VecDeque<Entry>,
     /// Octets of the messages in them.
     octets: usize,
-    /// What is in front of the messages that are away, if there are some.
+    /// What is in front of the messages that are away, or was before they came back.
     ahead: Head,
     away: u64,
     fetching: bool,
@@ -77,9 +78,14 @@ impl Backlog {
     /// The first message; `None` while it is away.
     #[inline(always)]
     pub fn pop(&mut self) -> Option<Entry> {
-        if self.away > 0 {
+        if self.away > 0 || self.ahead.entries > 0 {
             return self.pop_ahead();
         }
+        self.pop_front()
+    }
+
+    #[inline(always)]
+    fn pop_front(&mut self) -> Option<Entry> {
         let first = self.entries.pop_front()?;
         self.octets -= first.octets();
         if self.entries.is_empty() && self.entries.capacity() > KEPT {
@@ -90,11 +96,10 @@ impl Backlog {
 
     #[cold]
     fn pop_ahead(&mut self) -> Option<Entry> {
-        if self.ahead.entries == 0 && !mutant::active(Mutant::AwayOvertaken) {
+        if self.ahead.entries == 0 && self.away > 0 && !mutant::active(Mutant::AwayOvertaken) {
             return None;
         }
-        let first = self.entries.pop_front()?;
-        self.octets -= first.octets();
+        let first = self.pop_front()?;
         self.ahead.entries = self.ahead.entries.saturating_sub(1);
         self.ahead.octets = self.ahead.octets.saturating_sub(first.octets());
         Some(first)
@@ -137,13 +142,6 @@ impl Backlog {
         self.octets += octets;
         self.ahead.entries += entries;
         self.ahead.octets += octets;
-        self.close_gap();
-    }
-
-    fn close_gap(&mut self) {
-        if self.away == 0 {
-            self.ahead = Head::default();
-        }
     }
 
     /// Drops everything; what is under way will not come.
@@ -157,18 +155,17 @@ impl Backlog {
         self.away = away;
     }
 
-    /// What stays in memory if everything behind it is to be away: the first `window` octets, or
-    /// what is ahead of the messages that are away already. The first message stays in any case: a
-    /// permit that was asked for it is of no use while it is away.
+    /// What stays in memory if everything behind it is to be away: what is, or was, ahead of
+    /// messages that are away, or else the first `window` octets. The first message stays in any
+    /// case: a permit that was asked for it is of no use while it is away.
     pub fn head(&self, window: usize) -> Head {
+        let mut head = self.ahead;
         if self.away > 0 {
-            return self.ahead;
+            return head;
         }
-        let mut head = Head::default();
-        for entry in &self.entries {
+        for entry in self.entries.range(head.entries..) {
             let octets = head.octets + entry.octets();
-            // What came back from its segment is there still, and is not written twice.
-            if octets > window && head.entries > 0 && !entry.stored.is_spilled() {
+            if octets > window && head.entries > 0 {
                 break;
             }
             head = Head { entries: head.entries + 1, octets };
@@ -183,7 +180,7 @@ impl Backlog {
             return self.octets - self.ahead.octets;
         }
         let first = self.entries.front().map_or(0, Entry::octets);
-        self.octets - self.octets.min(window.max(first))
+        self.octets - self.octets.min(window.max(first).max(self.ahead.octets))
     }
 
     /// How many entries behind the head have so many octets, or all of them.

@@ -137,6 +137,14 @@ mutants! {
     8 LimitedTooEarly
     /// Consumers are served in turn whatever their priority.
     8 PriorityIgnored
+    /// A confirm does not wait for the disk, only for the queue.
+    9 ConfirmByApplied
+    /// commit-ok does not wait for the disk.
+    10 CommitOkBeforeDurable
+    /// Settles that a commit waits for are not owed: it may be told before they are on the disk.
+    10 FenceNotOwed
+    /// What is decided is told before it is handed out to be made durable.
+    2 RecordedTooLate
     /// A batch of the log counts as durable when it is handed out.
     9 ConfirmBeforeSync
     /// The log is written and not synced.

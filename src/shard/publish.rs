@@ -256,7 +256,8 @@ impl Shard {
             let Publisher { id: conn, channel, .. } = publisher;
             let publish = self.clients.next_publish(conn, publisher.number);
             let awaiting = Awaiting { enqueue, conn, channel, publish };
-            self.peers.get(home).wait(awaiting, persistent);
+            let durable = persistent && !mutant::active(Mutant::ConfirmByApplied);
+            self.peers.get(home).wait(awaiting, durable);
         }
         if !here && self.peers.full(home) {
             self.stall(publisher.id, home);

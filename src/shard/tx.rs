@@ -315,6 +315,7 @@ impl Shard {
     fn await_home(&mut self, to: Publisher, (home, enqueue): (ShardId, u64), durable: bool) {
         let Publisher { id: conn, channel, .. } = to;
         let awaiting = Awaiting { enqueue, conn, channel, publish: 0 };
+        let durable = durable && !mutant::active(Mutant::CommitOkBeforeDurable);
         self.peers.get(home).wait(awaiting, durable);
     }
 

@@ -212,7 +212,7 @@ impl Log {
     pub fn fence(&mut self) {
         if !self.filling.is_empty() {
             self.filling.hurried = true;
-            self.filling.owed = true;
+            self.filling.owed = !mutant::active(Mutant::FenceNotOwed);
         } else if let Some(under_way) = &mut self.under_way {
             under_way.owed = true;
         }
@@ -497,7 +497,7 @@ impl Log {
                 }
             }
             one => {
-                // Still under way, so that nothing that waits for it is told that all is well.
+                // It stays under way: what is in it is owed for ever, and nothing follows it.
                 self.under_way = one;
                 self.poison_unless(result);
             }

@@ -248,7 +248,9 @@ impl Spill {
         let mut due = Vec::new();
         for (queue, files) in &mut self.queues {
             for (file, segment) in &mut files.segments {
-                if segment.going || segment.owed.iter().all(|(batch, _)| *batch >= before) {
+                let is_needed = segment.owed.iter().any(|(batch, _)| *batch < before);
+                // Where a write has failed, a sync is of no use before it is repeated.
+                if segment.going || segment.missing > 0 || !is_needed {
                     continue;
                 }
                 let owed = std::mem::take(&mut segment.owed);
@@ -405,6 +407,8 @@ impl Spill {
         let What::Write { file, work, octets, .. } = what else { return };
         if self.segment(queue, file).is_none_or(|segment| segment.going) {
             self.waiting -= octets;
+            // What is to be read has waited for it.
+            self.list(queue);
             return;
         }
         let op = ops.hand_out(name(queue, file), work.clone());

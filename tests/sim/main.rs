@@ -10,16 +10,23 @@
 //!
 //! From the ground up: [`names`] (exchanges, queues, keys, bodies), [`history`] (what clients saw),
 //! [`channel`], [`client`] and [`commits`] (the protocol from the client's side), [`plan`] and
-//! [`deeds`] (what clients do), [`world`] (the broker and its wires), [`run`] (one seed), [`check`]
-//! (the model).
+//! [`deeds`] (what clients do), [`broker`] (shards, rings and disks), [`world`] (with sockets),
+//! [`run`] (one seed), [`check`] (the model).
 
+mod broker;
 mod channel;
 mod check;
 mod client;
 mod commits;
 mod deeds;
+#[allow(dead_code, reason = "other tests need more of it")]
+#[path = "../../src/store/sim/disk.rs"]
+mod disk;
 mod history;
 mod limit;
+#[allow(dead_code, reason = "other tests need more of it")]
+#[path = "../../src/store/meta/memory.rs"]
+mod memory;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod names;
@@ -28,3 +35,6 @@ mod plan;
 mod run;
 mod seeds;
 mod world;
+
+/// The disks are shared with the tests of the store and name it so.
+use ringtail::store;

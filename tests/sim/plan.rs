@@ -1,6 +1,9 @@
 //! What a seed makes of a run: how large, how hostile, and which operations it favours.
 
 use fastrand::Rng;
+use ringtail::store::StoreConfig;
+
+use crate::broker::small_store;
 
 /// What a client may do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +100,8 @@ pub struct Plan {
     pub resident_max: usize,
     /// Octets of large messages that may be half received.
     pub receiving_max: usize,
+    /// Sizes of the files of messages.
+    pub store: StoreConfig,
     /// Races that are rare by chance are made on purpose.
     pub duel: bool,
     /// The two consumers of one queue are compared.
@@ -135,6 +140,7 @@ impl Plan {
             memory_limit: u64::MAX,
             resident_max: *one_of(rng, &[0, 5000, 50_000, usize::MAX]),
             receiving_max: *one_of(rng, &[100_000, usize::MAX]),
+            store: small_store(rng),
             duel: rng.u8(..3) == 0,
             fairness: rng.u8(..4) == 0,
             limits: rng.u8(..4) == 0,

@@ -7,10 +7,8 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::run::{Broken, Outcome, run};
+use crate::run::{Broken, Outcome, SEEDS, run};
 
-/// How many seeds run unless `SIM_SEEDS` says otherwise: about 20 s where the build is optimised.
-const SEEDS: u64 = 4000;
 /// A build that is not optimised stops after this time, but not before [`SEEDS_LEAST`].
 const PATIENCE: Duration = Duration::from_secs(30);
 /// So many run in any case.
@@ -101,8 +99,9 @@ fn seeds_hold() {
         println!("{}", broken.what);
         panic!(
             "seed {seed} broke a rule: {}\nreplay: SIM_SEED={seed} SIM_TRACE=1 cargo test \
-             --profile sim --test sim replay -- --nocapture",
-            broken.what
+             --profile sim --test {} replay -- --nocapture",
+            broken.what,
+            env!("CARGO_CRATE_NAME"),
         );
     }
 }

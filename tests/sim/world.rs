@@ -1,5 +1,5 @@
-//! The broker of one run: shards, coordinator, rings and sockets, moved by dice under a virtual
-//! clock. What a shell of threads and sockets may do in any order is done here in any order.
+//! The broker of one run and its sockets, moved by dice under a virtual clock. What a shell of
+//! threads, sockets and disks may do in any order is done here in any order.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
@@ -8,12 +8,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 use fastrand::Rng;
-use model::{ConnId, Now, Outbox, ShardId};
-use ringtail::shard::coordinator::Place;
-use ringtail::shard::{
-    Batch, ConnInfo, Coordinator, CoordinatorConfig, Gate, ReplyKey, Shard, ShardConfig,
-};
+use model::{ConnId, Now, Outbox};
+use ringtail::shard::{ConnInfo, Gate, Shard};
 
+use crate::broker::{Broker, Disks, Setup};
 use crate::client::{Client, Manner, Stage};
 use crate::history::History;
 use crate::plan::Plan;
@@ -36,13 +34,6 @@ pub struct Link {
     gate: Gate,
     /// The shard knows the connection.
     alive: bool,
-}
-
-#[derive(Default)]
-struct Ring {
-    batches: VecDeque<Batch>,
-    /// Nothing comes out for so many turns of the reader.
-    stalled: usize,
 }
 
 /// Something a shard's turn may begin with.
@@ -74,13 +65,9 @@ pub struct World {
     pub links: Vec<Link>,
     /// The bounds that were reached.
     pub marks: Marks,
-    shards: Vec<Shard>,
-    coordinator: Coordinator,
-    /// By writer, then reader; the coordinator is the last of both.
-    rings: Vec<Vec<Ring>>,
-    spare: Vec<Batch>,
+    broker: Broker,
+    disks: Disks,
     output: DefaultHasher,
-    moved: bool,
 }
 
 impl World {
@@ -90,30 +77,18 @@ impl World {
         let plan = Plan::new(&mut rng);
         let mut h = History { trace: trace.then(Vec::new), ..History::default() };
         h.queues = crate::names::QUEUES.iter().map(|queue| queue.name.to_string()).collect();
-        let reply_key = ReplyKey::from_seed(seed);
-        let shards = (0..plan.shards)
-            .map(|id| {
-                let config = ShardConfig::new(ShardId(id), plan.shards, rng.u64(..));
-                Shard::new(ShardConfig {
-                    reply_key,
-                    resident_max: plan.resident_max,
-                    receiving_max: plan.receiving_max,
-                    ..config
-                })
-            })
-            .collect();
-        let coordinator = Coordinator::new(CoordinatorConfig {
+        let setup = Setup {
             shards: plan.shards,
+            cross: plan.cross,
+            ring: plan.ring,
             seed: rng.u64(..),
-            default_user: "guest".into(),
-            default_pass: "guest".into(),
-            default_vhost: "/".into(),
-            loopback_users: vec!["guest".into()],
             memory_limit: plan.memory_limit,
-            place: if plan.cross { Place::Cross } else { Place::Balanced },
-        });
-        let ends = usize::from(plan.shards) + 1;
-        let rings = (0..ends).map(|_| (0..ends).map(|_| Ring::default()).collect()).collect();
+            resident_max: plan.resident_max,
+            receiving_max: plan.receiving_max,
+            store: plan.store,
+        };
+        let mut disks = Disks::default();
+        let broker = Broker::start(&setup, &mut disks).expect("the disks are empty");
         let now = Now { monotonic_us: 1_000_000, wall_ms: 1_700_000_000_000 };
         h.note(|| format!("{plan:?}"));
         Self {
@@ -121,14 +96,11 @@ impl World {
             h,
             plan,
             now,
-            shards,
-            coordinator,
-            rings,
+            broker,
+            disks,
             links: Vec::new(),
             marks: Marks::default(),
-            spare: Vec::new(),
             output: DefaultHasher::new(),
-            moved: false,
         }
     }
 
@@ -139,14 +111,14 @@ impl World {
 
     /// A client connects to some shard.
     pub fn connect(&mut self, channels: usize, heartbeat: u16) -> usize {
-        let shard = self.rng.usize(..self.shards.len());
+        let shard = self.rng.usize(..self.broker.shards.len());
         let mut client = Client::new(&mut self.h, &mut self.rng, channels);
         client.heartbeat = heartbeat;
         client.sent_us = self.now.monotonic_us;
         // The port tells connections apart in a trace.
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000 + self.links.len() as u16));
         let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 5672));
-        let conn = self.shards[shard].opened(ConnInfo { peer, local }, self.now);
+        let conn = self.broker.shards[shard].opened(ConnInfo { peer, local }, self.now);
         self.h.note(|| format!("conn {} connects to shard {shard}", client.conn));
         self.links.push(Link {
             client,
@@ -177,19 +149,16 @@ impl World {
                 inputs.push(Input::Read(at));
             }
         }
-        for from in 0..self.rings.len() {
-            let ring = &mut self.rings[from][shard];
-            if ring.stalled > 0 && !eager {
-                ring.stalled -= 1;
-            } else if !ring.batches.is_empty() && (eager || self.rng.bool()) {
-                inputs.push(Input::Mesh(from));
-            }
-        }
+        let arrived = self.broker.arrived(shard, eager, &mut self.rng);
+        inputs.extend(arrived.into_iter().map(Input::Mesh));
         self.rng.shuffle(&mut inputs);
         for input in inputs {
             match input {
                 Input::Read(at) => self.read(at, eager),
-                Input::Mesh(from) => self.take(from, shard),
+                Input::Mesh(from) => {
+                    let all = self.rng.bool();
+                    self.broker.take(from, shard, all, self.now);
+                }
             }
         }
         self.finish_turn(shard, eager);
@@ -202,9 +171,9 @@ impl World {
                 self.hang_up(at, eager);
             }
         }
-        let due = self.shards[shard].next_deadline_us();
+        let due = self.broker.shards[shard].next_deadline_us();
         if due.is_some_and(|due| due <= self.now.monotonic_us) && (eager || self.rng.bool()) {
-            self.shards[shard].tick(self.now);
+            self.broker.shards[shard].tick(self.now);
         }
         self.end_turn(shard);
     }
@@ -232,79 +201,40 @@ impl World {
             _ => most,
         };
         let chunk: Bytes = link.client.out.drain(..taken).collect::<Vec<u8>>().into();
-        self.moved = true;
-        self.shards[link.shard].receive(link.conn, &chunk, self.now);
+        self.broker.moved = true;
+        self.broker.shards[link.shard].receive(link.conn, &chunk, self.now);
         // A shell would read into this buffer again if nobody keeps a part of it.
         if let Ok(mut buffer) = chunk.try_into_mut() {
             buffer.fill(0xAA);
         }
     }
 
-    fn take(&mut self, from: usize, to: usize) {
-        let all = self.rng.bool();
-        while let Some(mut batch) = self.rings[from][to].batches.pop_front() {
-            self.moved = true;
-            // Few rings exist, their number is a u16.
-            self.shards[to].mesh(ShardId(from as u16), &mut batch, self.now);
-            self.spare.push(batch);
-            if !all {
-                break;
-            }
-        }
-    }
-
     /// The coordinator's thread runs.
     pub fn coordinate(&mut self, eager: bool) {
-        let me = self.shards.len();
-        for from in 0..me {
-            let ring = &mut self.rings[from][me];
-            if ring.stalled > 0 && !eager {
-                ring.stalled -= 1;
-                continue;
-            }
-            if let Some(mut batch) = ring.batches.pop_front() {
-                self.moved = true;
-                self.coordinator.mesh(ShardId(from as u16), &mut batch, self.now);
-                self.spare.push(batch);
-            }
-        }
-        for to in 0..me {
-            let room = self.rings[me][to].batches.len() < self.plan.ring;
-            let batch = self.coordinator.outbound(ShardId(to as u16));
-            if room && !batch.is_empty() {
-                let taken = std::mem::replace(batch, self.spare.pop().unwrap_or_default());
-                self.rings[me][to].batches.push_back(taken);
-                self.moved = true;
-            }
+        self.broker.coordinate(eager, self.now);
+    }
+
+    /// The disk does some of what waits for it, or all.
+    pub fn disk_works(&mut self, eager: bool) {
+        let most = if eager { 100 } else { self.rng.usize(..4) };
+        for _ in 0..most {
+            self.broker.disk_step(&mut self.disks, &mut self.rng, self.now);
         }
     }
 
     /// Output goes on the rings and to the sockets.
     fn end_turn(&mut self, shard: usize) {
-        self.shards[shard].end_turn(self.now);
-        self.moved |= self.shards[shard].unfinished();
-        for to in 0..self.rings.len() {
-            if to == shard {
-                continue;
-            }
-            let room = self.rings[shard][to].batches.len() < self.plan.ring;
-            let batch = self.shards[shard].outbound(ShardId(to as u16));
-            self.marks.batch = self.marks.batch.max(batch.held());
-            if room && !batch.is_empty() {
-                let taken = std::mem::replace(batch, self.spare.pop().unwrap_or_default());
-                self.rings[shard][to].batches.push_back(taken);
-                self.moved = true;
-            }
-        }
-        while let Some(conn) = self.shards[shard].next_dirty() {
+        self.broker.end_turn(shard, &mut self.disks, self.now);
+        self.marks.batch = self.broker.batch_max;
+        while let Some(conn) = self.broker.shards[shard].next_dirty() {
             let place = self.links.iter().position(|link| link.alive && link.conn == conn);
             let Some(link) = place.map(|at| &mut self.links[at]) else { continue };
-            if let Some(outbox) = self.shards[shard].outbox(conn) {
-                self.moved |= !outbox.is_empty();
+            if let Some(outbox) = self.broker.shards[shard].outbox(conn) {
+                self.broker.moved |= !outbox.is_empty();
                 outbox.drain_into(&mut link.pending);
             }
-            let gate = self.shards[shard].gate(conn);
-            self.moved |= gate != link.gate;
+            let gate = self.broker.shards[shard].gate(conn);
+            self.broker.moved |= gate != link.gate;
             link.gate = gate;
             self.marks.outbox = self.marks.outbox.max(link.pending.len() - link.from);
         }
@@ -337,8 +267,8 @@ impl World {
             link.pending.clear();
             link.from = 0;
         }
-        self.moved = true;
-        self.shards[link.shard].written(link.conn, sent, self.now);
+        self.broker.moved = true;
+        self.broker.shards[link.shard].written(link.conn, sent, self.now);
     }
 
     /// The end of a connection, whoever wanted it.
@@ -352,8 +282,8 @@ impl World {
         };
         if over && (eager || self.rng.bool()) {
             link.alive = false;
-            self.moved = true;
-            self.shards[link.shard].closed(link.conn, self.now);
+            self.broker.moved = true;
+            self.broker.shards[link.shard].closed(link.conn, self.now);
         }
     }
 
@@ -367,7 +297,7 @@ impl World {
         if most > 0 {
             let taken = if eager { most } else { self.rng.usize(1..=most) };
             let bytes: Vec<u8> = link.down.drain(..taken).collect();
-            self.moved = true;
+            self.broker.moved = true;
             link.client.read(&bytes, &mut self.h);
         }
         if !link.alive && link.down.is_empty() {
@@ -390,15 +320,12 @@ impl World {
 
     /// One more ring stands still for a while.
     pub fn stall(&mut self, turns: usize) {
-        let (from, to) = (self.rng.usize(..self.rings.len()), self.rng.usize(..self.rings.len()));
-        self.rings[from][to].stalled = turns;
+        self.broker.stall(turns, &mut self.rng);
     }
 
     /// Every ring between shards stands still for a while.
     pub fn stall_all(&mut self, turns: usize) {
-        for ring in self.rings.iter_mut().flatten() {
-            ring.stalled = turns;
-        }
+        self.broker.stall_all(turns);
     }
 
     /// Whether the shell would not read this connection now.
@@ -410,21 +337,23 @@ impl World {
     pub fn quiet(&mut self) {
         self.stall_all(0);
         for round in 0.. {
-            self.moved = false;
-            for shard in 0..self.shards.len() {
+            self.broker.moved = false;
+            for shard in 0..self.broker.shards.len() {
                 self.turn(shard, true);
             }
             self.coordinate(true);
+            self.disk_works(true);
             for at in 0..self.links.len() {
                 if self.links[at].client.stage != Stage::Gone {
                     self.links[at].client.pump(&mut self.rng, true);
                 }
                 let link = &self.links[at];
-                self.moved |= link.alive && link.gate == Gate::Open && !link.client.out.is_empty();
+                self.broker.moved |=
+                    link.alive && link.gate == Gate::Open && !link.client.out.is_empty();
                 self.client_reads(at, true);
             }
             self.pass(10);
-            if !self.moved || self.h.failure.is_some() {
+            if !self.broker.moved || self.h.failure.is_some() {
                 break;
             }
             if round > 20_000 {
@@ -433,7 +362,7 @@ impl World {
         }
         self.check_rest();
         if self.h.failure.is_some() && self.h.trace.is_some() {
-            eprintln!("{:#?}", self.shards);
+            eprintln!("{:#?}", self.broker.shards);
         }
         self.h.quiet();
     }
@@ -464,13 +393,13 @@ impl World {
     /// What the shards hold when nobody is connected.
     pub fn leftovers(&self) -> Vec<usize> {
         if self.h.trace.is_some() {
-            eprintln!("{:#?}", self.shards);
+            eprintln!("{:#?}", self.broker.shards);
         }
-        self.shards.iter().map(Shard::leftovers).collect()
+        self.broker.shards.iter().map(Shard::leftovers).collect()
     }
 
     /// How many shards there are.
     pub fn shards(&self) -> usize {
-        self.shards.len()
+        self.broker.shards.len()
     }
 }

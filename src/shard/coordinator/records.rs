@@ -4,6 +4,7 @@
 //! before anything of [`Coordinator::take_outbound`] is sent: so an answer promises the disk too,
 //! and no shard has seen what a crash could take back.
 
+use model::mutant::{self, Mutant};
 use model::spec::{Binding, Destination, Name};
 use model::topology::{Change, Topology, Vhost};
 use model::{QueueSpec, ShardId};
@@ -37,6 +38,9 @@ impl Coordinator {
 
     /// What is to be durable before anything in the outbox is sent: all of it or nothing.
     pub fn take_records(&mut self) -> Vec<Fact> {
+        if mutant::active(Mutant::RecordedTooLate) && !self.out.is_empty() {
+            return Vec::new();
+        }
         std::mem::take(&mut self.records)
     }
 

@@ -128,7 +128,7 @@ impl<F: Folder> Log<F> {
     /// # Errors
     ///
     /// See [`Refused`].
-    pub(super) fn open_with(mut folder: F, nonce: u64, grown_min: u64) -> Result<Self, Refused> {
+    pub fn open_with(mut folder: F, nonce: u64, grown_min: u64) -> Result<Self, Refused> {
         let (files, unnamed) = files(&mut folder)?;
         for name in unnamed {
             folder.remove(&name)?;

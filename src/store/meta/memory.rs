@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use fastrand::Rng;
 
-use super::folder::Folder;
+use crate::store::meta::Folder;
 use crate::store::op::Failure;
 
 /// A file's octets, as read now and as synced.
@@ -102,8 +102,15 @@ impl Memory {
         self.0.borrow_mut().broken = true;
     }
 
+    /// Everything works again.
+    pub fn heals(&self) {
+        let disk = &mut *self.0.borrow_mut();
+        (disk.left, disk.broken, disk.waits) = (None, false, 0);
+    }
+
     /// The machine lost its power and is up again.
     pub fn crash(&self, random: &mut Rng) {
+        self.heals();
         let disk = &mut *self.0.borrow_mut();
         for step in std::mem::take(&mut disk.steps) {
             if random.bool() {
@@ -112,7 +119,6 @@ impl Memory {
         }
         disk.names.clone_from(&disk.synced);
         disk.files.iter_mut().for_each(|file| file.crash(random));
-        disk.left = None;
     }
 
     /// A file that was there before, for good.

@@ -137,6 +137,9 @@ impl Found {
         synced: u64,
     ) -> Result<(), Unrecoverable> {
         let FileName::Queue { queue, .. } = name else { return Ok(()) };
+        // If the power goes before this start is through, the next one has to find it torn as well:
+        // else it would count beside what is made of it now.
+        files.sync(&[name])?;
         let messages = self.enqueued.entry(queue).or_default();
         let delivered = self.delivered.entry(queue).or_default();
         for one in chunks {

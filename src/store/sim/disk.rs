@@ -70,37 +70,38 @@ pub struct Disk {
     undead: BTreeMap<FileName, File>,
     /// Written by recovery and not there yet.
     drafts: Vec<(FileName, Vec<u8>)>,
-    /// By file, in order.
-    waiting: BTreeMap<FileName, Vec<Op>>,
+    /// By file, in order, each with the shard that asked.
+    waiting: BTreeMap<FileName, Vec<(u16, Op)>>,
     /// Writes fail: there is no room.
     pub full: bool,
+    /// Syncs fail.
+    pub broken: bool,
     /// In so many operations of recovery the power goes.
     pub fuse: Option<usize>,
-    /// Operations carried out, to be looked at by tests.
-    pub syncs: usize,
 }
 
 impl Disk {
-    pub fn hand(&mut self, op: Op) {
-        self.waiting.entry(op.file).or_default().push(op);
+    pub fn hand(&mut self, shard: u16, op: Op) {
+        self.waiting.entry(op.file).or_default().push((shard, op));
     }
 
-    /// Carries an operation out; `None` if there is none.
-    pub fn step(&mut self, rng: &mut Rng) -> Option<Done> {
+    /// Carries an operation out, and says whose it was; `None` if there is none.
+    pub fn step(&mut self, rng: &mut Rng) -> Option<(u16, Done)> {
         let at = rng.usize(..self.waiting.len().max(1));
         let mut name = *self.waiting.keys().nth(at)?;
-        if matches!(self.waiting[&name][0].work, Work::SyncAll) {
-            // It waits for all that was handed out before.
-            let oldest = self.waiting.iter().min_by_key(|(_, ops)| ops[0].id);
+        if let (shard, Op { work: Work::SyncAll, .. }) = &self.waiting[&name][0] {
+            // It waits for all that its shard has handed out before.
+            let own = self.waiting.iter().filter(|(_, ops)| ops[0].0 == *shard);
+            let oldest = own.min_by_key(|(_, ops)| ops[0].1.id);
             name = oldest.map_or(name, |(name, _)| *name);
         }
         let ops = self.waiting.get_mut(&name)?;
-        let op = ops.remove(0);
+        let (shard, op) = ops.remove(0);
         if ops.is_empty() {
             self.waiting.remove(&name);
         }
         let result = self.carry_out(op.file, op.work);
-        Some(Done { id: op.id, result })
+        Some((shard, Done { id: op.id, result }))
     }
 
     fn carry_out(&mut self, name: FileName, work: Work) -> Result<Bytes, Failure> {
@@ -110,14 +111,14 @@ impl Disk {
                 let file = self.files.entry(name).or_default();
                 file.write(at as usize, &pieces.concat());
                 if sync {
-                    self.sync_file(name);
+                    self.sync_file(name)?;
                 }
             }
-            Work::Sync => self.sync_file(name),
+            Work::Sync => self.sync_file(name)?,
             Work::SyncAll => {
                 let of_queue = |name: &FileName| matches!(name, FileName::Queue { .. });
                 let names: Vec<_> = self.files.keys().copied().filter(of_queue).collect();
-                names.into_iter().for_each(|name| self.sync_file(name));
+                names.into_iter().try_for_each(|name| self.sync_file(name))?;
             }
             Work::Read { at, len } => {
                 let file = self.files.get(&name).ok_or_else(|| failure(false))?;
@@ -130,6 +131,7 @@ impl Disk {
                     self.undead.insert(name, file);
                 }
                 if sync {
+                    self.may_sync()?;
                     self.sync_names();
                 }
             }
@@ -137,13 +139,18 @@ impl Disk {
         Ok(Bytes::new())
     }
 
-    fn sync_file(&mut self, name: FileName) {
-        self.syncs += 1;
+    fn sync_file(&mut self, name: FileName) -> Result<(), Failure> {
+        self.may_sync()?;
         if let Some(file) = self.files.get_mut(&name) {
             file.sync();
             self.named.insert(name);
             self.undead.remove(&name);
         }
+        Ok(())
+    }
+
+    fn may_sync(&self) -> Result<(), Failure> {
+        if self.broken { Err(failure(false)) } else { Ok(()) }
     }
 
     fn sync_names(&mut self) {
@@ -152,14 +159,21 @@ impl Disk {
     }
 
     /// The process dies; what was handed to the system stays.
-    pub fn kill(&mut self) {
-        self.waiting.clear();
+    pub fn kill(&mut self, rng: &mut Rng) {
+        self.drafts.clear();
+        for (name, ops) in std::mem::take(&mut self.waiting) {
+            // The first of each file may be under way: it is written and not synced.
+            if let Some((_, Op { work: Work::Write { at, pieces, .. }, .. })) = ops.first()
+                && rng.bool()
+            {
+                self.files.entry(name).or_default().write(*at as usize, &pieces.concat());
+            }
+        }
     }
 
     /// The power goes.
     pub fn power_loss(&mut self, rng: &mut Rng) {
-        self.waiting.clear();
-        self.drafts.clear();
+        self.kill(rng);
         for (name, file) in std::mem::take(&mut self.undead) {
             if self.named.contains(&name) && rng.bool() {
                 self.files.entry(name).or_insert(file);
@@ -228,8 +242,7 @@ impl Files for Disk {
 
     fn sync(&mut self, names: &[FileName]) -> Result<(), Failure> {
         self.burn()?;
-        names.iter().for_each(|name| self.sync_file(*name));
-        Ok(())
+        names.iter().try_for_each(|name| self.sync_file(*name))
     }
 
     fn sync_folders(&mut self) -> Result<(), Failure> {

@@ -7,11 +7,14 @@ mod queues;
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
-use model::{Now, QueueId};
+use model::{Now, QueueId, Stored};
 
 use self::disk::Disk;
 use self::queues::Queues;
-use super::{Durability, FileName, Recovered, Relief, Store, StoreConfig, Trouble, recover};
+use super::sample::sample;
+use super::{
+    Durability, FileName, Recovered, Relief, Spilled, Store, StoreConfig, Trouble, recover,
+};
 
 /// One run.
 struct Run {
@@ -116,7 +119,7 @@ impl Run {
         self.now.monotonic_us += self.rng.u64(1..30_000);
         self.store.end_turn(self.now);
         while let Some(op) = self.store.next_op() {
-            self.disk.hand(op);
+            self.disk.hand(0, op);
         }
         for _ in 0..self.rng.usize(..4) {
             self.disk_step();
@@ -124,7 +127,7 @@ impl Run {
     }
 
     fn disk_step(&mut self) -> bool {
-        let Some(done) = self.disk.step(&mut self.rng) else { return false };
+        let Some((_, done)) = self.disk.step(&mut self.rng) else { return false };
         self.store.done(done, self.now);
         while let Some(trouble) = self.store.trouble() {
             assert!(matches!(trouble, Trouble::Full(_)), "{trouble:?}");
@@ -167,7 +170,7 @@ impl Run {
             0 => self.stop(),
             kind if kind == 1 || self.relaxed => {
                 self.queues.unclean();
-                self.disk.kill();
+                self.disk.kill(&mut self.rng);
             }
             _ => {
                 self.queues.unclean();
@@ -205,7 +208,7 @@ fn killed() -> Run {
         run.live(5);
     }
     run.queues.unclean();
-    run.disk.kill();
+    run.disk.kill(&mut run.rng);
     run
 }
 
@@ -235,13 +238,61 @@ fn a_queue_that_cannot_be_read_is_named() {
     run.store.fetch(queue);
     run.store.end_turn(run.now);
     while let Some(op) = run.store.next_op() {
-        run.disk.hand(op);
+        run.disk.hand(0, op);
     }
-    while let Some(done) = run.disk.step(&mut run.rng) {
+    while let Some((_, done)) = run.disk.step(&mut run.rng) {
         run.store.done(done, run.now);
     }
     let trouble = run.store.trouble().expect("the chunk is damaged");
     assert!(matches!(&trouble, Trouble::Unreadable(of, _) if *of == queue), "{trouble:?}");
+}
+
+/// A turn, and what it asks of the disk.
+fn work(run: &mut Run) {
+    run.store.end_turn(run.now);
+    while let Some(op) = run.store.next_op() {
+        run.disk.hand(0, op);
+    }
+    while let Some((_, done)) = run.disk.step(&mut run.rng) {
+        run.store.done(done, run.now);
+    }
+}
+
+#[test]
+fn what_waits_for_a_write_that_is_given_up_is_read() {
+    let (mut run, queue, text) = (Run::new(7), QueueId(1), sample("q", 10, false));
+    let spilled =
+        |seq| Spilled { seq, redelivered: false, stored: Stored::NOWHERE, message: text.message() };
+    run.disk.full = true;
+    run.store.spill(queue, spilled(1));
+    work(&mut run);
+    run.disk.full = false;
+    run.store.purge(queue);
+    work(&mut run);
+    run.store.spill(queue, spilled(2));
+    run.store.fetch(queue);
+    work(&mut run);
+    assert!(run.store.next_loaded().is_none());
+    run.now.monotonic_us += 1_000_000;
+    work(&mut run);
+    assert!(run.store.next_loaded().is_some());
+}
+
+#[test]
+fn what_could_not_be_synced_is_owed_for_ever() {
+    let mut run = Run::new(7);
+    let text = sample("q", 10, true);
+    run.disk.broken = true;
+    run.store.log(QueueId(1), 1, text.message());
+    run.store.hurry();
+    work(&mut run);
+    assert!(matches!(run.store.trouble(), Some(Trouble::Poisoned(_))));
+    run.disk.broken = false;
+    run.store.log(QueueId(1), 2, text.message());
+    run.store.hurry();
+    run.store.end_turn(run.now);
+    assert_eq!((run.store.next_op(), run.store.durable()), (None, 0));
+    assert!(!run.store.owes_nothing());
 }
 
 fn run(seed: u64) {

@@ -1,0 +1,35 @@
+//! Faults that show only after a restart of the whole broker are caught.
+
+use model::mutant::{self, Mutant};
+
+use crate::seeds::{attempt, on_all_cores};
+
+/// Each is caught within this many seeds.
+const SEEDS: u64 = 2000;
+
+/// What the simulations of the store and of a broker that never ends cannot see.
+const MUTANTS: [Mutant; 5] = [
+    Mutant::ConfirmByApplied,
+    Mutant::CommitOkBeforeDurable,
+    Mutant::FenceNotOwed,
+    Mutant::RecordedTooLate,
+    Mutant::FailedSyncIgnored,
+];
+
+#[test]
+fn mutants_are_caught() {
+    let escaped = std::sync::Mutex::new(Vec::new());
+    on_all_cores(MUTANTS.len() as u64, |number| {
+        let mutant = MUTANTS[number as usize];
+        mutant::select(Some(mutant));
+        let caught = (0..SEEDS).find_map(|seed| Some((seed, attempt(seed, false).err()?)));
+        mutant::select(None);
+        match caught {
+            Some((seed, broken)) => println!("{mutant:?}: seed {seed}: {}", broken.what),
+            None => escaped.lock().unwrap().push(mutant),
+        }
+        None::<()>
+    });
+    let escaped = escaped.into_inner().unwrap();
+    assert!(escaped.is_empty(), "not caught within {SEEDS} seeds: {escaped:?}");
+}

@@ -1,0 +1,276 @@
+//! The parts of a broker without its sockets: shards, coordinator, the rings between them, and the
+//! disks, which answer when the dice say so. It starts from what the disks hold.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use fastrand::Rng;
+use model::{Now, ShardId};
+use ringtail::shard::{Batch, Coordinator, CoordinatorConfig, Place, ReplyKey, Shard, ShardConfig};
+use ringtail::store::meta::{Fact, Log};
+use ringtail::store::{StoreConfig, Trouble, recover};
+
+use crate::disk::Disk;
+use crate::memory::Memory;
+
+/// So small that files of metadata follow each other.
+const META_GROWN: u64 = 2000;
+
+/// What outlives the process.
+#[derive(Debug, Default)]
+pub struct Disks {
+    /// Logs and segments.
+    pub messages: Disk,
+    /// What the coordinator has recorded.
+    pub meta: Memory,
+}
+
+/// What a broker is started with.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    /// Shards, at least 1.
+    pub shards: u16,
+    /// No queue lives where it was declared.
+    pub cross: bool,
+    /// Batches a ring takes.
+    pub ring: usize,
+    /// Randomness.
+    pub seed: u64,
+    /// The memory the broker may pin.
+    pub memory_limit: u64,
+    /// Octets that the queues of a shard keep in memory.
+    pub resident_max: usize,
+    /// Octets of large messages that may be half received.
+    pub receiving_max: usize,
+    /// Sizes of what the store has on disk; the rest is filled in.
+    pub store: StoreConfig,
+}
+
+impl Setup {
+    fn shard(&self, id: u16, boot: u32) -> Shard {
+        let store = StoreConfig { shard: id, shards: self.shards, boot, ..self.store };
+        let seed = self.seed ^ (u64::from(id) << 32);
+        Shard::new(ShardConfig {
+            reply_key: ReplyKey::from_seed(self.seed),
+            resident_max: self.resident_max,
+            receiving_max: self.receiving_max,
+            store,
+            ..ShardConfig::new(ShardId(id), self.shards, seed)
+        })
+    }
+
+    fn coordinator(&self) -> CoordinatorConfig {
+        CoordinatorConfig {
+            shards: self.shards,
+            seed: self.seed,
+            default_user: "guest".into(),
+            default_pass: "guest".into(),
+            default_vhost: "/".into(),
+            loopback_users: vec!["guest".into()],
+            memory_limit: self.memory_limit,
+            place: if self.cross { Place::Cross } else { Place::Balanced },
+        }
+    }
+}
+
+/// Store sizes at which everything happens early.
+pub fn small_store(rng: &mut Rng) -> StoreConfig {
+    StoreConfig {
+        segment_octets: rng.u64(2_000..20_000),
+        log_max: rng.u64(8_000..60_000),
+        chunk_octets: rng.usize(200..4_000),
+        ..StoreConfig::default()
+    }
+}
+
+#[derive(Default)]
+struct Ring {
+    batches: VecDeque<Batch>,
+    /// Nothing comes out for so many turns of the reader.
+    stalled: usize,
+}
+
+/// The running parts.
+pub struct Broker {
+    /// The shards by number.
+    pub shards: Vec<Shard>,
+    /// The coordinator.
+    pub coordinator: Coordinator,
+    /// Something went from one place to another.
+    pub moved: bool,
+    /// The most octets that an outbound batch held.
+    pub batch_max: usize,
+    /// Why the process has to end.
+    pub broken: Option<String>,
+    /// The last stop was a clean one.
+    #[allow(dead_code, reason = "only where brokers start again")]
+    pub clean: bool,
+    meta: Log<Memory>,
+    /// What is not durable yet.
+    records: Vec<Fact>,
+    /// By writer, then reader; the coordinator is the last of both.
+    rings: Vec<Vec<Ring>>,
+    ring: usize,
+    spare: Vec<Batch>,
+}
+
+impl Broker {
+    /// Starts from what is on the disks.
+    ///
+    /// # Errors
+    ///
+    /// What recovery says.
+    pub fn start(setup: &Setup, disks: &mut Disks) -> Result<Self, String> {
+        let meta = Log::open_with(disks.meta.clone(), setup.seed, META_GROWN);
+        let meta = meta.map_err(|refused| refused.to_string())?;
+        let coordinator = Coordinator::recovered(setup.coordinator(), meta.state());
+        let queues = coordinator.durable_queues();
+        let known: BTreeSet<_> = queues.iter().map(|(_, spec)| spec.id).collect();
+        let recovered = recover(&mut disks.messages, &|queue| known.contains(&queue));
+        let mut recovered = recovered.map_err(|refused| refused.to_string())?;
+        let shard = |id| setup.shard(id, recovered.boot);
+        let mut shards: Vec<Shard> = (0..setup.shards).map(shard).collect();
+        for (vhost, spec) in queues {
+            let found = recovered.queues.remove(&spec.id).unwrap_or_default();
+            shards[spec.home.index()].restore(vhost, spec, found);
+        }
+        let ends = shards.len() + 1;
+        let row = |_| (0..ends).map(|_| Ring::default()).collect();
+        Ok(Self {
+            shards,
+            coordinator,
+            moved: false,
+            batch_max: 0,
+            broken: None,
+            clean: recovered.clean,
+            meta,
+            records: Vec::new(),
+            rings: (0..ends).map(row).collect(),
+            ring: setup.ring,
+            spare: Vec::new(),
+        })
+    }
+
+    /// The endpoints whose batches a shard takes in this turn.
+    pub fn arrived(&mut self, shard: usize, eager: bool, rng: &mut Rng) -> Vec<usize> {
+        let mut from = Vec::new();
+        for (number, row) in self.rings.iter_mut().enumerate() {
+            let ring = &mut row[shard];
+            if ring.stalled > 0 && !eager {
+                ring.stalled -= 1;
+            } else if !ring.batches.is_empty() && (eager || rng.bool()) {
+                from.push(number);
+            }
+        }
+        from
+    }
+
+    /// A shard takes one batch of another endpoint, or all.
+    pub fn take(&mut self, from: usize, to: usize, all: bool, now: Now) {
+        while let Some(mut batch) = self.rings[from][to].batches.pop_front() {
+            self.moved = true;
+            // Few rings exist, their number is a u16.
+            self.shards[to].mesh(ShardId(from as u16), &mut batch, now);
+            self.spare.push(batch);
+            if !all {
+                break;
+            }
+        }
+    }
+
+    /// The coordinator's thread runs.
+    pub fn coordinate(&mut self, eager: bool, now: Now) {
+        let me = self.shards.len();
+        for from in 0..me {
+            let ring = &mut self.rings[from][me];
+            if ring.stalled > 0 && !eager {
+                ring.stalled -= 1;
+                continue;
+            }
+            if let Some(mut batch) = ring.batches.pop_front() {
+                self.moved = true;
+                self.coordinator.mesh(ShardId(from as u16), &mut batch, now);
+                self.spare.push(batch);
+            }
+        }
+        if self.record() {
+            self.tell();
+        }
+    }
+
+    /// Makes durable what the coordinator has decided; false if that was not possible.
+    fn record(&mut self) -> bool {
+        self.records.append(&mut self.coordinator.take_records());
+        match self.meta.append(&self.records) {
+            Ok(()) => self.records.clear(),
+            // As the shell does: there is room again some time.
+            Err(failure) if failure.full => self.moved = true,
+            Err(failure) => self.broken = Some(failure.to_string()),
+        }
+        self.records.is_empty()
+    }
+
+    fn tell(&mut self) {
+        let me = self.shards.len();
+        for to in 0..me {
+            let room = self.rings[me][to].batches.len() < self.ring;
+            let batch = self.coordinator.outbound(ShardId(to as u16));
+            if room && !batch.is_empty() {
+                let taken = std::mem::replace(batch, self.spare.pop().unwrap_or_default());
+                self.rings[me][to].batches.push_back(taken);
+                self.moved = true;
+            }
+        }
+    }
+
+    /// A shard's turn ends: what it has goes on the rings and to the disk.
+    pub fn end_turn(&mut self, shard: usize, disks: &mut Disks, now: Now) {
+        self.shards[shard].end_turn(now);
+        self.moved |= self.shards[shard].unfinished();
+        while let Some(op) = self.shards[shard].next_op() {
+            disks.messages.hand(shard as u16, op);
+            self.moved = true;
+        }
+        for to in 0..self.rings.len() {
+            if to == shard {
+                continue;
+            }
+            let room = self.rings[shard][to].batches.len() < self.ring;
+            let batch = self.shards[shard].outbound(ShardId(to as u16));
+            self.batch_max = self.batch_max.max(batch.held());
+            if room && !batch.is_empty() {
+                let taken = std::mem::replace(batch, self.spare.pop().unwrap_or_default());
+                self.rings[shard][to].batches.push_back(taken);
+                self.moved = true;
+            }
+        }
+    }
+
+    /// The disk carries an operation out, if there is one.
+    pub fn disk_step(&mut self, disks: &mut Disks, rng: &mut Rng, now: Now) {
+        let Some((shard, done)) = disks.messages.step(rng) else { return };
+        self.moved = true;
+        let shard = &mut self.shards[usize::from(shard)];
+        shard.done(done, now);
+        while let Some(trouble) = shard.trouble() {
+            match trouble {
+                Trouble::Full(_) => {}
+                Trouble::Poisoned(why) => self.broken = Some(why),
+                Trouble::Unreadable(..) if self.broken.is_some() => {}
+                Trouble::Unreadable(queue, why) => panic!("{queue:?} cannot be read: {why}"),
+            }
+        }
+    }
+
+    /// One more ring stands still for a while.
+    pub fn stall(&mut self, turns: usize, rng: &mut Rng) {
+        let (from, to) = (rng.usize(..self.rings.len()), rng.usize(..self.rings.len()));
+        self.rings[from][to].stalled = turns;
+    }
+
+    /// Every ring between shards stands still for a while.
+    pub fn stall_all(&mut self, turns: usize) {
+        for ring in self.rings.iter_mut().flatten() {
+            ring.stalled = turns;
+        }
+    }
+}
