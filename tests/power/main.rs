@@ -13,6 +13,12 @@
 //! [`broker`] (shards, rings and disks), [`world`] (with sockets; how it ends and starts), [`run`]
 //! (one seed).
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
 mod books;
 #[path = "../sim/broker.rs"]
 mod broker;
