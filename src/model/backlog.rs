@@ -6,8 +6,8 @@
 //!           ahead              only a count    the tail
 //! ```
 //!
-//! While nothing is away there is no such gap. What was ahead of it stays so all the same: it has come
-//! back, and is never spilled again, so that what is spilled later is behind all that ever was.
+//! While nothing is away there is no such gap. What was ahead of it stays so all the same: it has
+//! come back and is never spilled again, so that what is spilled later is behind all that ever was.
 
 use std::collections::VecDeque;
 use std::collections::vec_deque::Drain;

@@ -9,8 +9,15 @@
 //! cargo test --profile sim --test power --features mutants     its mutants are caught
 //! ```
 //!
-//! From the ground up: [`books`] (what was promised and seen, and the judge), [`client`], [`broker`]
-//! (shards, rings and disks), [`world`] (with sockets; how it ends and starts), [`run`] (one seed).
+//! From the ground up: [`books`] (what was promised and seen, and the judge), [`client`],
+//! [`broker`] (shards, rings and disks), [`world`] (with sockets; how it ends and starts), [`run`]
+//! (one seed).
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
 
 mod books;
 #[path = "../sim/broker.rs"]

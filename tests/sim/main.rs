@@ -13,6 +13,12 @@
 //! [`deeds`] (what clients do), [`broker`] (shards, rings and disks), [`world`] (with sockets),
 //! [`run`] (one seed), [`check`] (the model).
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
 mod broker;
 mod channel;
 mod check;

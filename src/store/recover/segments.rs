@@ -76,7 +76,7 @@ impl Found {
             let header = one.found.header;
             let recovered = self.queues.entry(queue).or_default();
             recovered.next_seq = recovered.next_seq.max(header.last + 1);
-            // Also where nothing lives: what is settled is to be known as long as the file is there.
+            // Also where nothing lives: what is settled is known as long as the file is there.
             segment.first = segment.first.min(chunk.first);
             segment.last = segment.last.max(chunk.last);
             if chunk.live > 0 {
