@@ -214,6 +214,7 @@ impl Files for DataFiles {
         // Listed by nobody, and begun anew by the next who writes this file.
         let draft = path.with_extension(DRAFT);
         fs::write(&draft, octets).map_err(|error| failure("write", &draft, &error))?;
+        self.drafts.retain(|(_, before)| *before != path);
         self.drafts.push((draft, path));
         Ok(())
     }

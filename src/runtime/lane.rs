@@ -141,8 +141,11 @@ impl Lane {
             write_all(open, &writes.pieces, writes.at, || faults.befall(lane, DiskDeed::Write));
         written.map_err(|error| files::failure("write", &open.path, &error))?;
         if writes.sync {
-            if std::mem::take(&mut self.unnamed) {
-                self.sync_folder(name)?;
+            if std::mem::take(&mut self.unnamed)
+                && let Err(failure) = self.sync_folder(name)
+            {
+                self.files.break_off(name, failure.clone());
+                return Err(failure);
             }
             let open = self.files.get(name, false)?;
             let synced = faults.befall(lane, DiskDeed::Sync).and_then(|_| open.file.sync_data());
