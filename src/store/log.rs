@@ -101,8 +101,9 @@ pub(super) struct Log {
     /// moved out of old ones.
     barrier: u64,
     /// Octets that have moved out of old segments into new ones since the log was last asked to
-    /// shrink: so much cannot go, and to move it again and again would be no gain.
-    moved: u64,
+    /// shrink, and between that and the time before: each time the older half is asked, so both
+    /// together is what cannot go. To move that again and again would be no gain.
+    moved: (u64, u64),
     /// The oldest segment is being removed.
     removing: Option<u64>,
     /// The message that was logged last may enter another queue.
@@ -134,7 +135,7 @@ impl Log {
             syncing: VecDeque::new(),
             synced_us: 0,
             barrier: 0,
-            moved: 0,
+            moved: (0, 0),
             removing: None,
             same: false,
             stopping: false,
@@ -168,7 +169,7 @@ impl Log {
         self.same = false;
         let before = self.filling.octets();
         let stored = self.enqueue(queue, seq, message);
-        self.moved += (self.filling.octets() - before) as u64;
+        self.moved.0 += (self.filling.octets() - before) as u64;
         self.same = false;
         self.barrier = self.batch;
         stored
@@ -285,7 +286,7 @@ impl Log {
     /// goes; and a segment with next to nothing live in it does not keep those behind it.
     pub fn stays_from(&self) -> Option<u64> {
         let closed = self.segments.len().checked_sub(1)?;
-        if self.octets() > self.config.log_max + 2 * self.moved {
+        if self.octets() > self.config.log_max + 2 * (self.moved.0 + self.moved.1) {
             let half = self.segments.len().div_ceil(2).min(closed);
             return self.segments.get(half).map(|segment| segment.first_batch);
         }
@@ -299,7 +300,7 @@ impl Log {
 
     /// The log is being asked to shrink.
     pub fn shrinks(&mut self) {
-        self.moved = 0;
+        self.moved = (0, self.moved.0);
     }
 
     /// The last batch of the oldest segment, if nothing live is in it and it may go.

@@ -168,6 +168,9 @@ impl Loaded {
     }
 }
 
+/// What has to be told again of settled messages is at most one part in so many of the log.
+const TOLD_SHARE: u64 = 4;
+
 /// The store of one shard.
 #[derive(Debug)]
 pub struct Store {
@@ -371,6 +374,10 @@ impl Store {
             return;
         }
         let Some(last) = self.log.oldest_to_go() else { return };
+        // Where that would write about as much as it frees, there is no end of it.
+        if TOLD_SHARE * self.spill.to_tell_again(last) > self.log.octets() {
+            return;
+        }
         self.spill.tell_again(last, &mut self.log);
         // What was told again has to be on the disk first.
         if self.log.oldest_to_go().is_some() {

@@ -271,6 +271,14 @@ impl Spill {
         self.pending.insert(op, Pending { queue, what: What::Sync(due) });
     }
 
+    /// Octets that [`Self::tell_again`] would write.
+    pub fn to_tell_again(&self, last: u64) -> u64 {
+        const RANGE: u64 = 25;
+        let due = |files: &&QueueFiles| files.told_in.is_some_and(|batch| batch <= last);
+        let ranges = self.queues.values().filter(due).map(|files| files.settled.iter().count());
+        RANGE * ranges.sum::<usize>() as u64
+    }
+
     /// Tells the log again of what is settled, where only batches up to `last` tell of it.
     pub fn tell_again(&mut self, last: u64, log: &mut Log) {
         for (queue, files) in &mut self.queues {
