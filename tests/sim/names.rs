@@ -18,13 +18,14 @@ pub const EXCHANGES: [(&str, &str); 10] = [
     ("x-headers", "headers"),
     ("x-nowhere", "direct"),
 ];
-/// The alternate exchange that an exchange is declared with: a chain, and a circle of three.
+/// The alternate exchange that an exchange is declared with: a chain that ends where there is always
+/// an exchange, and a circle.
 pub fn alternate(exchange: usize) -> Option<usize> {
     match EXCHANGES[exchange].0 {
-        "x-direct" => Some(6),
+        "x-direct" => Some(2),
         "x-fanout" => Some(7),
-        "x-topic" => Some(5),
-        "x-headers" => Some(2),
+        "x-topic" => Some(6),
+        "x-headers" => Some(5),
         _ => None,
     }
 }
