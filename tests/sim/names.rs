@@ -18,8 +18,8 @@ pub const EXCHANGES: [(&str, &str); 10] = [
     ("x-headers", "headers"),
     ("x-nowhere", "direct"),
 ];
-/// The alternate exchange that an exchange is declared with: a chain that ends where there is always
-/// an exchange, and a circle.
+/// The alternate exchange that an exchange is declared with: a chain that ends where there always
+/// is one, and a circle.
 pub fn alternate(exchange: usize) -> Option<usize> {
     match EXCHANGES[exchange].0 {
         "x-direct" => Some(2),
