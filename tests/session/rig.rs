@@ -1,4 +1,7 @@
-//! A whole pure broker in one thread, moved by hand: octets in, octets out, no sockets, no clock.
+//! A whole pure broker in one thread, moved by hand: octets in, octets out, no sockets, no clock, and
+//! a disk that does at once what it is asked.
+
+use std::collections::BTreeMap;
 
 use amqp::frame::{write_body, write_header, write_method};
 use amqp::{Method, Parser, Properties, Table};
@@ -7,11 +10,13 @@ use model::{ConnId, Now, Outbox, ShardId};
 use ringtail::shard::{
     Batch, ConnInfo, Coordinator, CoordinatorConfig, Gate, Place, Shard, ShardConfig,
 };
+use ringtail::store::{Done, FileName, Op, Work};
 
 /// Shards and their coordinator.
 pub struct Rig {
     pub shards: Vec<Shard>,
     coordinator: Coordinator,
+    files: BTreeMap<FileName, Vec<u8>>,
     pub now: Now,
 }
 
@@ -46,6 +51,7 @@ impl Rig {
             Shard::new(config)
         };
         let mut rig = Self {
+            files: BTreeMap::new(),
             shards: (0..shards).map(shard).collect(),
             coordinator: Coordinator::new(config),
             now: Now::default(),
@@ -151,11 +157,43 @@ impl Rig {
         while (0..self.shards.len()).filter(|shard| self.turn(*shard)).count() > 0 {}
     }
 
+    /// Carries out what a shard asks of the disk; false if that is nothing.
+    fn disk(&mut self, shard: usize) -> bool {
+        let mut any = false;
+        while let Some(Op { id, file, work }) = self.shards[shard].next_op() {
+            any = true;
+            let result = Ok(self.carry_out(file, work));
+            self.shards[shard].done(Done { id, result }, self.now);
+        }
+        any
+    }
+
+    fn carry_out(&mut self, file: FileName, work: Work) -> Bytes {
+        match work {
+            Work::Write { at, pieces, .. } => {
+                let (at, octets) = (at as usize, pieces.concat());
+                let content = self.files.entry(file).or_default();
+                content.resize(content.len().max(at + octets.len()), 0);
+                content[at..at + octets.len()].copy_from_slice(&octets);
+            }
+            Work::Read { at, len } => {
+                let at = at as usize;
+                return Bytes::copy_from_slice(&self.files[&file][at..at + len]);
+            }
+            Work::Delete { .. } => drop(self.files.remove(&file)),
+            Work::Sync | Work::SyncAll => {}
+        }
+        Bytes::new()
+    }
+
     /// A turn of one shard: what it has for others arrives, and what the coordinator has for it.
     /// False if there was nothing.
     pub fn turn(&mut self, from: usize) -> bool {
         let coordinator = ShardId(self.shards.len() as u16);
         self.shards[from].end_turn(self.now);
+        while self.disk(from) {
+            self.shards[from].end_turn(self.now);
+        }
         let from_id = ShardId(from as u16);
         let mut moved = false;
         for to in 0..self.shards.len() {
