@@ -1,5 +1,5 @@
-//! A whole pure broker in one thread, moved by hand: octets in, octets out, no sockets, no clock, and
-//! a disk that does at once what it is asked.
+//! A whole pure broker in one thread, moved by hand: octets in, octets out, no sockets, no clock,
+//! and a disk that does at once what it is asked.
 
 use std::collections::BTreeMap;
 
