@@ -10,7 +10,7 @@ use model::{
 use super::clients::Clients;
 use super::message::{Control, QueueAnswer};
 use super::peers::Peers;
-use crate::store::{self, Store};
+use crate::store::Store;
 
 /// Octets of deliveries that a home may have on the way to one connection.
 pub const CREDIT_OCTETS: i64 = 256 * 1024;
@@ -164,8 +164,7 @@ impl Outlet for Door<'_> {
     }
 
     fn spill(&mut self, queue: QueueId, spilled: Spilled<'_>) {
-        let Spilled { seq, redelivered, stored, message } = spilled;
-        self.store.spill(queue, store::Spilled { seq, redelivered, stored, message });
+        self.store.spill(queue, spilled);
     }
 
     fn fetch(&mut self, queue: QueueId) {

@@ -4,7 +4,6 @@
 use std::cmp::Reverse;
 
 use model::QueueId;
-use model::queue::Spilled;
 
 use super::machine::Shard;
 use crate::store::Relief;
@@ -127,9 +126,7 @@ impl Shard {
             any = true;
             self.share_reads();
             self.with_queue(loaded.queue, |queue, door| {
-                loaded.each(|crate::store::Spilled { seq, redelivered, stored, message }| {
-                    queue.loaded(Spilled { seq, redelivered, stored, message });
-                });
+                loaded.each(|one| queue.loaded(one));
                 queue.brought(door);
             });
         }

@@ -28,6 +28,7 @@ mod spill;
 use std::collections::BTreeMap;
 
 use model::mutant::{self, Mutant};
+pub use model::queue::Spilled;
 use model::{Message, Now, QueueId, Stored};
 
 use self::files::{Chunk, Segment};
@@ -130,19 +131,6 @@ pub enum Trouble {
     Full(bool),
     /// The messages of a queue cannot be read back.
     Unreadable(QueueId, String),
-}
-
-/// A message on its way to the store.
-#[derive(Debug, Clone, Copy)]
-pub struct Spilled<'a> {
-    /// Its sequence number in its queue.
-    pub seq: u64,
-    /// It was delivered before.
-    pub redelivered: bool,
-    /// Where the store has it already.
-    pub stored: Stored,
-    /// The message.
-    pub message: Message<'a>,
 }
 
 /// Messages that were fetched, in order.
