@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Ringtail and RabbitMQ through the standard set of scenarios, in turn; writes the report.
 
-    benches/suite.py [--html docs/suite.html] [--json docs/suite.json] [any flag of loadgen suite]
+    benches/suite.py [--html FILE] [--svg FILE] [--json FILE] [any flag of loadgen suite]
 
 Starts both brokers on ports of their own, all threads of each on one CPU (one shard for Ringtail), and
 `loadgen suite` on another. Needs the release build of both binaries, two CPUs that do nothing else,
@@ -38,6 +38,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--html", type=pathlib.Path, default=pathlib.Path("suite.html"))
+    parser.add_argument("--svg", type=pathlib.Path, default=pathlib.Path("suite.svg"))
     parser.add_argument("--json", type=pathlib.Path, default=pathlib.Path("suite.json"))
     options, rest = parser.parse_known_args()
     ringtail, rabbitmq = Ringtail(), RabbitMQ()
@@ -45,8 +46,8 @@ def main():
         command = [
             LOADGEN, "suite", *target("Ringtail", ringtail.start()),
             *target("RabbitMQ", rabbitmq.start()), "--cpus", GENERATOR_CPU,
-            "--relay-cpus", BROKER_CPU, "--html", str(options.html), "--json", str(options.json),
-            *rest]
+            "--relay-cpus", BROKER_CPU, "--html", str(options.html), "--svg", str(options.svg),
+            "--json", str(options.json), *rest]
         return passing_signals_on(command)
     finally:
         ringtail.discard()

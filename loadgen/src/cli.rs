@@ -41,6 +41,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Compare over the whole standard set of scenarios.
     Suite(CompareArgs),
+    /// Draw the report of a comparison again, from its JSON.
+    Report(ReportArgs),
 }
 
 /// What messages look like.
@@ -278,12 +280,31 @@ pub struct CompareArgs {
     /// The CPU the relay is pinned to
     #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
     pub relay_cpus: Option<CpuList>,
-    /// Write the report as one HTML file
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
+    #[command(flatten)]
+    pub pictures: Pictures,
     /// Write all figures of all runs
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+/// How a comparison is shown beside the table.
+#[derive(Debug, Clone, Args)]
+pub struct Pictures {
+    /// Write the report as one HTML file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write one picture of all scenarios, the first target against the second
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+}
+
+/// `loadgen report`.
+#[derive(Debug, Clone, Args)]
+pub struct ReportArgs {
+    /// What --json of compare or suite has written
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub pictures: Pictures,
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -1,7 +1,7 @@
 //! Latencies in a histogram of three significant digits, from 1 ns to one hour.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One hour in nanoseconds; what takes longer counts as this.
 const LONGEST: u64 = 3_600_000_000_000;
@@ -17,7 +17,7 @@ pub struct Latency {
 }
 
 /// Percentiles in microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 pub struct Percentiles {
     /// How many were recorded.
     pub count: u64,

@@ -93,6 +93,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             (churn::churn(&args)?, args.json, args.hgrm)
         }
         Command::Compare(args) | Command::Suite(args) => return compare::compare(&args),
+        Command::Report(args) => return compare::report(&args),
     };
     print(&report, json)?;
     if let Some(path) = hgrm {

@@ -30,6 +30,7 @@ impl Reports {
         command.arg("compare").args(arguments.split_whitespace());
         command.arg("--json").arg(self.0.join("report.json"));
         command.arg("--html").arg(self.0.join("report.html"));
+        command.arg("--svg").arg(self.0.join("report.svg"));
         for (name, broker) in targets {
             command.arg("--target").arg(format!("{name}={}", broker.uri()));
         }
@@ -46,11 +47,26 @@ impl Reports {
     }
 
     fn json(&self) -> Value {
-        serde_json::from_str(&std::fs::read_to_string(self.0.join("report.json")).unwrap()).unwrap()
+        serde_json::from_str(&self.text("report.json")).unwrap()
     }
 
     fn html(&self) -> String {
-        std::fs::read_to_string(self.0.join("report.html")).unwrap()
+        self.text("report.html")
+    }
+
+    fn text(&self, file: &str) -> String {
+        std::fs::read_to_string(self.0.join(file)).unwrap()
+    }
+
+    fn can_be_drawn_again(&self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        command.arg("report").arg(self.0.join("report.json"));
+        command.arg("--html").arg(self.0.join("again.html"));
+        let again = command.arg("--svg").arg(self.0.join("again.svg")).output().unwrap();
+        assert!(again.status.success(), "{}", texts(&again).1);
+        assert_eq!(self.text("again.html"), self.html());
+        assert_eq!(self.text("again.svg"), self.text("report.svg"));
+        assert!(self.text("again.svg").contains("Slow"));
     }
 }
 
@@ -142,4 +158,15 @@ fn who_refuses_a_scenario_is_named_and_all_others_are_measured() {
     for slow in report["scenarios"][1]["results"].as_array().unwrap() {
         assert_eq!(slow["steps"][0]["runs"].as_array().unwrap().len(), 2, "{slow}");
     }
+    reports.can_be_drawn_again();
+}
+
+#[test]
+fn what_is_no_comparison_is_not_drawn() {
+    let path = Reports::new("no-comparison").0.join("other.json");
+    std::fs::write(&path, "{}").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("report").arg(&path).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(texts(&output).1.contains("is not what --json of a comparison writes"));
 }

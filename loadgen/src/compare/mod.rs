@@ -1,6 +1,7 @@
 //! `loadgen compare` and `loadgen suite`: the same scenarios against several brokers, in turn.
 
 mod machine;
+mod overview;
 mod page;
 mod plot;
 mod result;
@@ -16,7 +17,7 @@ pub use target::Target;
 
 use crate::ceiling::ceiling;
 use crate::churn::churn;
-use crate::cli::{CeilingArgs, ChurnArgs, CompareArgs, MessageArgs, RunArgs};
+use crate::cli::{CeilingArgs, ChurnArgs, CompareArgs, MessageArgs, Pictures, ReportArgs, RunArgs};
 use crate::clock;
 use crate::failure::Failure;
 use crate::interrupt;
@@ -72,7 +73,7 @@ fn begin(args: &CompareArgs, targets: Vec<TargetInfo>) -> Comparison {
     Comparison {
         date: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string(),
         machine: machine::machine(),
-        loadgen: env!("CARGO_PKG_VERSION"),
+        loadgen: env!("CARGO_PKG_VERSION").to_owned(),
         rounds: args.rounds.into(),
         ended: None,
         targets,
@@ -175,10 +176,30 @@ fn write(args: &CompareArgs, comparison: &Comparison) -> Result<(), Failure> {
             .map_err(|error| Failure::io("cannot write the JSON")(error.into()))?;
         write_file(path, &text)?;
     }
-    match &args.html {
-        Some(path) => write_file(path, &page::page(comparison)?),
-        None => Ok(()),
+    draw(&args.pictures, comparison)
+}
+
+/// Draws the report of an earlier comparison again.
+///
+/// # Errors
+/// The file cannot be read or is not the JSON of a comparison; a picture cannot be written.
+pub fn report(args: &ReportArgs) -> Result<(), Failure> {
+    let failed = |source| Failure::File { path: args.file.clone(), source };
+    let text = std::fs::read_to_string(&args.file).map_err(failed)?;
+    let comparison: Comparison = serde_json::from_str(&text).map_err(|error| {
+        let path = args.file.display();
+        Failure::Settings(format!("{path} is not what --json of a comparison writes: {error}"))
+    })?;
+    print!("{}", table::table(&comparison));
+    draw(&args.pictures, &comparison)
+}
+
+fn draw(pictures: &Pictures, comparison: &Comparison) -> Result<(), Failure> {
+    if let Some(path) = &pictures.html {
+        write_file(path, &page::page(comparison)?)?;
     }
+    let svg = pictures.svg.as_ref().zip(overview::picture(comparison));
+    svg.map_or(Ok(()), |(path, svg)| write_file(path, &svg))
 }
 
 /// Whole or not at all: who opens the report meanwhile sees the last whole one.

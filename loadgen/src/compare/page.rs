@@ -4,6 +4,7 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment};
 use serde::Serialize;
 
+use super::overview;
 use super::plot::{self, Axis, Bar, Series, look};
 use super::result::{Compared, Comparison, Outcome, Summary};
 use super::scale::{mark, short, span, span_mark, times};
@@ -16,7 +17,7 @@ const TEMPLATE: &str = include_str!("report.html");
 #[derive(Serialize)]
 struct Page<'a> {
     comparison: &'a Comparison,
-    overview: Option<String>,
+    overview: Vec<String>,
     scenarios: Vec<Card<'a>>,
 }
 
@@ -60,28 +61,8 @@ pub fn page(comparison: &Comparison) -> Result<String, Failure> {
     environment.add_template("report", TEMPLATE).map_err(fault)?;
     let template = environment.get_template("report").map_err(fault)?;
     let scenarios = comparison.scenarios.iter().map(|one| card(comparison, one)).collect();
-    let page = Page { comparison, overview: overview(comparison), scenarios };
+    let page = Page { comparison, overview: overview::charts(comparison), scenarios };
     template.render(Serde(page)).map_err(fault)
-}
-
-/// How many times the first target does what the second does, scenario by scenario.
-fn overview(comparison: &Comparison) -> Option<String> {
-    let bars: Vec<Bar> = comparison
-        .scenarios
-        .iter()
-        .filter_map(|one| {
-            let ratio = ratio(one, 0, 1)?;
-            let (name, label) = (one.title.clone(), times(ratio));
-            Some(Bar { name, figure: ratio, range: None, label, colour: look(0).colour })
-        })
-        .collect();
-    let names = (comparison.targets.first()?, comparison.targets.get(1)?);
-    let unit = format!("{} is so many times as good as {}", names.0.name, names.1.name);
-    (!bars.is_empty()).then(|| plot::bars(&bars, &unit, times_mark))
-}
-
-fn times_mark(ratio: f64) -> String {
-    format!("{}×", mark(ratio))
 }
 
 /// How many times as good a target is as another one: as fast, or as early.

@@ -9,12 +9,17 @@ use minijinja::HtmlEscape;
 
 use super::scale::{Scale, mark, span_mark};
 
-const WIDTH: f64 = 380.0;
+/// How wide pictures are.
+pub const WIDTH: f64 = 380.0;
 const LEFT: f64 = 52.0;
-const RIGHT: f64 = 362.0;
-const INK: &str = "#1a1a1a";
-const FAINT: &str = "#767676";
-const LINE: &str = "#d9d9d9";
+/// Where what is drawn in them ends.
+pub const RIGHT: f64 = 362.0;
+/// The colour of words,
+pub const INK: &str = "#1a1a1a";
+/// of those beside the matter,
+pub const FAINT: &str = "#767676";
+/// and of the lines behind everything.
+pub const LINE: &str = "#d9d9d9";
 
 /// How the series number `n` looks, everywhere in a report.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +73,7 @@ pub fn bars(bars: &[Bar], unit: &str, mark: fn(f64) -> String) -> String {
     let bottom = 6.0 + ROW * bars.len() as f64;
     let highest = bars.iter().map(|bar| bar.range.map_or(bar.figure, |(_, high)| high));
     let scale = Scale::linear(highest.fold(0.0, f64::max), 8.0, RIGHT);
-    let mut svg = open(bottom + 34.0, unit);
+    let mut svg = open((WIDTH, bottom + 34.0), unit);
     for at in scale.marks() {
         let x = scale.at(at);
         line(&mut svg, (x, 4.0), (x, bottom), LINE, 1.0);
@@ -125,8 +130,8 @@ pub struct Axis {
 /// Lines over two logarithmic axes, the upright one in microseconds.
 #[must_use]
 pub fn lines(series: &[Series], x_axis: &Axis, y_axis: &Axis) -> String {
-    const TOP: f64 = 12.0;
-    const BOTTOM: f64 = 210.0;
+    const TOP: f64 = 24.0;
+    const BOTTOM: f64 = 222.0;
     let points = || series.iter().flat_map(|series| &series.points);
     let (xs, ys) = (|| points().map(|point| point.0), || points().map(|point| point.1));
     let x_scale = match (x_axis.marks.first(), x_axis.marks.last()) {
@@ -134,7 +139,8 @@ pub fn lines(series: &[Series], x_axis: &Axis, y_axis: &Axis) -> String {
         _ => Scale::log(least(xs()), xs().fold(0.0, f64::max), LEFT, RIGHT),
     };
     let y_scale = Scale::log(least(ys()), ys().fold(0.0, f64::max), BOTTOM, TOP);
-    let mut svg = open(BOTTOM + 40.0 + 16.0 * series.len() as f64, y_axis.title);
+    let height = BOTTOM + 40.0 + 16.0 * series.len() as f64;
+    let mut svg = open((WIDTH, height), y_axis.title);
     text(&mut svg, (4.0, 9.0), y_axis.title, "start", FAINT, "");
     for at in y_scale.marks() {
         let y = y_scale.at(at);
@@ -203,20 +209,23 @@ fn draw_legend(svg: &mut String, series: &Series, y: f64) {
     text(svg, (LEFT + 42.0, y + 4.0), &series.name, "start", INK, "");
 }
 
-fn open(height: f64, title: &str) -> String {
+/// Begins a picture of that width and height.
+#[must_use]
+pub fn open((width, height): (f64, f64), title: &str) -> String {
     let title = HtmlEscape(title);
     format!(
         concat!(
             r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img""#,
             r#" font-family="system-ui, sans-serif" font-size="11"><title>{title}</title>"#
         ),
-        width = WIDTH,
+        width = width,
         height = height,
         title = title
     )
 }
 
-fn line(svg: &mut String, from: (f64, f64), to: (f64, f64), colour: &str, width: f64) {
+/// Draws a straight line.
+pub fn line(svg: &mut String, from: (f64, f64), to: (f64, f64), colour: &str, width: f64) {
     let ((x1, y1), (x2, y2)) = (from, to);
     let _ = write!(
         svg,
@@ -224,7 +233,15 @@ fn line(svg: &mut String, from: (f64, f64), to: (f64, f64), colour: &str, width:
     );
 }
 
-fn text(svg: &mut String, at: (f64, f64), words: &str, anchor: &str, colour: &str, weight: &str) {
+/// Writes words; `anchor` is SVG's: start, middle or end of them are at the place.
+pub fn text(
+    svg: &mut String,
+    at: (f64, f64),
+    words: &str,
+    anchor: &str,
+    colour: &str,
+    weight: &str,
+) {
     let ((x, y), words) = (at, HtmlEscape(words));
     let weight = if weight.is_empty() { "400" } else { weight };
     let _ = write!(
@@ -271,7 +288,7 @@ mod tests {
         };
         let axis = |title| Axis { title, marks: Vec::new() };
         let svg = lines(&[one], &axis("messages/s"), &axis("latency"));
-        assert!(svg.contains(r#"points="52.0,210.0 362.0,12.0""#), "{svg}");
+        assert!(svg.contains(r#"points="52.0,222.0 362.0,24.0""#), "{svg}");
         assert!(lines(&[], &axis("x"), &axis("y")).ends_with("</svg>"));
     }
 }

@@ -1,6 +1,6 @@
 //! What a comparison found: every run, and what the runs say together.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::scale::{short, span};
 use super::scenario::Figure;
@@ -8,14 +8,14 @@ use crate::latency::Percentiles;
 use crate::report::Report;
 
 /// The whole of it; this is the JSON.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Comparison {
     /// When it was begun, UTC.
     pub date: String,
     /// Processor, memory and kernel.
     pub machine: String,
     /// The generator's version.
-    pub loadgen: &'static str,
+    pub loadgen: String,
     /// How often each run was made.
     pub rounds: usize,
     /// What ended it early, if something did: rounds are fewer and scenarios lack then.
@@ -27,7 +27,7 @@ pub struct Comparison {
 }
 
 /// A broker as it named itself.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct TargetInfo {
     /// The name given to it.
     pub name: String,
@@ -38,7 +38,7 @@ pub struct TargetInfo {
 }
 
 /// One scenario with the results of all targets.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Compared {
     /// The scenario's name.
     pub name: String,
@@ -59,7 +59,7 @@ pub struct Compared {
 }
 
 /// What one target did in one scenario.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Outcome {
     /// Its name.
     pub target: String,
@@ -68,7 +68,7 @@ pub struct Outcome {
 }
 
 /// All rounds of one run.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Stage {
     /// The value of the swept flag.
     pub at: Option<f64>,
@@ -78,12 +78,13 @@ pub struct Stage {
     pub unsupported: Option<String>,
     /// What went wrong, round by round.
     pub failures: Vec<String>,
-    /// Each round.
+    /// Each round; what is read back has only the summary.
+    #[serde(skip_deserializing)]
     pub runs: Vec<Report>,
 }
 
 /// Medians over the rounds.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Summary {
     /// Of the scenario's figure.
     pub figure: Spread,
@@ -102,7 +103,7 @@ pub struct Summary {
 }
 
 /// A median with the least and the greatest.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 pub struct Spread {
     /// The middle one; of an even number the mean of the two.
     pub median: f64,
