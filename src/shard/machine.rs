@@ -112,6 +112,8 @@ pub struct Shard {
     pub(super) resumed: Vec<ConnId>,
     /// While anything is short, publishers are not read.
     pub(super) alarms: Alarms,
+    /// Too much waits for the disk: nothing more is to enter this shard's queues.
+    pub(super) crowded: bool,
     pub(super) memory_told: usize,
     /// Large messages being received, oldest first: the connection and the octets so far.
     pub(super) receiving: BTreeMap<u64, (ConnId, usize)>,
@@ -161,6 +163,7 @@ impl Shard {
             later: Vec::new(),
             resumed: Vec::new(),
             alarms: Alarms::default(),
+            crowded: false,
             memory_told: 0,
             receiving: BTreeMap::new(),
             receiving_octets: 0,

@@ -82,9 +82,13 @@ impl Peer {
             .or_else(|| pop_up_to(&mut self.awaiting_durable, self.answered.durable))
     }
 
-    /// The progress to tell that shard, if there is any.
-    pub fn news(&mut self) -> Option<Watermark> {
-        let done = self.progress.done();
+    /// The progress to tell that shard, if there is any. While this shard is crowded, the octets
+    /// are not told, so that the other's window closes.
+    pub fn news(&mut self, crowded: bool) -> Option<Watermark> {
+        let mut done = self.progress.done();
+        if crowded {
+            done.octets = self.told.octets;
+        }
         let news = done != self.told;
         self.told = done;
         news.then_some(done)

@@ -18,8 +18,6 @@ pub(super) struct Progress {
     logged: bool,
     /// The source waits until what was applied since the last mark is durable.
     urgent: bool,
-    /// Octets that were applied and are not told, so that the source's window closes.
-    withheld: u64,
 }
 
 impl Progress {
@@ -33,12 +31,6 @@ impl Progress {
     pub fn applied(&mut self, octets: u64) {
         self.done.applied += 1;
         self.done.octets += octets;
-    }
-
-    /// Counts an enqueue applied. Its octets are not told before [`Self::release`].
-    pub fn withhold(&mut self, octets: u64) {
-        self.done.applied += 1;
-        self.withheld += octets;
     }
 
     /// Everything that was sent is applied: so it is where the source is the home itself.
@@ -56,11 +48,6 @@ impl Progress {
     #[inline]
     pub fn urgent(&mut self) {
         self.urgent = true;
-    }
-
-    /// What was withheld may be told.
-    pub fn release(&mut self) {
-        self.done.octets += std::mem::take(&mut self.withheld);
     }
 
     /// What was logged so far is in this batch or before.
@@ -166,15 +153,5 @@ mod tests {
         // It is under way already.
         progress.urgent();
         assert!(!progress.hurries(2));
-    }
-
-    #[test]
-    fn withheld_octets_are_told_later() {
-        let mut progress = Progress::default();
-        progress.withhold(100);
-        progress.applied(1);
-        assert_eq!(progress.done(), Watermark { applied: 2, octets: 1, durable: 0 });
-        progress.release();
-        assert_eq!(progress.done().octets, 101);
     }
 }

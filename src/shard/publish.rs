@@ -223,7 +223,10 @@ impl Shard {
         let urgent = message.persistent() && (publisher.confirms || publisher.tx);
         if home == self.me {
             if self.push_all(queues, message) {
-                self.logged_own(publisher.id);
+                self.logged_own();
+            }
+            if self.crowded {
+                self.stall(publisher.id, home);
             }
             if copies > 1 {
                 self.count_copies(publisher.id, cost_of_copies(message, copies));

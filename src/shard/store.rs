@@ -1,7 +1,7 @@
 //! The shard and its store: the operations on files that the shell carries out, what is durable and
 //! who is told, and recovered queues.
 
-use model::{ConnId, Name, Now, QueueSpec, ShardId};
+use model::{Name, Now, QueueSpec, ShardId};
 
 use super::machine::Shard;
 use crate::store::{Done, Op, RecoveredQueue, Trouble};
@@ -33,23 +33,9 @@ impl Shard {
     }
 
     /// Queues have logged a message that a connection of this shard published.
-    pub(super) fn logged_own(&mut self, id: ConnId) {
+    pub(super) fn logged_own(&mut self) {
         self.peers.get(self.me).progress.logged();
-        if self.store.full() {
-            self.stall(id, self.me);
-        }
-    }
-
-    /// Counts an enqueue applied, and logged, for another shard. Its window stays closed while too
-    /// much waits for the disk.
-    pub(super) fn applied_logged(&mut self, from: ShardId, octets: u64) {
-        let progress = &mut self.peers.get(from).progress;
-        progress.logged();
-        if self.store.full() {
-            progress.withhold(octets);
-        } else {
-            progress.applied(octets);
-        }
+        self.crowded |= self.store.full();
     }
 
     /// A source waits until its settles are durable; the fence itself is counted by the caller.

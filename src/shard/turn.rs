@@ -35,10 +35,10 @@ impl Shard {
                     if urgent {
                         self.peers.get(from).progress.urgent();
                     }
+                    let progress = &mut self.peers.get(from).progress;
+                    progress.applied(cost);
                     if logged {
-                        self.applied_logged(from, cost);
-                    } else {
-                        self.peers.get(from).progress.applied(cost);
+                        progress.logged();
                     }
                 }
             }
@@ -80,8 +80,8 @@ impl Shard {
         while let Some(done) = self.peers.get(home).confirmed() {
             self.clients.confirm(done.conn, done.channel, done.publish);
         }
-        let full = home == self.me && self.store.full();
-        if !full && self.peers.relaxed(home) {
+        let crowded = home == self.me && self.crowded;
+        if !crowded && self.peers.relaxed(home) {
             let peer = self.peers.get(home);
             self.clients.committing.append(&mut peer.commits);
             for id in std::mem::take(&mut peer.stalled) {
@@ -137,6 +137,7 @@ impl Shard {
         self.copied = 0;
         self.clients.committing.append(&mut self.later);
         self.page();
+        self.crowded = self.store.full();
         self.tell_sources();
         self.stop();
         self.clients.tell_confirms();
@@ -154,6 +155,7 @@ impl Shard {
 
     /// This shard's own queues have applied everything it sent them.
     fn confirm_own(&mut self) {
+        self.crowded = self.store.full();
         self.peers.get(self.me).apply_all();
         self.advance_durable(self.me);
         let mark = self.peers.get(self.me).progress.done();
@@ -161,14 +163,11 @@ impl Shard {
     }
 
     fn tell_sources(&mut self) {
-        let (me, full) = (self.me, self.store.full());
+        let (me, crowded) = (self.me, self.crowded);
         for source in (0..self.peers.shards()).map(ShardId).filter(|source| *source != me) {
             self.advance_durable(source);
             let peer = self.peers.get(source);
-            if !full {
-                peer.progress.release();
-            }
-            if let Some(mark) = peer.news() {
+            if let Some(mark) = peer.news(crowded) {
                 peer.out.watermark(mark);
             }
         }

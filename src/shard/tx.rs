@@ -220,7 +220,7 @@ impl Shard {
         let mut all = true;
         while let Some((message, mandatory)) = tx.front(&mut queues) {
             let publisher = Publisher { mandatory: publisher.mandatory && mandatory, ..publisher };
-            if commit.is_some() && !self.has_room(publisher, &queues, message.persistent()) {
+            if commit.is_some() && !self.has_room(publisher, &queues) {
                 all = false;
                 break;
             }
@@ -236,12 +236,7 @@ impl Shard {
     }
 
     /// Whether a commit may send its next message now; else it is told when.
-    fn has_room(
-        &mut self,
-        publisher: Publisher,
-        queues: &[(QueueId, ShardId)],
-        persistent: bool,
-    ) -> bool {
+    fn has_room(&mut self, publisher: Publisher, queues: &[(QueueId, ShardId)]) -> bool {
         let Publisher { id, channel, .. } = publisher;
         if queues.len() > 1 && self.copied_enough() {
             self.later.push((id, channel));
@@ -249,7 +244,7 @@ impl Shard {
         }
         for (_, home) in queues {
             let here = *home == self.me;
-            let full = if here { persistent && self.store.full() } else { self.peers.full(*home) };
+            let full = if here { self.crowded } else { self.peers.full(*home) };
             if full {
                 self.peers.get(*home).commits.push((id, channel));
                 return false;

@@ -213,8 +213,8 @@ def test_a_flood_goes_to_disk_where_the_memory_ends(own_broker, scaled, measured
     eventually(lambda: passive_count(other) == sent, 60)
     more = broker.peak() - before
     measured(f"{more / MIB:.0f} MiB more at a limit of {limit / MIB:.0f}, {sent * size // MIB} sent")
-    # The queue's half, what waits for the disk, buffers; by far not what was sent.
-    assert more < 3 * limit
+    # The queue's half, what waits for the disk, windows and buffers.
+    assert more < limit * 1.2 + 16 * MIB
     other.call(1, spec.Basic.Get(queue="flooded", no_ack=True), spec.Basic.GetOk)
     assert len(other.content()[1]) == size
     purged = other.call(1, spec.Queue.Purge(queue="flooded"), spec.Queue.PurgeOk)
