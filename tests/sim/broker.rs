@@ -5,9 +5,11 @@ use std::collections::{BTreeSet, VecDeque};
 
 use fastrand::Rng;
 use model::{Now, ShardId};
-use ringtail::shard::{Batch, Coordinator, CoordinatorConfig, Place, ReplyKey, Shard, ShardConfig};
+use ringtail::shard::{
+    Batch, Coordinator, CoordinatorConfig, Place, ReplyKey, Shard, ShardConfig, Trouble,
+};
 use ringtail::store::meta::{Fact, Log};
-use ringtail::store::{StoreConfig, Trouble, recover};
+use ringtail::store::{StoreConfig, recover};
 
 use crate::disk::Disk;
 use crate::memory::Memory;
@@ -256,7 +258,7 @@ impl Broker {
                 Trouble::Full(_) => {}
                 Trouble::Poisoned(why) => self.broken = Some(why),
                 Trouble::Unreadable(..) if self.broken.is_some() => {}
-                Trouble::Unreadable(queue, why) => panic!("{queue:?} cannot be read: {why}"),
+                Trouble::Unreadable(queue, why) => panic!("{queue} cannot be read: {why}"),
             }
         }
     }
