@@ -23,11 +23,15 @@ fn broker(shards: u16) -> (Rig, Client) {
         let bind = Method::QueueBind { ticket, queue, exchange, routing_key, nowait, arguments };
         broker.call(client, 1, &bind);
     }
+    fill(&mut broker, client);
+    broker.unreadable = true;
+    (broker, client)
+}
+
+fn fill(broker: &mut Rig, client: Client) {
     for _ in 0..MESSAGES {
         broker.send(client, &rig::publish(QUEUE, &[7; 1000]));
     }
-    broker.unreadable = true;
-    (broker, client)
 }
 
 fn get(queue: &str) -> Method<'_> {
@@ -176,14 +180,13 @@ fn a_purge_or_a_deletion_cures_it() {
         assert!(ready > 0);
         let octets = broker.call(client, 1, &purge());
         assert_eq!(octets[11..15], ready.to_be_bytes());
-        for _ in 0..MESSAGES {
-            broker.send(client, &rig::publish(QUEUE, &[7; 1000]));
-        }
+        fill(&mut broker, client);
         broker.unreadable = false;
-        let names = rig::names(&broker.call(client, 1, &rig::consume(QUEUE)));
-        assert_eq!(names.len(), 1 + MESSAGES as usize);
+        for _ in 0..MESSAGES {
+            assert_eq!(rig::names(&broker.call(client, 1, &get(QUEUE))), ["BasicGetOk"]);
+        }
+        fill(&mut broker, client);
         broker.unreadable = true;
-        broker.vanish(client);
         assert_eq!(broken(&mut broker), [format!("ChannelClose {REFUSED}")]);
         let client = broker.client(0);
         let (ticket, queue, nowait) = (0, QUEUE, false);
