@@ -197,6 +197,7 @@ impl Refusal {
             | Refusal::NotTransactional
             | Refusal::ConfirmToTx
             | Refusal::TxToConfirm
+            | Refusal::NoRoom
             | Refusal::CommittedInPart
             | Refusal::TransactionTooLarge { .. }
             | Refusal::InvalidExpiration(..)
@@ -258,6 +259,7 @@ impl Refusal {
             Refusal::NotTransactional => "channel is not transactional".into(),
             Refusal::ConfirmToTx => "cannot switch from confirm to tx mode".into(),
             Refusal::TxToConfirm => "cannot switch from tx to confirm mode".into(),
+            Refusal::NoRoom => "the disk is full".into(),
             Refusal::CommittedInPart => "partial tx completion".into(),
             Refusal::TransactionTooLarge { max } => {
                 format!("transaction holds more than {max} octets")

@@ -124,6 +124,8 @@ pub enum Refusal {
     ConfirmToTx,
     /// confirm.select on a channel in tx mode.
     TxToConfirm,
+    /// The disk has no room for what is declared and deleted, and too much waits for it.
+    NoRoom,
     /// A queue refused a publish of the transaction.
     CommittedInPart,
     /// A transaction would hold more octets of memory than it may.

@@ -284,7 +284,7 @@ impl World {
         };
         self.coordinator.control(ShardId(from as u16), control, Now::default());
         self.replica.follow(&mut self.coordinator);
-        let sent: Vec<_> = self.coordinator.take_outbound().collect();
+        let sent = self.coordinator.take_outbound();
         if let Some(question) = ticket.and_then(|ticket| self.questions.get_mut(&ticket)) {
             question.read = Some((self.coordinator.topology().version(), self.youngest));
         }
@@ -390,7 +390,7 @@ impl World {
     /// What was sent before any shard spoke.
     fn coordinator_speaks(&mut self) {
         self.replica.follow(&mut self.coordinator);
-        let sent: Vec<_> = self.coordinator.take_outbound().collect();
+        let sent = self.coordinator.take_outbound();
         for (to, control) in sent {
             self.shards[to.index()].inbound.push_back(control);
         }
