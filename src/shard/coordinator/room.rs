@@ -172,17 +172,15 @@ mod tests {
         // The exchange, and identities for queues.
         assert_eq!(script.0.take_records().len(), 2);
         let told = script.settle();
-        let [
-            (0, Control::Answer(Ticket(1), Answer::Done)),
-            (home, Control::Create(_, spec)),
-            rest @ ..,
-        ] = &told[..]
-        else {
+        let [(home, Control::Create(_, spec)), first, last] = &told[..] else {
             panic!("{told:?}");
         };
-        assert_eq!(rest, [(0, Control::Answer(Ticket(3), Answer::Done))]);
+        let done = |ticket| (0, Control::Answer(Ticket(ticket), Answer::Done));
+        assert_eq!((first, last), (&done(1), &done(3)));
         script.control(*home, Control::Created(spec.id));
-        assert!(matches!(script.settle()[..], [(_, Control::Freeze { .. }), ..]));
+        let told = script.settle();
+        let is_freeze = |(_, control): &(u16, Control)| matches!(control, Control::Freeze { .. });
+        assert!(told.iter().any(is_freeze), "{told:?}");
     }
 
     #[test]
