@@ -352,8 +352,8 @@ def harmed(broker, harm):
     if harm == "cut":
         os.truncate(first, len(whole) // 2)
     yield first
-    with open(first, "r+b") as file:
-        file.write(whole)
+    if first.exists():
+        first.write_bytes(whole)
 
 
 @pytest.fixture
@@ -407,13 +407,12 @@ def test_consumers_of_a_queue_that_cannot_be_read_are_cancelled(full, connect):
         assert channel.queue_purge(QUEUE).method.message_count == MANY
         channel.confirm_delivery()
         assert publish(channel, QUEUE, [7, 8]) == 2
-        assert channel.basic_get(QUEUE, auto_ack=True)[2] == body(7)
         full.kill()
-    assert drained(connect, full.start()) == [8]
+    assert drained(connect, full.start()) == [7, 8]
 
 
 def test_a_queue_that_cannot_be_read_is_deleted(full, connect):
-    with harmed(full, "cut"), contextlib.suppress(FileNotFoundError):
+    with harmed(full, "cut"):
         with pytest.raises(pika.exceptions.ChannelClosedByBroker):
             connect(to=full).channel().basic_get(QUEUE)
         channel = declare(connect, full)
