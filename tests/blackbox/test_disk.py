@@ -251,6 +251,20 @@ def test_a_folder_that_cannot_be_written_is_refused(small_disk, idle):
     assert str(broker.data) in text and "Read-only file system" in text
 
 
+def test_a_start_without_room_is_refused_and_loses_nothing(small_disk, idle, connect):
+    broker = idle(config="disk_free_limit.absolute = 1MB\n")
+    broker.data = small_disk / "data"
+    assert publish(declare(connect, broker.start(), QUEUE), QUEUE, range(MANY)) == MANY
+    broker.kill()
+    with contextlib.suppress(OSError), open(small_disk / "filler", "ab", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    text = refusal(broker)
+    assert "No space left on device" in text and "about 1 MiB" in text and "queues" in text
+    (small_disk / "filler").unlink()
+    assert drained(connect, broker.start()) == list(range(MANY))
+
+
 def test_an_unknown_format_is_refused(idle):
     broker = idle()
     broker.start().stop()

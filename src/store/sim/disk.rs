@@ -232,6 +232,9 @@ impl Files for Disk {
 
     fn write(&mut self, name: FileName, octets: &[u8]) -> Result<(), Failure> {
         self.burn()?;
+        if self.full {
+            return Err(failure(true));
+        }
         self.drafts.push((name, octets.to_vec()));
         Ok(())
     }

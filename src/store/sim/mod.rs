@@ -246,6 +246,17 @@ fn damage_in_front_of_what_was_synced_is_refused() {
 }
 
 #[test]
+fn a_start_without_room_says_how_much_it_needs_and_loses_nothing() {
+    let mut run = killed();
+    run.disk.full = true;
+    let refused = recover(&mut run.disk, &|_| true).expect_err("there is no room");
+    assert!(refused.to_string().contains("here about 1 MiB"), "{refused}");
+    run.disk.kill(&mut run.rng);
+    run.disk.full = false;
+    run.start();
+}
+
+#[test]
 fn a_queue_that_cannot_be_read_is_named() {
     let mut run = killed();
     let recovered = recover(&mut run.disk, &|_| true).expect("nothing is damaged");
