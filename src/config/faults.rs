@@ -1,10 +1,10 @@
 //! Faults of the disk that a test asks for: `RINGTAIL_TEST_DISK`.
 //!
 //! A list with commas, each `lane:operation:effect` or `lane:operation:effect:which`. The lane is
-//! `log`, `queue` or `meta`; the operation `write`, `sync` or `read`; the effect `eio`, `enospc`, `short`
-//! (half of what is written or read at once is left to another call) or `slow` with milliseconds, as `slow20`. Which says of
-//! the operations of that lane, counted from 1, whom it befalls: `3`, `3-7` or `3-`; without it,
-//! all.
+//! `log`, `queue` or `meta`; the operation `write`, `sync` or `read`; the effect `eio`, `enospc`,
+//! `short` (half of what is written or read at once is left to another call) or `slow` with
+//! milliseconds, as `slow20`. Which says of the operations of that lane, counted from 1, whom it
+//! befalls: `3`, `3-7` or `3-`; without it, all.
 
 /// The threads that have something to do with the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

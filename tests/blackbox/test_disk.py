@@ -13,6 +13,7 @@ from support import DEADLINE_SECONDS, count, eventually, expect
 from wire import Wire, message
 
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
+OWN = "not compared, the files and their faults are Ringtail's own"
 QUEUE = "kept"
 OTHER = "other"
 CRASHED = f"NOT_FOUND - queue '{QUEUE}' in vhost '/' has crashed and failed to restart"
@@ -21,10 +22,9 @@ MANY = 60
 
 @pytest.fixture(autouse=True)
 def only_ringtail(broker):
-    """The files and faults are Ringtail's own."""
-    why = "the folder of RabbitMQ is its own"
-    if not expect(broker, why=why, ringtail=True, rabbitmq=False):
-        pytest.skip(why)
+    """No other broker is harmed."""
+    if not expect(broker, why=OWN, ringtail=True, rabbitmq=False):
+        pytest.skip(OWN)
 
 
 @pytest.fixture
@@ -371,7 +371,7 @@ def harmed(broker, harm):
 
 
 @pytest.fixture
-def full(idle, connect):
+def full(only_ringtail, idle, connect):
     """A broker, not running, of two queues with messages, all of them in segments."""
     broker = filled(idle, connect, QUEUE, OTHER)
     broker.kill()
@@ -381,6 +381,7 @@ def full(idle, connect):
     return broker
 
 
+@pytest.mark.row("Errors", "Queue whose messages cannot be read")
 @pytest.mark.parametrize("harm", ["damage", "cut", "fault"])
 def test_a_queue_that_cannot_be_read_is_out_of_service(full, connect, harm):
     with harmed(full, harm) as segment:
@@ -406,6 +407,7 @@ def test_a_queue_that_cannot_be_read_is_out_of_service(full, connect, harm):
     assert drained(connect, full.start()) == list(range(MANY))
 
 
+@pytest.mark.row("Errors", "Queue whose messages cannot be read")
 def test_consumers_of_a_queue_that_cannot_be_read_are_cancelled(full, connect):
     with harmed(full, "damage"), Wire(full).opened() as client:
         consume = spec.Basic.Consume(queue=QUEUE, consumer_tag="tag")
@@ -425,6 +427,7 @@ def test_consumers_of_a_queue_that_cannot_be_read_are_cancelled(full, connect):
     assert drained(connect, full.start()) == [7, 8]
 
 
+@pytest.mark.row("Errors", "Queue whose messages cannot be read")
 def test_a_queue_that_cannot_be_read_is_deleted(full, connect):
     with harmed(full, "cut"):
         with pytest.raises(pika.exceptions.ChannelClosedByBroker):

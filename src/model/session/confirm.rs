@@ -133,14 +133,16 @@ fn coalesce(numbers: &[u64], limit: u64, mut tell: impl FnMut(u64, bool)) {
 mod tests {
     use super::*;
 
-    fn told(confirms: &mut Confirms) -> Vec<(u64, bool)> {
+    type Told = Vec<(u64, bool)>;
+
+    fn told(confirms: &mut Confirms) -> Told {
         let (acks, nacks) = verdicts(confirms);
         assert!(nacks.is_empty());
         acks
     }
 
     /// Acks, then nacks.
-    fn verdicts(confirms: &mut Confirms) -> (Vec<(u64, bool)>, Vec<(u64, bool)>) {
+    fn verdicts(confirms: &mut Confirms) -> (Told, Told) {
         let (mut acks, mut nacks) = (Vec::new(), Vec::new());
         confirms.tell(|verdict, number, multiple| match verdict {
             Verdict::Ack if nacks.is_empty() => acks.push((number, multiple)),
