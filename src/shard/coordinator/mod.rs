@@ -4,7 +4,8 @@
 //! [`Coordinator::take_outbound`] out.
 //!
 //! An answer promises what every shard knows, and what is durable of it: it waits for the latest
-//! version decided when it was made, even if the question itself changed nothing.
+//! version decided when it was made, even if the question itself changed nothing. Logins and the
+//! opening of vhosts and channels promise nothing of the topology and wait for nothing.
 //!
 //! ```text
 //!  declare   Ask → Create → home → Created → Apply → all shards → Applied → Settled, Answer
