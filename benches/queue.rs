@@ -29,6 +29,7 @@ impl Outlet for Sink {
     }
     fn got(&mut self, _: Ticket, _: u32, _: Delivery<'_>) {}
     fn empty(&mut self, _: Ticket) {}
+    fn refuse(&mut self) {}
     fn log(&mut self, _: QueueId, _: u64, _: Message<'_>) -> Stored {
         Stored::NOWHERE
     }

@@ -1,18 +1,20 @@
 //! Faults of the disk that a test asks for: `RINGTAIL_TEST_DISK`.
 //!
 //! A list with commas, each `lane:operation:effect` or `lane:operation:effect:which`. The lane is
-//! `log` or `queue`; the operation `write`, `sync` or `read`; the effect `eio`, `enospc`, `short`
-//! (what is written at once is cut in half) or `slow` with milliseconds, as `slow20`. Which says of
-//! the operations of that lane, counted from 1, whom it befalls: `3`, `3-7` or `3-`; without it,
-//! all.
+//! `log`, `queue` or `meta`; the operation `write`, `sync` or `read`; the effect `eio`, `enospc`,
+//! `short` (half of what is written or read at once is left to another call) or `slow` with
+//! milliseconds, as `slow20`. Which says of the operations of that lane, counted from 1, whom it
+//! befalls: `3`, `3-7` or `3-`; without it, all.
 
-/// The threads that do what is asked of the disk.
+/// The threads that have something to do with the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskLane {
     /// For the logs.
     Log,
     /// For what queues spill.
     Queue,
+    /// The coordinator, for the metadata.
+    Meta,
 }
 
 /// What is done with a file.
@@ -60,6 +62,7 @@ fn fault(text: &str) -> Option<DiskFault> {
     let lane = match parts.next()? {
         "log" => DiskLane::Log,
         "queue" => DiskLane::Queue,
+        "meta" => DiskLane::Meta,
         _ => return None,
     };
     let deed = match parts.next()? {
@@ -106,6 +109,7 @@ mod tests {
         ];
         assert_eq!(found, expected);
         assert_eq!(faults("queue:read:enospc:2-5").unwrap()[0].which, (2, 5));
+        assert_eq!(faults("meta:sync:eio").unwrap()[0].lane, DiskLane::Meta);
         for wrong in ["", "log", "log:sync", "disk:sync:eio", "log:sync:eio:0", "log:sync:eio:5-2"]
         {
             assert_eq!(faults(wrong), None, "{wrong}");

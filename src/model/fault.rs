@@ -176,7 +176,7 @@ impl Refusal {
 
     fn code(&self) -> Code {
         match self {
-            Refusal::NotFound(_) | Refusal::NoPreviousQueue => Code::NotFound,
+            Refusal::NotFound(_) | Refusal::Broken(_) | Refusal::NoPreviousQueue => Code::NotFound,
             Refusal::Locked(_) => Code::ResourceLocked,
             Refusal::ReservedName(_)
             | Refusal::DefaultExchange
@@ -197,6 +197,8 @@ impl Refusal {
             | Refusal::NotTransactional
             | Refusal::ConfirmToTx
             | Refusal::TxToConfirm
+            | Refusal::NoRoom
+            | Refusal::CommittedInPart
             | Refusal::TransactionTooLarge { .. }
             | Refusal::InvalidExpiration(..)
             | Refusal::InvalidRoutingHeader(..)
@@ -214,6 +216,8 @@ impl Refusal {
     fn explanation(&self) -> String {
         match self {
             Refusal::NotFound(what) => format!("no {what}"),
+            // What RabbitMQ says of a queue whose process cannot go on.
+            Refusal::Broken(what) => format!("{what} has crashed and failed to restart"),
             Refusal::Locked(what) => format!(
                 "cannot obtain exclusive access to locked {what}. It could be originally declared \
                  on another connection or the exclusive property value does not match that of the \
@@ -255,6 +259,8 @@ impl Refusal {
             Refusal::NotTransactional => "channel is not transactional".into(),
             Refusal::ConfirmToTx => "cannot switch from confirm to tx mode".into(),
             Refusal::TxToConfirm => "cannot switch from tx to confirm mode".into(),
+            Refusal::NoRoom => "the disk is full".into(),
+            Refusal::CommittedInPart => "partial tx completion".into(),
             Refusal::TransactionTooLarge { max } => {
                 format!("transaction holds more than {max} octets")
             }

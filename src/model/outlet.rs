@@ -18,6 +18,8 @@ pub trait Outlet {
     fn got(&mut self, ticket: Ticket, remaining: u32, delivery: Delivery<'_>);
     /// basic.get found no message.
     fn empty(&mut self, ticket: Ticket);
+    /// A message did not enter: the queue is out of service.
+    fn refuse(&mut self);
     /// A persistent message has entered a durable queue: the store is to log it. What was logged
     /// before may be the same message, in another queue.
     fn log(&mut self, queue: QueueId, seq: u64, message: Message<'_>) -> Stored;

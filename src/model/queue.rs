@@ -33,6 +33,16 @@ use crate::mutant::{self, Mutant};
 pub use crate::outlet::{Addressed, Delivery, Get, Outlet, Settle, Spilled};
 use crate::stored::Stored;
 
+/// Whether a queue takes and gives messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Open,
+    /// What it has on the disk cannot be read.
+    Broken,
+    /// It is being deleted.
+    Frozen,
+}
+
 #[derive(Debug)]
 pub(crate) struct Unacked {
     pub entry: Entry,
@@ -60,7 +70,7 @@ pub struct Queue {
     /// Its persistent messages are logged.
     durable: bool,
     auto_delete: bool,
-    frozen: bool,
+    standing: Standing,
     pub(crate) memory: Memory,
     pub(crate) backlog: Backlog,
     pub(crate) returned: BTreeMap<u64, Entry>,
@@ -84,7 +94,7 @@ impl Queue {
             id,
             durable,
             auto_delete,
-            frozen: false,
+            standing: Standing::Open,
             memory: Memory::default(),
             backlog: Backlog::default(),
             returned: BTreeMap::new(),
@@ -135,19 +145,39 @@ impl Queue {
     /// Whether the queue is being deleted.
     #[must_use]
     pub fn frozen(&self) -> bool {
-        self.frozen
+        self.standing == Standing::Frozen
+    }
+
+    /// Whether it is out of service; see [`Self::break_down`].
+    #[must_use]
+    pub fn broken(&self) -> bool {
+        self.standing == Standing::Broken
     }
 
     /// From now on the queue only waits for its end: what enters is dropped, nothing is delivered.
     pub fn freeze(&mut self) {
-        self.frozen = true;
+        self.standing = Standing::Frozen;
+    }
+
+    /// What the queue has away cannot be read: it is out of service until it is purged or deleted.
+    /// It refuses what enters and delivers nothing; what it has stays, and what was delivered can
+    /// be settled. Its consumers and the gets that waited are gone: they are for the caller to
+    /// tell. Where it is being deleted nothing changes.
+    pub fn break_down(&mut self) -> (Vec<ConsumerSpec>, Vec<Get>) {
+        if self.frozen() {
+            return Default::default();
+        }
+        self.standing = Standing::Broken;
+        let consumers = self.consumers.iter().cloned().collect();
+        self.consumers.remove(|_| true);
+        (consumers, self.gets.drain(..).collect())
     }
 
     /// A message enters and goes to a consumer whose turn it is, or waits.
     #[inline(always)]
     pub fn push(&mut self, message: Message<'_>, outlet: &mut impl Outlet) {
-        if self.frozen {
-            return;
+        if self.standing != Standing::Open {
+            return self.turn_away(outlet);
         }
         self.counters.published += 1;
         if self.backlog.is_empty() && self.returned.is_empty() && self.pass(message, outlet) {
@@ -182,6 +212,14 @@ impl Queue {
         true
     }
 
+    /// A queue that is being deleted drops what enters; one that is out of service refuses it.
+    #[cold]
+    fn turn_away(&self, outlet: &mut impl Outlet) {
+        if self.broken() {
+            outlet.refuse();
+        }
+    }
+
     #[inline]
     fn keep(&mut self, message: Message<'_>, outlet: &mut impl Outlet) -> Entry {
         let seq = self.next_seq;
@@ -196,7 +234,7 @@ impl Queue {
 
     /// Serves waiting gets and consumers as long as there are messages at hand.
     pub fn dispatch(&mut self, outlet: &mut impl Outlet) {
-        while !self.frozen && self.ready() > 0 {
+        while self.standing == Standing::Open && self.ready() > 0 {
             if let Some(get) = self.gets.front().copied() {
                 let Some(entry) = self.take_head(outlet) else {
                     return;
@@ -451,8 +489,11 @@ impl Queue {
     }
 
     fn unused(&mut self, removed: usize) -> bool {
-        let unused = self.auto_delete && removed > 0 && self.consumers.is_empty() && !self.frozen;
-        self.frozen |= unused;
+        let last = removed > 0 && self.consumers.is_empty();
+        let unused = self.auto_delete && last && !self.frozen();
+        if unused {
+            self.freeze();
+        }
         unused
     }
 
@@ -466,9 +507,13 @@ impl Queue {
         }
     }
 
-    /// Drops the ready messages; says how many there were.
+    /// Drops the ready messages; says how many there were. A queue that was out of service is in
+    /// service again.
     pub fn purge(&mut self, outlet: &mut impl Outlet) -> u32 {
         let purged = self.ready();
+        if self.broken() {
+            self.standing = Standing::Open;
+        }
         if self.backlog.away() > 0 {
             outlet.purge(self.id);
         }

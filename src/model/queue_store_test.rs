@@ -109,6 +109,9 @@ impl Outlet for World {
         assert_eq!(self.gets.pop_front().unwrap().ticket, ticket);
         assert!(self.ready.is_empty());
     }
+    fn refuse(&mut self) {
+        panic!("the queue is in service");
+    }
     fn log(&mut self, _: QueueId, seq: u64, message: Message<'_>) -> Stored {
         assert!(message.persistent() && self.persistent[&seq]);
         let stored = Stored::logged(self.batch);

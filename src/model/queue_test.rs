@@ -18,6 +18,7 @@ struct Ends {
     numbers: Vec<u64>,
     got: Vec<String>,
     empty: usize,
+    refused: usize,
     fetched: usize,
     spilled: Vec<(u64, Vec<u8>)>,
     closed: Option<ConnId>,
@@ -46,6 +47,9 @@ impl Outlet for Ends {
     }
     fn empty(&mut self, _: Ticket) {
         self.empty += 1;
+    }
+    fn refuse(&mut self) {
+        self.refused += 1;
     }
     fn log(&mut self, _: QueueId, _: u64, _: Message<'_>) -> Stored {
         Stored::NOWHERE
@@ -240,4 +244,44 @@ fn a_limit_set_and_lifted_reaches_the_consumers_that_are_there() {
     queue.limit(ChannelId(1), false, &mut ends);
     assert_eq!(ends.bodies(), list(&[(1, "b"), (1, "c")]));
     assert_eq!(permit(&mut queue, &mut ends, 1, 1), 1);
+}
+
+#[test]
+fn a_queue_that_cannot_be_read_is_out_of_service_until_it_is_purged() {
+    let (mut queue, mut ends) = (queue(), Ends::default());
+    push(&mut queue, &mut ends, &["a", "b", "c"]);
+    queue.consume(free(1));
+    queue.dispatch(&mut ends);
+    queue.cancel(ConsumerId(1));
+    queue.settle_up_to(ChannelId(1), u64::MAX, Settle::Requeue, &mut ends);
+    push(&mut queue, &mut ends, &["d", "e"]);
+    queue.spill(0, usize::MAX, &mut ends);
+    ends.closed = Some(ConnId(1));
+    queue.consume(free(1));
+    let (consumers, gets) = queue.break_down();
+    assert_eq!((consumers.len(), gets.len()), (1, 0));
+    assert_eq!((queue.consumers().len(), queue.ready(), queue.broken()), (0, 5, true));
+    push(&mut queue, &mut ends, &["f"]);
+    assert_eq!((ends.refused, queue.ready()), (1, 5));
+    ends.closed = None;
+    queue.consume(free(2));
+    queue.dispatch(&mut ends);
+    ends.bodies();
+    assert_eq!(queue.purge(&mut ends), 5);
+    push(&mut queue, &mut ends, &["g"]);
+    assert_eq!((ends.bodies(), ends.refused, queue.broken()), (list(&[(2, "g")]), 1, false));
+}
+
+#[test]
+fn a_get_that_waits_for_what_cannot_be_read_is_given_back() {
+    let (mut queue, mut ends) = (queue(), Ends::default());
+    queue.restore(2, 3);
+    let (ticket, conn, channel) = (Ticket(7), ConnId(1), ChannelId(1));
+    queue.get(Get { ticket, conn, channel, no_ack: true }, &mut ends);
+    assert_eq!(ends.fetched, 1);
+    let (consumers, gets) = queue.break_down();
+    assert_eq!((consumers.len(), gets.len(), ends.empty), (0, 1, 0));
+    queue.freeze();
+    push(&mut queue, &mut ends, &["a"]);
+    assert_eq!((ends.refused, queue.break_down()), (0, Default::default()));
 }

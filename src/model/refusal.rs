@@ -43,6 +43,8 @@ impl Resource {
 pub enum Refusal {
     /// The object does not exist.
     NotFound(Resource),
+    /// What the queue has on the disk cannot be read.
+    Broken(Resource),
     /// The queue belongs to another connection.
     Locked(Resource),
     /// if-unused, but it is used.
@@ -122,6 +124,10 @@ pub enum Refusal {
     ConfirmToTx,
     /// confirm.select on a channel in tx mode.
     TxToConfirm,
+    /// The disk has no room for what is declared and deleted, and too much waits for it.
+    NoRoom,
+    /// A queue refused a publish of the transaction.
+    CommittedInPart,
     /// A transaction would hold more octets of memory than it may.
     TransactionTooLarge {
         /// What it may hold.

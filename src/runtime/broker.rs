@@ -17,6 +17,7 @@ use super::coordinator::{self, Coordinating};
 use super::data_dir::DataDir;
 use super::disk::{Disk, DiskConfig};
 use super::executor::{self, Report, Restored, Seat};
+use super::faults::Faults;
 use super::files::DataFiles;
 use super::inbox::{Arrival, Inbox, inbox};
 use super::log;
@@ -68,7 +69,8 @@ fn serve_until(signals: OwnedFd, config: &Config) -> Result<ExitCode, Obstacle> 
     let data_dir = DataDir::open(&config.data_dir)?;
     let listeners = probe::listen(&config.listen, config.tcp)?;
     banner(config, &plan, &listeners);
-    let meta = meta::open(&config.data_dir.join("meta"))?;
+    let faults = Faults::new(config.disk_faults.clone());
+    let meta = meta::open(&config.data_dir.join("meta"), faults)?;
     let broker = Broker::start(config, &plan, meta, listeners, signals)?;
     tracing::info!("Ringtail is ready");
     // The data folder is this process's own until here.

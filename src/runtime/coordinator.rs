@@ -1,21 +1,28 @@
 //! The coordinator's thread: not pinned to a CPU, asleep unless a shard asks something. What it
-//! decides in a turn is made durable at once, before any of it is told.
+//! decides in a turn is made durable at once, before any of it is told. Where there is no room for
+//! that it is tried again, and what does not depend on it goes on.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use model::ShardId;
+use model::{Now, ShardId};
 
 use super::bell::Bell;
 use super::clock::Clock;
 use super::mesh::Endpoint;
-use super::meta::{self, Disk};
+use super::meta::Disk;
 use super::space::Space;
+use super::sys;
 use crate::shard::{Alarms, Batch, Coordinator};
 use crate::store::meta::{Fact, Folder, Log};
 use crate::store::op::Failure;
+
+/// So many microseconds after it found no room a write is tried once more.
+const RETRY_US: u64 = 100_000;
 
 /// The running coordinator.
 #[derive(Debug)]
@@ -30,8 +37,6 @@ impl Coordinating {
     pub fn stop(self) {
         self.stop.store(true, Ordering::Release);
         self.bell.ring_always();
-        // It may be waiting for room on the disk.
-        self.thread.thread().unpark();
         if self.thread.join().is_err() {
             tracing::error!("the coordinator died");
         }
@@ -58,6 +63,7 @@ pub fn start(
         coordinator,
         log,
         records: Vec::new(),
+        retry_us: None,
         mesh,
         clock,
         space,
@@ -81,6 +87,8 @@ struct Seat<F> {
     log: Log<F>,
     /// What is not durable yet.
     records: Vec<Fact>,
+    /// There was no room for them: when they are tried again.
+    retry_us: Option<u64>,
     mesh: Endpoint<Batch>,
     clock: Clock,
     /// Whether there is room on the disk.
@@ -105,12 +113,26 @@ impl<F: Folder> Seat<F> {
             self.turn()?;
             self.log_alarms();
             if self.mesh.may_sleep() {
-                self.mesh.bell().take()?;
+                self.sleep()?;
             }
             self.mesh.awake();
         }
-        // What the shards said last is recorded too.
+        // What the shards said last is recorded too, if there is room; else nothing of it is told.
+        self.retry_us = self.retry_us.map(|_| 0);
         self.turn()
+    }
+
+    fn sleep(&self) -> io::Result<()> {
+        let bell = self.mesh.bell();
+        if let Some(retry_us) = self.retry_us {
+            let left = retry_us.saturating_sub(self.clock.now().monotonic_us);
+            // Rounded up, or the last millisecond would be spent awake.
+            let left = Duration::from_millis(left.div_ceil(1000));
+            if sys::wait_any(&[bell.as_fd()], Some(left), [false])? == [false] {
+                return Ok(());
+            }
+        }
+        bell.take()
     }
 
     fn turn(&mut self) -> Result<(), Broken> {
@@ -122,13 +144,42 @@ impl<F: Folder> Seat<F> {
                 self.mesh.give_back(number, batch);
             }
         }
-        self.records.append(&mut self.coordinator.take_records());
-        // Where the end comes first nothing is told, so nothing was promised.
-        if meta::commit(&mut self.log, &self.records, &self.stop)? {
-            self.records.clear();
-            self.tell();
-        }
+        self.record(now)?;
+        self.tell();
         Ok(())
+    }
+
+    /// Makes durable what was decided, if there is room; the coordinator knows whether there is.
+    fn record(&mut self, now: Now) -> Result<(), Failure> {
+        loop {
+            self.records.append(&mut self.coordinator.take_records());
+            if self.retry_us.is_some_and(|retry_us| now.monotonic_us < retry_us) {
+                return Ok(());
+            }
+            match self.log.append(&self.records) {
+                Ok(()) => self.records.clear(),
+                Err(failure) if failure.full => {
+                    self.no_room(&failure, now);
+                    return Ok(());
+                }
+                Err(failure) => return Err(failure),
+            }
+            self.log.take_notes().iter().for_each(|note| tracing::warn!("{note}"));
+            if self.retry_us.take().is_none() {
+                return Ok(());
+            }
+            tracing::info!("there is room again for what is declared and deleted");
+            // What has waited is decided by this, and to be durable as well.
+            self.coordinator.disk_is_full(false);
+        }
+    }
+
+    fn no_room(&mut self, failure: &Failure, now: Now) {
+        if self.retry_us.is_none() {
+            tracing::warn!("{failure}; what is declared and deleted waits until there is room");
+            self.coordinator.disk_is_full(true);
+        }
+        self.retry_us = Some(now.monotonic_us + RETRY_US);
     }
 
     fn tell(&mut self) {
@@ -177,6 +228,7 @@ mod tests {
 
     use super::*;
     use crate::runtime::mesh::mesh;
+    use crate::shard::batch::Record;
     use crate::shard::message::{Control, Request};
     use crate::shard::{CoordinatorConfig, Place};
     use crate::store::meta::Memory;
@@ -201,7 +253,8 @@ mod tests {
         let listener = Arc::clone(mesh.bell());
         let space = Arc::clone(Space::start(Path::new("."), 0, listener).unwrap().space());
         let (clock, told, records) = (Clock::start(), Alarms::default(), Vec::new());
-        (Seat { coordinator, log, records, mesh, clock, space, told, stop }, shard)
+        let retry_us = None;
+        (Seat { coordinator, log, records, retry_us, mesh, clock, space, told, stop }, shard)
     }
 
     fn declare(shard: &mut Endpoint<Batch>) {
@@ -219,6 +272,24 @@ mod tests {
         assert!(shard.send(1, &mut batch));
     }
 
+    fn memory(shard: &mut Endpoint<Batch>, octets: u64) {
+        let mut batch = Batch::default();
+        batch.control(Control::Memory(octets));
+        assert!(shard.send(1, &mut batch));
+    }
+
+    /// What the shard is told.
+    fn controls(shard: &mut Endpoint<Batch>) -> Vec<Control> {
+        let (mut controls, mut at) = (Vec::new(), 0);
+        let mut batch = shard.take(1).unwrap_or_default();
+        while let Some(record) = batch.next(&mut at) {
+            if let Record::Control(control) = record {
+                controls.push(control);
+            }
+        }
+        controls
+    }
+
     #[test]
     fn nothing_is_told_before_it_is_durable() {
         let disk = Memory::default();
@@ -226,8 +297,6 @@ mod tests {
         seat.turn().unwrap();
         assert!(shard.take(1).is_some());
         disk.has_room(Some(10));
-        // Else it would wait for room.
-        seat.stop.store(true, Ordering::Release);
         declare(&mut shard);
         for _ in 0..2 {
             seat.turn().unwrap();
@@ -240,10 +309,22 @@ mod tests {
     fn a_full_disk_is_waited_for() {
         let disk = Memory::default();
         let (mut seat, mut shard) = seat(&disk);
+        seat.turn().unwrap();
+        while shard.take(1).is_some() {}
         declare(&mut shard);
         disk.is_full_for(2);
         seat.turn().unwrap();
-        assert!(shard.take(1).is_some());
+        assert!(shard.take(1).is_none());
+        // Alarms do not wait.
+        memory(&mut shard, 2000);
+        seat.turn().unwrap();
+        let alarm = Control::Alarm(Alarms { memory: true, disk: false });
+        assert_eq!(controls(&mut shard), [alarm]);
+        while seat.retry_us.is_some() {
+            seat.sleep().unwrap();
+            seat.turn().unwrap();
+        }
+        assert!(matches!(controls(&mut shard)[..], [Control::Apply(..)]));
         let log = Log::open(disk, 1).unwrap();
         assert!(log.state().vhosts["/"].exchanges.contains_key("x"));
     }

@@ -13,7 +13,7 @@ use crate::config::{DiskDeed, DiskEffect, DiskFault, DiskLane};
 pub struct Faults {
     faults: Vec<DiskFault>,
     /// By lane and deed.
-    done: [[AtomicU64; 3]; 2],
+    done: [[AtomicU64; 3]; 3],
 }
 
 impl Faults {

@@ -197,7 +197,7 @@ impl Lane {
         let befallen = self.faults.befall(self.lane, DiskDeed::Read);
         let open = self.files.get(name, false)?;
         let mut octets = BytesMut::zeroed(len);
-        let read = befallen.and_then(|_| open.file.read_exact_at(&mut octets, at));
+        let read = befallen.and_then(|short| read_all(&open.file, &mut octets, at, short));
         read.map_err(|error| files::failure("read", &open.path, &error))?;
         Ok(octets.freeze())
     }
@@ -244,6 +244,21 @@ impl Writes {
         self.len += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         self.pieces.extend(pieces);
     }
+}
+
+/// Reads all, at first only half of it if it is to be `short`.
+fn read_all(file: &File, octets: &mut [u8], at: u64, short: bool) -> io::Result<()> {
+    let end = at + octets.len() as u64;
+    let half = if short { octets.len() / 2 } else { 0 };
+    let (first, rest) = octets.split_at_mut(half);
+    let read = file.read_exact_at(first, at).and_then(|()| {
+        let behind = at + half as u64;
+        file.read_exact_at(rest, behind)
+    });
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::other(format!("it ends before octet {end}")),
+        _ => error,
+    })
 }
 
 /// Writes all, however often the system stops short. `befall` is asked before each write.

@@ -4,26 +4,22 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
 
+use super::faults::Faults;
 use super::sys;
-use crate::store::meta::{Fact, Folder, Log, Refused};
+use crate::config::{DiskDeed, DiskLane};
+use crate::store::meta::{Folder, Log, Refused};
 use crate::store::op::Failure;
 
-/// How long after it found no room a write is tried once more.
-const RETRY: Duration = Duration::from_millis(100);
-
 /// Opens the metadata in a folder, which is made if it does not exist. The folder must be nobody
-/// else's: the caller holds the lock of the data folder.
+/// else's: the caller holds the lock of the data folder. `faults` is what a test has go wrong.
 ///
 /// # Errors
 ///
 /// See [`Refused`].
-pub fn open(folder: &Path) -> Result<Log<Disk>, Refused> {
+pub fn open(folder: &Path, faults: Faults) -> Result<Log<Disk>, Refused> {
     let nonce = sys::random().map_err(|why| failure("get random numbers", &why, false))?;
-    let disk = Disk { folder: folder.to_owned(), open: None };
+    let disk = Disk { folder: folder.to_owned(), open: None, faults };
     if !folder.exists() {
         let doing = format!("make {}", folder.display());
         let made = fs::create_dir_all(folder).and_then(|()| sync_folder(parent(folder)));
@@ -32,43 +28,12 @@ pub fn open(folder: &Path) -> Result<Log<Disk>, Refused> {
     Log::open(disk, nonce)
 }
 
-/// Makes the facts durable, however long there is no room for them, unless `stop` is set: then
-/// false is returned, and they are not durable. Whoever sets it unparks the thread.
-///
-/// # Errors
-///
-/// The system's. The process must not go on then: what is on the disk is not known.
-pub fn commit<F: Folder>(
-    log: &mut Log<F>,
-    facts: &[Fact],
-    stop: &AtomicBool,
-) -> Result<bool, Failure> {
-    let mut told = false;
-    while let Err(failure) = log.append(facts) {
-        if !failure.full {
-            return Err(failure);
-        }
-        if !told {
-            tracing::warn!("{failure}; what is declared and deleted waits until there is room");
-            told = true;
-        }
-        if stop.load(Ordering::Acquire) {
-            return Ok(false);
-        }
-        thread::park_timeout(RETRY);
-    }
-    if told {
-        tracing::info!("there is room again for what is declared and deleted");
-    }
-    log.take_notes().iter().for_each(|note| tracing::warn!("{note}"));
-    Ok(true)
-}
-
 /// The folder, and the file that was used last.
 #[derive(Debug)]
 pub struct Disk {
     folder: PathBuf,
     open: Option<(String, File)>,
+    faults: Faults,
 }
 
 impl Disk {
@@ -100,12 +65,20 @@ impl Folder for Disk {
     }
 
     fn read(&mut self, name: &str) -> Result<Vec<u8>, Failure> {
-        fs::read(self.folder.join(name)).map_err(self.failed("read", name))
+        let befallen = self.faults.befall(DiskLane::Meta, DiskDeed::Read);
+        let read = befallen.and_then(|_| fs::read(self.folder.join(name)));
+        read.map_err(self.failed("read", name))
     }
 
     fn write(&mut self, name: &str, at: u64, octets: &[u8]) -> Result<(), Failure> {
         let doing = format!("write to {}", self.path(name));
-        let written = self.file(name).and_then(|file| file.write_all_at(octets, at));
+        let written = self.faults.befall(DiskLane::Meta, DiskDeed::Write).and_then(|short| {
+            // As the system may do, which is no error.
+            let (first, rest) = octets.split_at(if short { octets.len() / 2 } else { 0 });
+            let file = self.file(name)?;
+            file.write_all_at(first, at)?;
+            file.write_all_at(rest, at + first.len() as u64)
+        });
         written.map_err(|why| failure(doing, &why, is_full(&why)))
     }
 
@@ -116,7 +89,8 @@ impl Folder for Disk {
 
     fn sync(&mut self, name: &str) -> Result<(), Failure> {
         let failed = self.failed("sync", name);
-        self.file(name).and_then(File::sync_data).map_err(failed)
+        let befallen = self.faults.befall(DiskLane::Meta, DiskDeed::Sync);
+        befallen.and_then(|_| self.file(name)?.sync_data()).map_err(failed)
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), Failure> {
@@ -136,7 +110,8 @@ impl Folder for Disk {
     }
 
     fn sync_folder(&mut self) -> Result<(), Failure> {
-        sync_folder(&self.folder).map_err(self.failed("sync", ""))
+        let befallen = self.faults.befall(DiskLane::Meta, DiskDeed::Sync);
+        befallen.and_then(|_| sync_folder(&self.folder)).map_err(self.failed("sync", ""))
     }
 
     fn path(&self, name: &str) -> String {
@@ -169,7 +144,7 @@ mod tests {
     use model::QueueId;
 
     use super::*;
-    use crate::store::meta::Note;
+    use crate::store::meta::{Fact, Note};
 
     const FIRST: &str = "00000001.meta";
 
@@ -185,7 +160,7 @@ mod tests {
         }
 
         fn open(&self) -> Result<Log<Disk>, Refused> {
-            open(&self.0.join("meta"))
+            open(&self.0.join("meta"), Faults::default())
         }
     }
 
@@ -202,11 +177,10 @@ mod tests {
     #[test]
     fn what_was_appended_is_there_at_the_next_start() {
         let place = Place::new("appended");
-        let go_on = AtomicBool::new(false);
         for number in 1..4 {
             let mut log = place.open().unwrap();
             assert_eq!(log.state().queues_below, QueueId(number - 1));
-            assert_eq!(commit(&mut log, &facts(number), &go_on), Ok(true));
+            log.append(&facts(number)).unwrap();
         }
         let file = place.0.join("meta").join(FIRST);
         let octets = fs::read(&file).unwrap();
@@ -234,7 +208,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_told_apart_and_files_are_what_they_are_made_to_be() {
         let place = Place::new("full");
-        let mut disk = Disk { folder: place.0.clone(), open: None };
+        let mut disk = Disk { folder: place.0.clone(), open: None, faults: Faults::default() };
         symlink("/dev/full", place.0.join("a")).unwrap();
         assert!(disk.write("a", 0, b"x").unwrap_err().full);
         disk.remove("a").unwrap();

@@ -30,8 +30,7 @@ use super::mesh::Endpoint;
 use super::output::Scratch;
 use super::socket::Socket;
 use super::space::Space;
-use crate::shard::{Batch, ConnInfo, Gate, Shard};
-use crate::store::Trouble;
+use crate::shard::{Batch, ConnInfo, Gate, Shard, Trouble};
 
 /// Octets read from one connection before the others have their turn.
 const BUFFER: usize = 64 * 1024;
@@ -365,9 +364,10 @@ impl Core {
                     self.broken = Some(why);
                 }
                 Trouble::Full(full) => self.space.shard_is_full(full),
-                Trouble::Unreadable(queue, why) => {
-                    tracing::error!("messages of queue {queue:?} cannot be read: {why}");
-                }
+                Trouble::Unreadable(queue, why) => tracing::error!(
+                    "{queue} is out of service, the others go on: {why}; restore the file and \
+                     restart, or purge or delete the queue"
+                ),
             }
         }
     }

@@ -243,6 +243,18 @@ impl Clients {
         }
     }
 
+    /// A queue has refused a publish, or one of a commit.
+    pub fn refuse(&mut self, id: ConnId, channel: ChannelId, publish: u64) {
+        let Some((_, channel)) = self.get(id).and_then(|conn| conn.channel_by_id(channel)) else {
+            return;
+        };
+        if let Some(confirms) = channel.confirms.as_mut() {
+            confirms.refuse(publish);
+        } else if let Some(commit) = channel.tx.as_mut().and_then(|tx| tx.commit.as_mut()) {
+            commit.refused = true;
+        }
+    }
+
     /// Tells clients which of their publishes are confirmed.
     pub fn tell_confirms(&mut self) {
         for (id, number) in std::mem::take(&mut self.telling) {

@@ -54,7 +54,8 @@ impl Shard {
         }
     }
 
-    fn fail_channel(&mut self, id: ConnId, number: u16, fault: &Fault) {
+    /// Ends a channel with a fault that reaches no farther.
+    pub(super) fn fail_channel(&mut self, id: ConnId, number: u16, fault: &Fault) {
         let Some(conn) = self.clients.get(id) else {
             return;
         };

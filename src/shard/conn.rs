@@ -11,7 +11,7 @@ use bytes::Bytes;
 use model::mutant::{self, Mutant};
 use model::queue::Addressed;
 use model::session::channel::State;
-use model::session::{Channel, Handshake, Limits, content};
+use model::session::{Channel, Handshake, Limits, Verdict, content};
 use model::{ChannelId, Draft, Fault, Message, Name, Now, Outbox, Refusal, ShardId};
 
 use super::home::cost;
@@ -373,8 +373,12 @@ impl Conn {
             return;
         };
         let outbox = &mut self.outbox;
-        confirms.tell(|delivery_tag, multiple| {
-            outbox.method(number, &Method::BasicAck { delivery_tag, multiple });
+        confirms.tell(|verdict, delivery_tag, multiple| {
+            let method = match verdict {
+                Verdict::Ack => Method::BasicAck { delivery_tag, multiple },
+                Verdict::Nack => Method::BasicNack { delivery_tag, multiple, requeue: false },
+            };
+            outbox.method(number, &method);
         });
     }
 

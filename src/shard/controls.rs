@@ -50,6 +50,11 @@ impl Shard {
             Control::ConsumerGone(conn, channel, consumer) => {
                 self.consumer_gone(conn, channel, consumer);
             }
+            Control::Refused(enqueue) => {
+                if let Some(of) = self.peers.get(from).refused(enqueue) {
+                    self.clients.refuse(of.conn, of.channel, of.publish);
+                }
+            }
             Control::Left => self.peer_left(),
             // These go to the coordinator only.
             Control::Ask(..)
@@ -85,6 +90,10 @@ impl Shard {
             let cancelled = cancels.then_some(QueueAnswer::Cancelled);
             return Some(cancelled.unwrap_or(QueueAnswer::Frozen(id)));
         };
+        let takes = matches!(request, QueueRequest::Consume(_) | QueueRequest::Get { .. });
+        if takes && kept.queue.broken() {
+            return Some(QueueAnswer::Refused(Refusal::Broken(kept.resource())));
+        }
         match request {
             QueueRequest::Count => {
                 let consumers = kept.queue.consumers().len();
@@ -158,7 +167,13 @@ impl Shard {
     pub(super) fn drop_queue(&mut self, id: QueueId) {
         self.with_queue(id, |queue, door| queue.let_go(door));
         self.store.forget_queue(id);
-        for ConsumerSpec { id: consumer, conn, channel, .. } in self.home.drop_queue(id) {
+        let consumers = self.home.drop_queue(id);
+        self.consumers_gone(consumers);
+    }
+
+    /// A queue has given these consumers up.
+    pub(super) fn consumers_gone(&mut self, consumers: Vec<ConsumerSpec>) {
+        for ConsumerSpec { id: consumer, conn, channel, .. } in consumers {
             let there = conn.origin();
             if there == self.me {
                 self.consumer_gone(conn, channel, consumer);

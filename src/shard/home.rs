@@ -77,9 +77,17 @@ pub(super) struct Home {
     pub channels: Map<ChannelId, Vec<QueueId>>,
     /// Octets of memory the queues hold.
     pub pinned: usize,
-    /// Messages that entered a queue and were logged, each queue counted.
-    pub logged: u64,
+    pub counts: Counts,
     seed: Seed,
+}
+
+/// What became of messages that were to enter queues, each queue counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    /// They entered and were logged.
+    pub logged: u64,
+    /// The queue is out of service.
+    pub refused: u64,
 }
 
 /// What queues do to the rest of the shard.
@@ -89,7 +97,7 @@ pub(super) struct Door<'a> {
     pub peers: &'a mut Peers,
     pub links: &'a mut Map<ConnId, Link>,
     pub store: &'a mut Store,
-    pub logged: &'a mut u64,
+    pub counts: &'a mut Counts,
 }
 
 impl Outlet for Door<'_> {
@@ -146,8 +154,12 @@ impl Outlet for Door<'_> {
         }
     }
 
+    fn refuse(&mut self) {
+        self.counts.refused += 1;
+    }
+
     fn log(&mut self, queue: QueueId, seq: u64, message: Message<'_>) -> Stored {
-        *self.logged += 1;
+        self.counts.logged += 1;
         self.store.log(queue, seq, message)
     }
 
@@ -183,7 +195,7 @@ impl Home {
             links: Map::with_hasher(seed),
             channels: Map::with_hasher(seed),
             pinned: 0,
-            logged: 0,
+            counts: Counts::default(),
             seed,
         }
     }
@@ -239,8 +251,8 @@ impl Home {
         let kept = self.queues.get_mut(&id)?;
         let before = kept.queue.pinned();
         let (me, clients, peers, store) = door;
-        let (links, logged) = (&mut self.links, &mut self.logged);
-        let mut door = Door { me, clients, peers, links, store, logged };
+        let (links, counts) = (&mut self.links, &mut self.counts);
+        let mut door = Door { me, clients, peers, links, store, counts };
         let result = work(&mut kept.queue, &mut door);
         self.pinned = self.pinned + kept.queue.pinned() - before;
         Some(result)

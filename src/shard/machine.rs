@@ -1,6 +1,6 @@
 //! The shard: what it is made of and how the shell drives it.
 
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use bytes::Bytes;
 use model::message::REFERENCE_MIN;
@@ -21,6 +21,7 @@ use super::peers::Peers;
 use super::receiving::Turn;
 use super::replies::ReplyKey;
 use super::stopping::Stopping;
+use super::store::Trouble;
 use super::timers::Due;
 use crate::store::{Store, StoreConfig};
 
@@ -89,6 +90,7 @@ pub struct Shard {
     pub(super) home: Home,
     pub(super) peers: Peers,
     pub(super) store: Store,
+    pub(super) troubles: VecDeque<Trouble>,
     pub(super) paging: Paging,
     pub(super) topology: Topology,
     /// Every shard has applied the topology up to this version.
@@ -142,6 +144,7 @@ impl Shard {
             home: Home::new(seed),
             peers: Peers::new(config.shards),
             store: Store::new(config.store),
+            troubles: VecDeque::new(),
             paging: Paging::new(config.resident_max),
             topology: Topology::new(seed),
             settled: 0,

@@ -75,6 +75,9 @@ pub enum Control {
     ConnGone(ConnId),
     /// The consumer was cancelled by the server: its queue is gone.
     ConsumerGone(ConnId, ChannelId, ConsumerId),
+    /// A queue of the home is out of service and refused the enqueue of this number, counted from 1
+    /// over all that the shard has sent there. It comes in front of the watermark that covers it.
+    Refused(u64),
     /// The broker stops and no connection of the shard is left: nothing of one follows.
     Left,
 }

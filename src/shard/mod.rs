@@ -62,3 +62,4 @@ pub use message::Alarms;
 pub use model::Outbox;
 pub use model::session::Limits;
 pub use replies::ReplyKey;
+pub use store::Trouble;

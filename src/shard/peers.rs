@@ -6,6 +6,7 @@ use model::mutant::{self, Mutant};
 use model::{ChannelId, ConnId, ShardId};
 
 use super::batch::{Batch, Watermark};
+use super::message::Control;
 use super::progress::Progress;
 
 /// Octets a shard may have sent to all its peers and not seen applied. Publishers beyond it are not
@@ -33,6 +34,8 @@ pub(super) struct Peer {
     answered: Watermark,
     awaiting_applied: VecDeque<Awaiting>,
     awaiting_durable: VecDeque<Awaiting>,
+    /// Publishes of commits that are not applied there: they may be refused.
+    committed: VecDeque<Awaiting>,
     /// Connections that are not read until the window opens.
     pub stalled: Vec<ConnId>,
     /// Commits that go on when the window opens.
@@ -61,6 +64,23 @@ impl Peer {
         list.push_back(awaiting);
     }
 
+    /// Remembers whose commit the last enqueue is of.
+    pub fn committed(&mut self, publish: Awaiting) {
+        self.committed.push_back(publish);
+    }
+
+    /// A queue there has refused an enqueue; who is to hear of it.
+    #[cold]
+    pub fn refused(&self, enqueue: u64) -> Option<Awaiting> {
+        let lists = [&self.awaiting_applied, &self.awaiting_durable, &self.committed];
+        lists.into_iter().zip([true, true, false]).find_map(|(list, confirms)| {
+            let from = list.partition_point(|one| one.enqueue < enqueue);
+            let same = list.range(from..).take_while(|one| one.enqueue == enqueue);
+            // A commit waits for the last enqueue, whosever that is.
+            same.copied().find(|one| !confirms || one.publish > 0)
+        })
+    }
+
     /// Octets sent and not applied.
     pub fn outstanding(&self) -> u64 {
         self.sent_octets - self.answered.octets
@@ -74,12 +94,19 @@ impl Peer {
     /// Takes the home's progress.
     pub fn answered(&mut self, mark: Watermark) {
         self.answered = mark;
+        while pop_up_to(&mut self.committed, mark.applied).is_some() {}
     }
 
     /// A publish that the home's progress confirms.
     pub fn confirmed(&mut self) -> Option<Awaiting> {
         pop_up_to(&mut self.awaiting_applied, self.answered.applied)
             .or_else(|| pop_up_to(&mut self.awaiting_durable, self.answered.durable))
+    }
+
+    /// A queue here has refused the last enqueue of that shard.
+    #[cold]
+    pub fn refuse(&mut self) {
+        self.out.control(Control::Refused(self.progress.done().applied));
     }
 
     /// The progress to tell that shard, if there is any. While this shard is crowded, the octets

@@ -166,6 +166,7 @@ impl Shard {
         message: Message<'_>,
         queues: &mut [(QueueId, ShardId)],
     ) {
+        let refused = self.home.counts.refused;
         let waits = match queues {
             [] => {
                 if publisher.mandatory {
@@ -191,7 +192,8 @@ impl Shard {
         };
         if publisher.confirms {
             let first = mutant::active(Mutant::ConfirmByFirst);
-            self.count_confirm(publisher, if first { waits.min(1) } else { waits });
+            let refused = self.home.counts.refused != refused;
+            self.count_confirm(publisher, if first { waits.min(1) } else { waits }, refused);
         }
     }
 
@@ -261,6 +263,9 @@ impl Shard {
             let awaiting = Awaiting { enqueue, conn, channel, publish };
             let durable = persistent && !mutant::active(Mutant::ConfirmByApplied);
             self.peers.get(home).wait(awaiting, durable);
+        } else if publisher.tx && !here {
+            let Publisher { id: conn, channel, .. } = publisher;
+            self.peers.get(home).committed(Awaiting { enqueue, conn, channel, publish: 0 });
         }
         if !here && self.peers.full(home) {
             self.stall(publisher.id, home);
@@ -275,14 +280,14 @@ impl Shard {
         queues: impl Iterator<Item = QueueId>,
         message: Message<'_>,
     ) -> bool {
-        let before = self.home.logged;
+        let before = self.home.counts.logged;
         if message.persistent() {
             self.store.next_message();
         }
         for queue in queues {
             self.push(queue, message);
         }
-        self.home.logged != before
+        self.home.counts.logged != before
     }
 
     /// A message enters a queue of this shard; one that is gone drops it.
@@ -335,14 +340,17 @@ impl Shard {
     }
 
     #[inline]
-    fn count_confirm(&mut self, publisher: Publisher, waits: u16) {
+    fn count_confirm(&mut self, publisher: Publisher, waits: u16, refused: bool) {
         let Publisher { id, number, .. } = publisher;
         let channel = self.clients.get(id).and_then(|conn| conn.channel(number));
         let Some(confirms) = channel.and_then(|channel| channel.confirms.as_mut()) else {
             return;
         };
         let due = confirms.due();
-        confirms.publish(waits);
+        let publish = confirms.publish(waits);
+        if refused {
+            confirms.refuse(publish);
+        }
         if !due && confirms.due() {
             self.clients.telling.push((id, number));
         }

@@ -27,6 +27,7 @@ impl Shard {
         match record {
             Record::Enqueue { queues, carried, urgent } => {
                 let message = carried.message();
+                let refused = self.home.counts.refused;
                 let logged = self.push_all(queues.iter(), message);
                 let dead = |queue| !self.home.queues.contains_key(&queue);
                 let unanswered = mutant::active(Mutant::DeadEnqueueUnanswered);
@@ -40,6 +41,9 @@ impl Shard {
                     if logged {
                         progress.logged();
                     }
+                }
+                if self.home.counts.refused != refused {
+                    self.peers.get(from).refuse();
                 }
             }
             Record::Mandatory { queue, publisher, carried } => {

@@ -177,14 +177,19 @@ impl Shard {
         let before = tx.pinned();
         let done = self.steps(Publisher::held(id, number, channel), &mut tx, &mut commit);
         self.held = self.held + tx.pinned() - before;
-        let ticket = commit.ticket;
+        let (ticket, refused) = (commit.ticket, commit.refused);
         tx.commit = (!done).then_some(commit);
         if let Some(channel) = self.clients.get(id).and_then(|conn| conn.channel(number)) {
             channel.tx = Some(tx);
         }
-        if done && self.clients.answered(ticket).is_some() {
-            self.clients.send(id, number, &Method::TxCommitOk {});
+        if !done || self.clients.answered(ticket).is_none() {
+            return;
         }
+        if refused {
+            let fault = Refusal::CommittedInPart.fault(Method::TxCommit {}.id());
+            return self.fail_channel(id, number, &fault);
+        }
+        self.clients.send(id, number, &Method::TxCommitOk {});
     }
 
     /// The stages of a commit; true when it is done.
@@ -224,8 +229,10 @@ impl Shard {
                 all = false;
                 break;
             }
+            let refused = self.home.counts.refused;
             self.routed_late(publisher, message, &mut queues);
             if let Some(commit) = commit.as_deref_mut() {
+                commit.refused |= self.home.counts.refused != refused;
                 queues.iter().for_each(|(_, home)| commit.involve(*home, message.persistent()));
             }
             tx.pop();

@@ -36,9 +36,35 @@ pub(super) struct LogScan {
     pub torn: Option<Torn>,
 }
 
+/// Reads octets that are there, as the list of files says: fewer are read on, or refused, never
+/// taken for the end of what was written.
+pub(super) fn read(
+    files: &mut impl Files,
+    name: FileName,
+    at: u64,
+    len: u64,
+) -> Result<Bytes, Failure> {
+    let all = usize::try_from(len).unwrap_or(usize::MAX);
+    let first = files.read(name, at, all)?;
+    if first.len() == all {
+        return Ok(first);
+    }
+    let mut octets = first.to_vec();
+    while octets.len() < all {
+        let behind = at + octets.len() as u64;
+        let more = files.read(name, behind, all - octets.len())?;
+        if more.is_empty() {
+            let why = format!("it ends at octet {behind}, and not at octet {}", at + len);
+            return Err(Failure { doing: format!("read {name}"), why, full: false });
+        }
+        octets.extend_from_slice(&more);
+    }
+    Ok(octets.into())
+}
+
 /// Reads a segment of a log whole: it is bounded.
 pub(super) fn log(files: &mut impl Files, name: FileName, len: u64) -> Result<LogScan, Failure> {
-    let whole = files.read(name, 0, usize::try_from(len).unwrap_or(usize::MAX))?;
+    let whole = read(files, name, 0, len)?;
     let mut scan = LogScan::default();
     let mut at = 0;
     while at < whole.len() {
@@ -108,7 +134,7 @@ pub(super) fn segment(
     let mut chunks: Vec<ChunkScan> = Vec::new();
     let mut at = 0;
     while at < len {
-        let header = files.read(name, at, HEADER)?;
+        let header = read(files, name, at, (len - at).min(HEADER as u64))?;
         let found = chunk::open(&header).and_then(|found| fits(name, found, at, len));
         match found {
             Ok(found) => {
@@ -142,7 +168,7 @@ fn chunk_behind(
     let mut at = from + ALIGNMENT as u64;
     while at < len {
         // One header more than the stride, so that none is cut in two.
-        let part = files.read(name, at, STRIDE + HEADER)?;
+        let part = read(files, name, at, (len - at).min((STRIDE + HEADER) as u64))?;
         for start in (0..part.len().min(STRIDE)).step_by(ALIGNMENT) {
             let header = &part[start..];
             if header.starts_with(b"RTQC")

@@ -482,6 +482,10 @@ impl Spill {
             return;
         }
         let loaded = match result {
+            Ok(octets) if (octets.len() as u64) < reading.len => {
+                let (file, end) = (name(queue, reading.file), reading.at + octets.len() as u64);
+                Err(format!("cannot read {file}: it ends at octet {end}, before its messages do"))
+            }
             Ok(octets) => load(queue, files, reading, &octets),
             Err(failure) => Err(failure.to_string()),
         };

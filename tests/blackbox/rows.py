@@ -39,6 +39,10 @@ SECTIONS = {
         ("In front of the error", "what was sent before is done", "rabbit_channel.erl:799"),
         ("Unacknowledged messages", "are requeued when an error closes their channel",
          "rabbit_channel.erl:799"),
+        ("Queue whose messages cannot be read", "404 `queue 'q' in vhost '/' has crashed and failed "
+         "to restart` for basic.get and basic.consume; consumers are cancelled, publishes nacked, "
+         "tx.commit is answered with 406 `partial tx completion`; a purge or a deletion cures it",
+         "rabbit_amqqueue.erl, priv_absent"),
         ("close-ok that never comes", "exclusive queues go at once all the same",
          "rabbit_reader.erl:755"),
     ),

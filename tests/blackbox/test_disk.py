@@ -13,16 +13,18 @@ from support import DEADLINE_SECONDS, count, eventually, expect
 from wire import Wire, message
 
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
+OWN = "not compared, the files and their faults are Ringtail's own"
 QUEUE = "kept"
+OTHER = "other"
+CRASHED = f"NOT_FOUND - queue '{QUEUE}' in vhost '/' has crashed and failed to restart"
 MANY = 60
 
 
 @pytest.fixture(autouse=True)
 def only_ringtail(broker):
-    """The files and faults are Ringtail's own."""
-    why = "the folder of RabbitMQ is its own"
-    if not expect(broker, why=why, ringtail=True, rabbitmq=False):
-        pytest.skip(why)
+    """No other broker is harmed."""
+    if not expect(broker, why=OWN, ringtail=True, rabbitmq=False):
+        pytest.skip(OWN)
 
 
 @pytest.fixture
@@ -249,6 +251,20 @@ def test_a_folder_that_cannot_be_written_is_refused(small_disk, idle):
     assert str(broker.data) in text and "Read-only file system" in text
 
 
+def test_a_start_without_room_is_refused_and_loses_nothing(small_disk, idle, connect):
+    broker = idle(config="disk_free_limit.absolute = 1MB\n")
+    broker.data = small_disk / "data"
+    assert publish(declare(connect, broker.start(), QUEUE), QUEUE, range(MANY)) == MANY
+    broker.kill()
+    with contextlib.suppress(OSError), open(small_disk / "filler", "ab", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    text = refusal(broker)
+    assert "No space left on device" in text and "about 1 MiB" in text and "queues" in text
+    (small_disk / "filler").unlink()
+    assert drained(connect, broker.start()) == list(range(MANY))
+
+
 def test_an_unknown_format_is_refused(idle):
     broker = idle()
     broker.start().stop()
@@ -333,26 +349,146 @@ def flip(file, at):
         opened.write(bytes([octet ^ 0x55]))
 
 
-def test_a_damaged_segment_of_a_queue_harms_no_other(idle, connect):
-    queues = [f"{QUEUE}.1", f"{QUEUE}.2"]
-    broker = filled(idle, connect, *queues)
-    # A start moves what is in the logs into segments of the queues.
-    broker.kill()
-    broker.start().kill()
-    segments = sorted((broker.data / "queues").glob("*.seg"))
-    assert len(segments) >= len(queues)
-    flip(segments[0], used(segments[0]) // 2)
+def segments(broker):
+    """The files of queues, in the order in which these were declared."""
+    return sorted((broker.data / "queues").glob("*.seg"))
+
+
+@contextlib.contextmanager
+def harmed(broker, harm):
+    """A broker, not running, starts, and the messages of its first queue cannot be read."""
+    broker.faults = "queue:read:eio:1" if harm == "fault" else None
     broker.start()
-    numbers = [taken(connect, broker, queue) for queue in queues]
-    assert list(range(MANY)) in numbers
-    assert any(len(each) < MANY for each in numbers)
-    eventually(lambda: segments[0].name in broker.log())
-    assert broker.process.poll() is None
+    first = segments(broker)[0]
+    whole = first.read_bytes()
+    if harm == "damage":
+        flip(first, used(first) // 2)
+    if harm == "cut":
+        os.truncate(first, len(whole) // 2)
+    yield first
+    if first.exists():
+        first.write_bytes(whole)
 
 
-def taken(connect, broker, queue):
-    """What comes from a queue that may be damaged."""
-    try:
-        return drained(connect, broker, queue, seconds=3)
-    except pika.exceptions.AMQPError:
-        return []
+@pytest.fixture
+def full(only_ringtail, idle, connect):
+    """A broker, not running, of two queues with messages, all of them in segments."""
+    broker = filled(idle, connect, QUEUE, OTHER)
+    broker.kill()
+    # A start moves what is in the logs into segments of the queues.
+    broker.start().kill()
+    assert len(segments(broker)) == 2
+    return broker
+
+
+@pytest.mark.row("Errors", "Queue whose messages cannot be read")
+@pytest.mark.parametrize("harm", ["damage", "cut", "fault"])
+def test_a_queue_that_cannot_be_read_is_out_of_service(full, connect, harm):
+    with harmed(full, harm) as segment:
+        for use in [
+            lambda channel: channel.basic_get(QUEUE),
+            lambda channel: channel.basic_get(QUEUE),
+            lambda channel: channel.basic_consume(QUEUE, lambda *_: None),
+        ]:
+            with pytest.raises(pika.exceptions.ChannelClosedByBroker) as closed:
+                use(connect(to=full).channel())
+            assert (closed.value.reply_code, closed.value.reply_text) == (404, CRASHED)
+        log = full.log()
+        assert f"queue '{QUEUE}' in vhost '/' is out of service" in log and segment.name in log
+        channel = declare(connect, full)
+        with pytest.raises(pika.exceptions.NackError):
+            channel.basic_publish("", QUEUE, body(0), PERSISTENT)
+        assert count(channel, QUEUE) == MANY
+        # Others do not notice.
+        assert publish(channel, OTHER, [MANY]) == 1
+        assert drained(connect, full, OTHER) == list(range(MANY + 1))
+        full.kill()
+    full.faults = None
+    assert drained(connect, full.start()) == list(range(MANY))
+
+
+@pytest.mark.row("Errors", "Queue whose messages cannot be read")
+def test_consumers_of_a_queue_that_cannot_be_read_are_cancelled(full, connect):
+    with harmed(full, "damage"), Wire(full).opened() as client:
+        consume = spec.Basic.Consume(queue=QUEUE, consumer_tag="tag")
+        client.call(1, consume, spec.Basic.ConsumeOk)
+        assert client.expect(spec.Basic.Cancel).consumer_tag == "tag"
+        client.call(1, spec.Tx.Select(), spec.Tx.SelectOk)
+        client.write(message(1, "", OTHER, body(MANY)) + message(1, "", QUEUE, b""))
+        closed = client.call(1, spec.Tx.Commit(), spec.Channel.Close)
+        assert closed.reply_text == "PRECONDITION_FAILED - partial tx completion"
+        channel = connect(to=full).channel()
+        assert count(channel, OTHER) == MANY + 1
+        # Without its messages it is as good as new, also at the next start.
+        assert channel.queue_purge(QUEUE).method.message_count == MANY
+        channel.confirm_delivery()
+        assert publish(channel, QUEUE, [7, 8]) == 2
+        full.kill()
+    assert drained(connect, full.start()) == [7, 8]
+
+
+@pytest.mark.row("Errors", "Queue whose messages cannot be read")
+def test_a_queue_that_cannot_be_read_is_deleted(full, connect):
+    with harmed(full, "cut"):
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker):
+            connect(to=full).channel().basic_get(QUEUE)
+        channel = declare(connect, full)
+        assert channel.queue_delete(QUEUE).method.message_count == MANY
+        channel.queue_declare(QUEUE, durable=True)
+        assert publish(channel, QUEUE, [7]) == 1
+        full.kill()
+    assert drained(connect, full.start()) == [7]
+
+
+# What is declared and deleted ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["meta:write:eio:1-", "meta:sync:eio:3-"])
+def test_metadata_that_cannot_be_written_ends_the_process(idle, connect, fault):
+    broker = idle()
+    declare(connect, broker.start(), QUEUE).connection.close()
+    broker.stop()
+    # A start syncs what it finds, twice.
+    broker.faults = fault
+    channel = declare(connect, broker.start(), QUEUE)
+    with pytest.raises(pika.exceptions.AMQPError):
+        channel.queue_declare(OTHER, durable=True)
+    assert broker.stopped() not in (0, None)
+    log = broker.log()
+    assert "may not be on the disk" in log and ".meta" in log and "Input/output error" in log
+    assert "panicked" not in log
+    broker.faults = None
+    channel = declare(connect, broker.start(), QUEUE)
+    # Nobody was told that it is there, so it may be, whole, or not.
+    with contextlib.suppress(pika.exceptions.ChannelClosedByBroker):
+        assert count(channel, OTHER) == 0
+    channel = declare(connect, broker, OTHER)
+    assert publish(channel, OTHER, [1]) == 1
+
+
+def test_while_the_metadata_have_no_room_all_else_goes_on(idle, connect):
+    broker = idle(config="vm_memory_high_watermark.absolute = 20MB\n")
+    declare(connect, broker.start(), QUEUE).connection.close()
+    broker.stop()
+    broker.faults = "meta:write:enospc:1-80"
+    broker.start()
+    with Wire(broker).opened() as waits, Wire(broker).opened() as publisher:
+        for queue in [OTHER, f"{OTHER}.2"]:
+            declares = spec.Queue.Declare(queue=queue, durable=True, nowait=queue != OTHER)
+            waits.send(1, declares)
+            eventually(lambda: "waits until there is room" in broker.log())
+        # Logins, declares of what there is, messages, and alarms.
+        channel = declare(connect, broker, QUEUE)
+        assert publish(channel, QUEUE, [7]) == 1
+        publisher.write(message(1, "", QUEUE, bytes(24_000_000)) + message(1, "", QUEUE, b""))
+        assert publisher.expect(spec.Connection.Blocked).reason == "low on memory"
+        assert channel.queue_purge(QUEUE).method.message_count == 2
+        assert publisher.expect(spec.Connection.Unblocked)
+        channel.connection.close()
+        assert not select.select([waits.socket], [], [], 0)[0]
+        assert waits.expect(spec.Queue.DeclareOk, 1).queue == OTHER
+        waits.call(1, spec.Queue.Declare(queue=f"{OTHER}.2", passive=True), spec.Queue.DeclareOk)
+    assert "there is room again" in broker.log()
+    broker.kill()
+    channel = declare(connect, broker.start())
+    assert [count(channel, queue) for queue in [OTHER, f"{OTHER}.2"]] == [0, 0]

@@ -4,19 +4,21 @@
 use std::collections::BTreeMap;
 
 use amqp::frame::{write_body, write_header, write_method};
-use amqp::{Method, Parser, Properties, Table};
+use amqp::{Method, Parser, Properties, Table, TableWriter, Value};
 use bytes::Bytes;
 use model::{ConnId, Now, Outbox, ShardId};
 use ringtail::shard::{
     Batch, ConnInfo, Coordinator, CoordinatorConfig, Gate, Place, Shard, ShardConfig,
 };
-use ringtail::store::{Done, FileName, Op, Work};
+use ringtail::store::{Done, Failure, FileName, Op, Work};
 
 /// Shards and their coordinator.
 pub struct Rig {
     pub shards: Vec<Shard>,
     coordinator: Coordinator,
     files: BTreeMap<FileName, Vec<u8>>,
+    /// Reads fail.
+    pub unreadable: bool,
     pub now: Now,
 }
 
@@ -52,6 +54,7 @@ impl Rig {
         };
         let mut rig = Self {
             files: BTreeMap::new(),
+            unreadable: false,
             shards: (0..shards).map(shard).collect(),
             coordinator: Coordinator::new(config),
             now: Now::default(),
@@ -71,8 +74,11 @@ impl Rig {
     pub fn tuned(&mut self, shard: usize) -> Client {
         let client = self.accepted(shard);
         self.send(client, &amqp::PROTOCOL_HEADER);
+        let capabilities = TableWriter::new().with("consumer_cancel_notify", Value::Bool(true));
+        let properties =
+            TableWriter::new().with("capabilities", Value::Table(capabilities.table()));
         let start_ok = Method::ConnectionStartOk {
-            client_properties: Table::EMPTY,
+            client_properties: properties.table(),
             mechanism: "PLAIN",
             response: b"\0guest\0guest",
             locale: "en_US",
@@ -162,13 +168,13 @@ impl Rig {
         let mut any = false;
         while let Some(Op { id, file, work }) = self.shards[shard].next_op() {
             any = true;
-            let result = Ok(self.carry_out(file, work));
+            let result = self.carry_out(file, work);
             self.shards[shard].done(Done { id, result }, self.now);
         }
         any
     }
 
-    fn carry_out(&mut self, file: FileName, work: Work) -> Bytes {
+    fn carry_out(&mut self, file: FileName, work: Work) -> Result<Bytes, Failure> {
         match work {
             Work::Write { at, pieces, .. } => {
                 let (at, octets) = (at as usize, pieces.concat());
@@ -176,14 +182,19 @@ impl Rig {
                 content.resize(content.len().max(at + octets.len()), 0);
                 content[at..at + octets.len()].copy_from_slice(&octets);
             }
+            Work::Read { .. } if self.unreadable => {
+                let (doing, why) = (format!("read {file}"), "the test says so".to_owned());
+                return Err(Failure { doing, why, full: false });
+            }
             Work::Read { at, len } => {
                 let at = at as usize;
-                return Bytes::copy_from_slice(&self.files[&file][at..at + len]);
+                let read = Bytes::copy_from_slice(&self.files[&file][at..at + len]);
+                return Ok(read);
             }
             Work::Delete { .. } => drop(self.files.remove(&file)),
             Work::Sync | Work::SyncAll => {}
         }
-        Bytes::new()
+        Ok(Bytes::new())
     }
 
     /// A turn of one shard: what it has for others arrives, and what the coordinator has for it.

@@ -5,9 +5,11 @@ use std::collections::{BTreeSet, VecDeque};
 
 use fastrand::Rng;
 use model::{Now, ShardId};
-use ringtail::shard::{Batch, Coordinator, CoordinatorConfig, Place, ReplyKey, Shard, ShardConfig};
+use ringtail::shard::{
+    Batch, Coordinator, CoordinatorConfig, Place, ReplyKey, Shard, ShardConfig, Trouble,
+};
 use ringtail::store::meta::{Fact, Log};
-use ringtail::store::{StoreConfig, Trouble, recover};
+use ringtail::store::{StoreConfig, recover};
 
 use crate::disk::Disk;
 use crate::memory::Memory;
@@ -107,6 +109,8 @@ pub struct Broker {
     meta: Log<Memory>,
     /// What is not durable yet.
     records: Vec<Fact>,
+    /// There was no room for it.
+    full: bool,
     /// By writer, then reader; the coordinator is the last of both.
     rings: Vec<Vec<Ring>>,
     ring: usize,
@@ -144,6 +148,7 @@ impl Broker {
             clean: recovered.clean,
             meta,
             records: Vec::new(),
+            full: false,
             rings: (0..ends).map(row).collect(),
             ring: setup.ring,
             spare: Vec::new(),
@@ -192,24 +197,34 @@ impl Broker {
                 self.spare.push(batch);
             }
         }
-        if self.record() {
-            self.tell();
-        }
+        self.record();
+        self.tell();
     }
 
-    /// Makes durable what the coordinator has decided; false if that was not possible.
-    fn record(&mut self) -> bool {
-        self.records.append(&mut self.coordinator.take_records());
-        match self.meta.append(&self.records) {
-            Ok(()) => self.records.clear(),
-            // As the shell does: there is room again some time.
-            Err(failure) if failure.full => self.moved = true,
-            Err(failure) => self.broken = Some(failure.to_string()),
+    /// Makes durable what the coordinator has decided, or tells it, as the shell does, that there
+    /// is no room; there is some time.
+    fn record(&mut self) {
+        loop {
+            self.records.append(&mut self.coordinator.take_records());
+            match self.meta.append(&self.records) {
+                Ok(()) => self.records.clear(),
+                Err(failure) if failure.full => {
+                    (self.moved, self.full) = (true, true);
+                    return self.coordinator.disk_is_full(true);
+                }
+                Err(failure) => return self.broken = Some(failure.to_string()),
+            }
+            if !std::mem::take(&mut self.full) {
+                return;
+            }
+            self.coordinator.disk_is_full(false);
         }
-        self.records.is_empty()
     }
 
     fn tell(&mut self) {
+        if self.broken.is_some() {
+            return;
+        }
         let me = self.shards.len();
         for to in 0..me {
             let room = self.rings[me][to].batches.len() < self.ring;
@@ -256,7 +271,7 @@ impl Broker {
                 Trouble::Full(_) => {}
                 Trouble::Poisoned(why) => self.broken = Some(why),
                 Trouble::Unreadable(..) if self.broken.is_some() => {}
-                Trouble::Unreadable(queue, why) => panic!("{queue:?} cannot be read: {why}"),
+                Trouble::Unreadable(queue, why) => panic!("{queue} cannot be read: {why}"),
             }
         }
     }

@@ -10,7 +10,7 @@ pub mod route;
 pub mod tx;
 
 pub use channel::{Channel, ChannelConsumer, Outstanding, ReplyConsumer};
-pub use confirm::Confirms;
+pub use confirm::{Confirms, Verdict};
 pub use handshake::{Handshake, Limits, Negotiated, Next};
 pub use limit::{Candidate, Limit};
 pub use route::LastRoute;

@@ -50,13 +50,15 @@ pub struct Commit {
     pub homes: Vec<(ShardId, bool)>,
     /// Homes that have not answered.
     pub waits: usize,
+    /// A queue has refused one of the publishes.
+    pub refused: bool,
 }
 
 impl Commit {
     /// A commit of which nothing was sent yet.
     #[must_use]
     pub fn new(ticket: Ticket) -> Self {
-        Self { ticket, stage: Stage::Publishing, homes: Vec::new(), waits: 0 }
+        Self { ticket, stage: Stage::Publishing, homes: Vec::new(), waits: 0, refused: false }
     }
 
     /// Remembers that something was sent to a home.

@@ -40,7 +40,14 @@ impl Coordinator {
     /// Too little of the disk is free (`true`), or enough.
     pub fn disk(&mut self, low: bool) {
         if let Some(alarms) = self.alarm.set(Alarms { disk: low, ..self.alarm.raised }) {
-            self.broadcast(&Control::Alarm(alarms));
+            self.tell_alarms(alarms);
+        }
+    }
+
+    /// Alarms wait for nothing that is decided.
+    pub(super) fn tell_alarms(&mut self, alarms: Alarms) {
+        for shard in self.versions.shards() {
+            self.send_aside(shard, Control::Alarm(alarms));
         }
     }
 

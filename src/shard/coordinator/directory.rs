@@ -235,6 +235,11 @@ impl Directory {
         queues
     }
 
+    /// Whether a queue of the connection exists, or a declare of one waits for another's end.
+    pub fn is_owner(&self, conn: ConnId) -> bool {
+        self.owners.get(&conn).is_some_and(|owner| !owner.queues.is_empty() || owner.declares > 0)
+    }
+
     /// Forgets the owner if nothing of it is left. Who is told of that, if it is gone.
     pub fn release(&mut self, owner: ConnId) -> Option<Asker> {
         let entry = self.owners.get(&owner)?;

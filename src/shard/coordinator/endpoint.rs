@@ -18,9 +18,9 @@ impl Coordinator {
         batch.clear();
     }
 
-    /// What is to go to a shard, once what [`Self::take_records`] gave is durable.
+    /// What is to go to a shard; see [`Self::take_outbound`].
     pub fn outbound(&mut self, to: ShardId) -> &mut Batch {
-        for (shard, control) in self.out.drain(..) {
+        for (shard, control) in self.take_outbound() {
             self.batches[shard.index()].control(control);
         }
         &mut self.batches[to.index()]

@@ -4,7 +4,8 @@
 //! [`Coordinator::take_outbound`] out.
 //!
 //! An answer promises what every shard knows, and what is durable of it: it waits for the latest
-//! version decided when it was made, even if the question itself changed nothing.
+//! version decided when it was made, even if the question itself changed nothing. Logins and the
+//! opening of vhosts and channels promise nothing of the topology and wait for nothing.
 //!
 //! ```text
 //!  declare   Ask → Create → home → Created → Apply → all shards → Applied → Settled, Answer
@@ -19,10 +20,9 @@ mod exchanges;
 mod limits;
 mod queues;
 mod records;
+mod room;
 mod users;
 mod versions;
-
-use std::vec::Drain;
 
 use model::spec::Name;
 use model::topology::{Change, Topology, Vhost};
@@ -32,6 +32,7 @@ use self::alarm::Alarm;
 use self::directory::Directory;
 pub use self::limits::NodeLimits;
 use self::limits::Usage;
+use self::room::Room;
 use self::users::Users;
 use self::versions::{Then, Versions};
 use super::batch::Batch;
@@ -81,6 +82,9 @@ pub struct Coordinator {
     /// What is to be durable before `out` is sent.
     records: Vec<Fact>,
     out: Vec<(ShardId, Control)>,
+    room: Room,
+    /// The version of the youngest vhost.
+    vhosts: u64,
     /// What is to go to each shard, filled from `out`.
     batches: Vec<Batch>,
 }
@@ -115,6 +119,8 @@ impl Coordinator {
             usage: Usage::new(seed),
             records: Vec::new(),
             out: Vec::new(),
+            room: Room::default(),
+            vhosts: 0,
             batches: (0..=config.shards).map(|_| Batch::default()).collect(),
         }
     }
@@ -131,18 +137,13 @@ impl Coordinator {
             Control::Unused(queue) => self.queue_unused(queue),
             Control::Memory(octets) => {
                 if let Some(alarms) = self.alarm.memory(from, octets) {
-                    self.broadcast(&Control::Alarm(alarms));
+                    self.tell_alarms(alarms);
                 }
             }
             Control::ConnectionLeft(conn) => self.usage.connection_left(conn),
             Control::ChannelLeft(channel) => self.usage.channel_left(channel),
             other => debug_assert!(false, "not for a coordinator: {other:?}"),
         }
-    }
-
-    /// What to send, in order, once what [`Self::take_records`] gave is durable.
-    pub fn take_outbound(&mut self) -> Drain<'_, (ShardId, Control)> {
-        self.out.drain(..)
     }
 
     /// The coordinator's own copy: everything decided, applied elsewhere or not.
@@ -157,13 +158,20 @@ impl Coordinator {
         self.versions.is_settled() && self.directory.is_idle()
     }
 
-    fn ask(&mut self, asker: Asker, request: Request) {
+    fn obey(&mut self, asker: Asker, request: Request) {
         let outcome = match request {
             Request::Login { user, password, loopback } => {
-                Some(self.users.login(&user, &password, loopback))
+                let answer = self.users.login(&user, &password, loopback);
+                return self.answer_aside(asker, answer);
             }
-            Request::OpenVhost { conn, user, vhost } => Some(self.open_vhost(conn, &user, &vhost)),
-            Request::OpenChannel(channel) => Some(self.usage.channel_opened(channel)),
+            Request::OpenVhost { conn, user, vhost } => {
+                let answer = self.open_vhost(conn, &user, &vhost);
+                return self.answer_opened(asker, answer);
+            }
+            Request::OpenChannel(channel) => {
+                let answer = self.usage.channel_opened(channel);
+                return self.answer_aside(asker, answer);
+            }
             Request::Sync => Some(Answer::Done),
             Request::AwaitDeleted(queue) => self.await_deleted(asker, queue),
             Request::ConnectionGone(conn) => self.connection_gone(asker, conn),
@@ -197,6 +205,15 @@ impl Coordinator {
         }
     }
 
+    /// A vhost that every shard knows may be opened whatever else is being changed.
+    fn answer_opened(&mut self, asker: Asker, answer: Answer) {
+        if self.versions.settled() >= self.vhosts {
+            self.answer_aside(asker, answer);
+        } else {
+            self.answer(asker, answer);
+        }
+    }
+
     /// The vhost a request names.
     fn vhost(&self, name: &str) -> Result<&Vhost, Answer> {
         self.topology.vhost(name).ok_or(Answer::NoVhost)
@@ -204,6 +221,9 @@ impl Coordinator {
 
     fn announce(&mut self, change: Change) {
         let version = self.versions.decide();
+        if matches!(change, Change::VhostCreated(_)) {
+            self.vhosts = version;
+        }
         self.topology.apply(version, &change);
         self.broadcast(&Control::Apply(version, change));
     }

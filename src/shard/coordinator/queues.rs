@@ -256,7 +256,7 @@ impl Coordinator {
             if let Some(owner) = owner {
                 self.directory.unpark_declare(owner);
             }
-            self.ask(asker, request);
+            self.obey(asker, request);
             if let Some(asker) = owner.and_then(|owner| self.directory.release(owner)) {
                 self.answer(asker, Answer::Done);
             }

@@ -2,7 +2,8 @@
 //!
 //! Whoever drives it makes what [`Coordinator::take_records`] gives durable, all of it at once,
 //! before anything of [`Coordinator::take_outbound`] is sent: so an answer promises the disk too,
-//! and no shard has seen what a crash could take back.
+//! and no shard has seen what a crash could take back. Where it cannot, it says so by
+//! [`Coordinator::disk_is_full`].
 
 use model::mutant::{self, Mutant};
 use model::spec::{Binding, Destination, Name};

@@ -30,7 +30,7 @@ impl Script {
     }
 
     pub fn out(&mut self) -> Vec<(u16, Control)> {
-        self.0.take_outbound().map(|(to, control)| (to.0, control)).collect()
+        self.0.take_outbound().into_iter().map(|(to, control)| (to.0, control)).collect()
     }
 
     /// Lets every shard apply everything; what else was sent, in order.

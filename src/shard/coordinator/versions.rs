@@ -67,6 +67,11 @@ impl Versions {
         is_news.then_some(settled)
     }
 
+    /// Every shard has applied all changes up to this version.
+    pub fn settled(&self) -> u64 {
+        self.settled
+    }
+
     /// The next of what waited for what is settled now.
     pub fn next_settled(&mut self) -> Option<Then> {
         self.waiting.pop_front_if(|(version, _)| *version <= self.settled).map(|(_, then)| then)

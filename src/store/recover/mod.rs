@@ -47,6 +47,18 @@ pub enum Unrecoverable {
     /// The disk refused.
     #[error(transparent)]
     Failure(#[from] Failure),
+    /// The disk is too full for what is in the logs to be moved into segments.
+    #[error(
+        "{failure}; a start writes what the logs of the last one hold before it removes them, here \
+         about {} MiB: make room for that and start again, nothing is lost",
+        octets.div_ceil(1 << 20)
+    )]
+    NoRoom {
+        /// What was tried.
+        failure: Failure,
+        /// About how many octets have to be free.
+        octets: u64,
+    },
     /// What was on stable storage is damaged.
     #[error(
         "{file} is damaged from octet {at} on ({damage}), and messages of which durability was \
@@ -89,7 +101,13 @@ pub fn recover(
     for of_queue in segments.chunk_by(|one, other| queue_of(one.0) == queue_of(other.0)) {
         found.segments(files, of_queue, is_known)?;
     }
-    found.finish(files, &listed)
+    let octets = found.to_write();
+    found.finish(files, &listed).map_err(|refused| match refused {
+        Unrecoverable::Failure(failure) if failure.full => {
+            Unrecoverable::NoRoom { failure, octets }
+        }
+        other => other,
+    })
 }
 
 /// Where a shard's log has been read to.
@@ -133,6 +151,27 @@ impl Found {
             FileName::Queue { .. } => None,
         });
         Self { last_boot: boots.max().unwrap_or(0), ..Self::default() }
+    }
+
+    /// About how many octets [`Self::finish`] writes, rather more than fewer.
+    fn to_write(&self) -> u64 {
+        /// What stands around a message, and around a queue's.
+        const AROUND: usize = 64;
+        const CHUNKED: usize = 8 * 1024;
+        let octets = |message: &LogMessage| {
+            let body = message.body.as_ref().map_or(0, Body::len);
+            AROUND + message.record.len() + body
+        };
+        let of_queue = |(queue, messages): (&QueueId, &BTreeMap<u64, LogMessage>)| {
+            let settled = self.settled.get(queue);
+            let lives = |seq: &u64| settled.is_none_or(|settled| !settled.contains(*seq));
+            let live = messages.iter().filter(|(seq, _)| lives(seq));
+            CHUNKED + live.map(|(_, message)| octets(message)).sum::<usize>()
+        };
+        let messages: usize = self.enqueued.iter().map(of_queue).sum();
+        let ranges = self.settled.values().chain(self.delivered.values());
+        let ranges: usize = ranges.map(|ranges| ranges.iter().count()).sum();
+        (messages + AROUND * ranges) as u64
     }
 
     // What is made of it.

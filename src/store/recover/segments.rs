@@ -143,7 +143,8 @@ impl Found {
         let messages = self.enqueued.entry(queue).or_default();
         let delivered = self.delivered.entry(queue).or_default();
         for one in chunks {
-            let octets = files.read(name, one.at, chunk::sealed_len(one.found.len))?;
+            let len = chunk::sealed_len(one.found.len) as u64;
+            let octets = scan::read(files, name, one.at, len)?;
             let read = one.found.each(&octets, |entry| {
                 if !entry.durable {
                     return;
@@ -199,8 +200,8 @@ fn read(
     name: FileName,
     one: &ChunkScan,
 ) -> Result<Result<Vec<u64>, Damage>, Failure> {
-    let len = chunk::sealed_len(one.found.len);
-    let octets = files.read(name, one.at, len)?;
+    let len = chunk::sealed_len(one.found.len) as u64;
+    let octets = scan::read(files, name, one.at, len)?;
     let mut seqs = Vec::new();
     let read = one.found.each(&octets, |entry| {
         if entry.durable {

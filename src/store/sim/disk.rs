@@ -76,6 +76,9 @@ pub struct Disk {
     pub full: bool,
     /// Syncs fail.
     pub broken: bool,
+    /// Every so manieth read brings fewer octets than there are, or none; 0: none does.
+    pub short: usize,
+    reads: usize,
     /// In so many operations of recovery the power goes.
     pub fuse: Option<usize>,
 }
@@ -123,7 +126,11 @@ impl Disk {
             Work::Read { at, len } => {
                 let file = self.files.get(&name).ok_or_else(|| failure(false))?;
                 let from = (at as usize).min(file.now.len());
-                let to = (from + len).min(file.now.len());
+                let mut to = (from + len).min(file.now.len());
+                self.reads += 1;
+                if self.short > 0 && self.reads.is_multiple_of(self.short) {
+                    to = from + (to - from) * (self.reads / self.short % 4) / 4;
+                }
                 return Ok(Bytes::copy_from_slice(&file.now[from..to]));
             }
             Work::Delete { sync } => {
@@ -225,6 +232,9 @@ impl Files for Disk {
 
     fn write(&mut self, name: FileName, octets: &[u8]) -> Result<(), Failure> {
         self.burn()?;
+        if self.full {
+            return Err(failure(true));
+        }
         self.drafts.push((name, octets.to_vec()));
         Ok(())
     }

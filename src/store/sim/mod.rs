@@ -26,6 +26,8 @@ struct Run {
     store: Store,
     /// What counts as durable was written, not synced: the power never goes.
     relaxed: bool,
+    /// A queue cannot be read: it is out of service until the next start.
+    broken: bool,
 }
 
 impl Run {
@@ -35,6 +37,7 @@ impl Run {
         let mut run = Self {
             rng,
             relaxed,
+            broken: false,
             disk: Disk::default(),
             queues: Queues::default(),
             now: Now { monotonic_us: 0, wall_ms: 0 },
@@ -47,6 +50,7 @@ impl Run {
 
     /// Recovers, perhaps at the second try, and compares.
     fn start(&mut self) {
+        self.disk.short = [0, 0, self.rng.usize(1..6)][self.rng.usize(..3)];
         if self.rng.u8(..4) == 0 && !self.relaxed {
             self.disk.fuse = Some(self.rng.usize(..12));
         }
@@ -56,6 +60,15 @@ impl Run {
             self.disk.power_loss(&mut self.rng);
             recovered = recover(&mut self.disk, &|queue| self.queues.is_durable(queue));
         }
+        if self.disk.short > 0
+            && let Err(why) = &recovered
+        {
+            assert!(why.to_string().contains("it ends at octet"), "{why}");
+            self.disk.short = 0;
+            self.disk.kill(&mut self.rng);
+            recovered = recover(&mut self.disk, &|queue| self.queues.is_durable(queue));
+        }
+        (self.disk.short, self.broken) = (0, false);
         let recovered = recovered.unwrap_or_else(|why| panic!("cannot recover: {why}"));
         assert!(recovered.boot > self.boot);
         self.boot = recovered.boot;
@@ -130,7 +143,13 @@ impl Run {
         let Some((_, done)) = self.disk.step(&mut self.rng) else { return false };
         self.store.done(done, self.now);
         while let Some(trouble) = self.store.trouble() {
-            assert!(matches!(trouble, Trouble::Full(_)), "{trouble:?}");
+            match trouble {
+                Trouble::Full(_) => {}
+                Trouble::Unreadable(_, why) if why.contains("it ends at octet") => {
+                    self.broken = true;
+                }
+                other => panic!("{other:?}"),
+            }
         }
         while let Some(loaded) = self.store.next_loaded() {
             self.queues.loaded(&loaded);
@@ -144,10 +163,14 @@ impl Run {
                 self.queues.act(&mut self.rng, &mut self.store);
             }
             self.disk.full = self.rng.u8(..40) == 0;
+            self.disk.short = usize::from(self.rng.u8(..40) == 0);
             self.turn();
             self.queues.look(&self.store);
+            if self.broken {
+                break;
+            }
         }
-        self.disk.full = false;
+        (self.disk.full, self.disk.short) = (false, 0);
     }
 
     /// Stops as the broker does when it is asked to.
@@ -220,6 +243,17 @@ fn damage_in_front_of_what_was_synced_is_refused() {
     run.disk.rot(name, 70);
     let refused = recover(&mut run.disk, &|_| true).expect_err("damaged");
     assert!(refused.to_string().starts_with(&format!("{name} is damaged from octet 0 on")));
+}
+
+#[test]
+fn a_start_without_room_says_how_much_it_needs_and_loses_nothing() {
+    let mut run = killed();
+    run.disk.full = true;
+    let refused = recover(&mut run.disk, &|_| true).expect_err("there is no room");
+    assert!(refused.to_string().contains("here about 1 MiB"), "{refused}");
+    run.disk.kill(&mut run.rng);
+    run.disk.full = false;
+    run.start();
 }
 
 #[test]
