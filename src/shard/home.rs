@@ -77,17 +77,34 @@ pub(super) struct Home {
     pub channels: Map<ChannelId, Vec<QueueId>>,
     /// Octets of memory the queues hold.
     pub pinned: usize,
-    pub counts: Counts,
+    /// What became of the message that enters queues now.
+    pub became: Became,
     seed: Seed,
 }
 
-/// What became of messages that were to enter queues, each queue counted.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Counts {
-    /// They entered and were logged.
-    pub logged: u64,
-    /// The queue is out of service.
-    pub refused: u64,
+/// What became of a message that was to enter queues, beside entering them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Became(u8);
+
+impl Became {
+    const LOGGED: u8 = 1;
+    const REFUSED: u8 = 2;
+
+    /// Nothing that concerns anybody.
+    #[inline]
+    pub fn nothing(self) -> bool {
+        self.0 == 0
+    }
+
+    /// A queue has logged it.
+    pub fn logged(self) -> bool {
+        self.0 & Self::LOGGED != 0
+    }
+
+    /// A queue is out of service and refused it.
+    pub fn refused(self) -> bool {
+        self.0 & Self::REFUSED != 0
+    }
 }
 
 /// What queues do to the rest of the shard.
@@ -97,7 +114,7 @@ pub(super) struct Door<'a> {
     pub peers: &'a mut Peers,
     pub links: &'a mut Map<ConnId, Link>,
     pub store: &'a mut Store,
-    pub counts: &'a mut Counts,
+    pub became: &'a mut Became,
 }
 
 impl Outlet for Door<'_> {
@@ -155,11 +172,11 @@ impl Outlet for Door<'_> {
     }
 
     fn refuse(&mut self) {
-        self.counts.refused += 1;
+        self.became.0 |= Became::REFUSED;
     }
 
     fn log(&mut self, queue: QueueId, seq: u64, message: Message<'_>) -> Stored {
-        self.counts.logged += 1;
+        self.became.0 |= Became::LOGGED;
         self.store.log(queue, seq, message)
     }
 
@@ -195,7 +212,7 @@ impl Home {
             links: Map::with_hasher(seed),
             channels: Map::with_hasher(seed),
             pinned: 0,
-            counts: Counts::default(),
+            became: Became::default(),
             seed,
         }
     }
@@ -251,8 +268,8 @@ impl Home {
         let kept = self.queues.get_mut(&id)?;
         let before = kept.queue.pinned();
         let (me, clients, peers, store) = door;
-        let (links, counts) = (&mut self.links, &mut self.counts);
-        let mut door = Door { me, clients, peers, links, store, counts };
+        let (links, became) = (&mut self.links, &mut self.became);
+        let mut door = Door { me, clients, peers, links, store, became };
         let result = work(&mut kept.queue, &mut door);
         self.pinned = self.pinned + kept.queue.pinned() - before;
         Some(result)

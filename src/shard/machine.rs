@@ -116,6 +116,8 @@ pub struct Shard {
     pub(super) alarms: Alarms,
     /// Too much waits for the disk: nothing more is to enter this shard's queues.
     pub(super) crowded: bool,
+    /// A queue of this shard has refused what is being published, and the publisher is told.
+    pub(super) refused: bool,
     pub(super) memory_told: usize,
     /// Large messages being received, oldest first: the connection and the octets so far.
     pub(super) receiving: BTreeMap<u64, (ConnId, usize)>,
@@ -167,6 +169,7 @@ impl Shard {
             resumed: Vec::new(),
             alarms: Alarms::default(),
             crowded: false,
+            refused: false,
             memory_told: 0,
             receiving: BTreeMap::new(),
             receiving_octets: 0,

@@ -6,6 +6,7 @@ use model::mutant::{self, Mutant};
 use model::{ChannelId, ConnId, ShardId};
 
 use super::batch::{Batch, Watermark};
+use super::home::Became;
 use super::message::Control;
 use super::progress::Progress;
 
@@ -103,10 +104,14 @@ impl Peer {
             .or_else(|| pop_up_to(&mut self.awaiting_durable, self.answered.durable))
     }
 
-    /// A queue here has refused the last enqueue of that shard.
-    #[cold]
-    pub fn refuse(&mut self) {
-        self.out.control(Control::Refused(self.progress.done().applied));
+    /// What became here of the last enqueue of that shard.
+    pub fn became(&mut self, became: Became) {
+        if became.logged() {
+            self.progress.logged();
+        }
+        if became.refused() {
+            self.out.control(Control::Refused(self.progress.done().applied));
+        }
     }
 
     /// The progress to tell that shard, if there is any. While this shard is crowded, the octets

@@ -7,7 +7,7 @@ use model::mutant::{self, Mutant};
 use model::{ConnId, Message, Name, Now, QueueId, Refusal, Resource, ShardId, Targets};
 
 use super::conn::pause;
-use super::home::cost_of_copies;
+use super::home::{Became, cost_of_copies};
 use super::machine::Shard;
 use super::peers::{Awaiting, WINDOW_OCTETS};
 
@@ -166,7 +166,6 @@ impl Shard {
         message: Message<'_>,
         queues: &mut [(QueueId, ShardId)],
     ) {
-        let refused = self.home.counts.refused;
         let waits = match queues {
             [] => {
                 if publisher.mandatory {
@@ -192,8 +191,7 @@ impl Shard {
         };
         if publisher.confirms {
             let first = mutant::active(Mutant::ConfirmByFirst);
-            let refused = self.home.counts.refused != refused;
-            self.count_confirm(publisher, if first { waits.min(1) } else { waits }, refused);
+            self.count_confirm(publisher, if first { waits.min(1) } else { waits });
         }
     }
 
@@ -224,8 +222,9 @@ impl Shard {
         let copies = queues.len();
         let urgent = message.persistent() && (publisher.confirms || publisher.tx);
         if home == self.me {
-            if self.push_all(queues, message) {
-                self.logged_own();
+            let became = self.push_all(queues, message);
+            if !became.nothing() {
+                self.became_own(publisher, became);
             }
             if self.crowded {
                 self.stall(publisher.id, home);
@@ -273,21 +272,20 @@ impl Shard {
         u16::from(confirms)
     }
 
-    /// A message enters queues of this shard. True if one of them has logged it.
+    /// A message enters queues of this shard.
     #[inline(always)]
     pub(super) fn push_all(
         &mut self,
         queues: impl Iterator<Item = QueueId>,
         message: Message<'_>,
-    ) -> bool {
-        let before = self.home.counts.logged;
+    ) -> Became {
         if message.persistent() {
             self.store.next_message();
         }
         for queue in queues {
             self.push(queue, message);
         }
-        self.home.counts.logged != before
+        std::mem::take(&mut self.home.became)
     }
 
     /// A message enters a queue of this shard; one that is gone drops it.
@@ -340,8 +338,9 @@ impl Shard {
     }
 
     #[inline]
-    fn count_confirm(&mut self, publisher: Publisher, waits: u16, refused: bool) {
+    fn count_confirm(&mut self, publisher: Publisher, waits: u16) {
         let Publisher { id, number, .. } = publisher;
+        let refused = std::mem::take(&mut self.refused);
         let channel = self.clients.get(id).and_then(|conn| conn.channel(number));
         let Some(confirms) = channel.and_then(|channel| channel.confirms.as_mut()) else {
             return;

@@ -3,8 +3,10 @@
 
 use model::{Name, Now, QueueId, QueueSpec, Refusal, Resource, ShardId};
 
+use super::home::Became;
 use super::machine::Shard;
 use super::message::{Control, QueueAnswer};
+use super::publish::Publisher;
 use crate::store::{self, Done, Op, RecoveredQueue};
 
 /// What a shard's store cannot cope with by itself.
@@ -73,10 +75,13 @@ impl Shard {
         Some(resource)
     }
 
-    /// Queues have logged a message that a connection of this shard published.
-    pub(super) fn logged_own(&mut self) {
-        self.peers.get(self.me).progress.logged();
-        self.crowded |= self.store.full();
+    /// What became of a message that a connection of this shard published to its own queues.
+    pub(super) fn became_own(&mut self, publisher: Publisher, became: Became) {
+        if became.logged() {
+            self.peers.get(self.me).progress.logged();
+            self.crowded |= self.store.full();
+        }
+        self.refused |= became.refused() && (publisher.confirms || publisher.tx);
     }
 
     /// A source waits until its settles are durable; the fence itself is counted by the caller.

@@ -27,8 +27,7 @@ impl Shard {
         match record {
             Record::Enqueue { queues, carried, urgent } => {
                 let message = carried.message();
-                let refused = self.home.counts.refused;
-                let logged = self.push_all(queues.iter(), message);
+                let became = self.push_all(queues.iter(), message);
                 let dead = |queue| !self.home.queues.contains_key(&queue);
                 let unanswered = mutant::active(Mutant::DeadEnqueueUnanswered);
                 if !(unanswered && queues.iter().any(dead)) {
@@ -36,14 +35,10 @@ impl Shard {
                     if urgent {
                         self.peers.get(from).progress.urgent();
                     }
-                    let progress = &mut self.peers.get(from).progress;
-                    progress.applied(cost);
-                    if logged {
-                        progress.logged();
-                    }
+                    self.peers.get(from).progress.applied(cost);
                 }
-                if self.home.counts.refused != refused {
-                    self.peers.get(from).refuse();
+                if !became.nothing() {
+                    self.peers.get(from).became(became);
                 }
             }
             Record::Mandatory { queue, publisher, carried } => {

@@ -229,10 +229,10 @@ impl Shard {
                 all = false;
                 break;
             }
-            let refused = self.home.counts.refused;
             self.routed_late(publisher, message, &mut queues);
+            let refused = std::mem::take(&mut self.refused);
             if let Some(commit) = commit.as_deref_mut() {
-                commit.refused |= self.home.counts.refused != refused;
+                commit.refused |= refused;
                 queues.iter().for_each(|(_, home)| commit.involve(*home, message.persistent()));
             }
             tx.pop();
