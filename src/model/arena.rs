@@ -135,7 +135,9 @@ impl Arena {
     }
 
     fn grow(&mut self, record: usize) {
-        let size = self.pinned.clamp(CHUNK_MIN, CHUNK_MAX).max(record);
+        // What the last chunk has room for is a small part of all; few sizes, for the allocator.
+        let usual = (self.pinned / 4).clamp(CHUNK_MIN, CHUNK_MAX).next_power_of_two();
+        let size = usual.max(record);
         let data = Vec::with_capacity(size);
         self.pinned += data.capacity();
         let unused = self.chunks.pop_back_if(|last| last.live == 0);
