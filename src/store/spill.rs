@@ -65,6 +65,10 @@ pub(super) struct Spill {
     full: bool,
     /// Octets of a chunk.
     chunk: usize,
+    /// All segments were looked through for messages in batches before this one,
+    looked_before: u64,
+    /// and nothing was written since that could hold one.
+    looked_over: bool,
     /// The number of the next new segment, of whichever queue: none is used twice, so that what is
     /// still on its way to one that is gone meets no other.
     next_file: u32,
@@ -85,6 +89,8 @@ impl Spill {
             removals: 0,
             full: false,
             chunk: config.chunk_octets,
+            looked_before: 0,
+            looked_over: false,
             next_file: 0,
         }
     }
@@ -245,6 +251,11 @@ impl Spill {
 
     /// Has segments synced that messages in old batches of the log wait for.
     pub fn sync(&mut self, before: u64, ops: &mut Ops) {
+        // There may be thousands, and turns are many.
+        if std::mem::replace(&mut self.looked_over, true) && before <= self.looked_before {
+            return;
+        }
+        self.looked_before = before;
         let mut due = Vec::new();
         for (queue, files) in &mut self.queues {
             for (file, segment) in &mut files.segments {
@@ -313,6 +324,7 @@ impl Spill {
         files.listed = false;
         self.waiting += files.seal(queue, self.config.boot, &mut self.next_file);
         for writing in files.take_writing() {
+            self.looked_over = false;
             let Writing { file, at, create, pieces, octets } = writing;
             let work = Work::Write { at, pieces, create, sync: false };
             let op = ops.hand_out(name(queue, file), work.clone());
@@ -391,6 +403,7 @@ impl Spill {
                 self.no_room(false);
                 if let Some(segment) = self.segment(queue, file).filter(|_| again) {
                     segment.missing -= 1;
+                    self.looked_over = false;
                 }
                 self.list(queue);
                 self.poison_unless(result);
