@@ -17,6 +17,8 @@ use super::{Loaded, RecoveredQueue, Relief, Spilled, StoreConfig, Trouble};
 const RETRY_US: u64 = 100_000;
 /// Up to so many segments are synced one by one.
 const SYNCED_ONE_BY_ONE: usize = 8;
+/// So many segments are removed at once: that is slow, and what is to be read stands behind it.
+const REMOVED_AT_ONCE: usize = 8;
 /// What a chunk has at least, however many queues there are.
 const CHUNK_MIN: usize = 8 * 1024;
 
@@ -62,6 +64,10 @@ pub(super) struct Spill {
     waiting: usize,
     /// Segments being removed, or to be removed.
     removals: usize,
+    /// Those of them whose turn has not come.
+    removable: VecDeque<(QueueId, u32)>,
+    /// Removals that are under way.
+    removing: usize,
     full: bool,
     /// Octets of a chunk.
     chunk: usize,
@@ -87,6 +93,8 @@ impl Spill {
             troubles: VecDeque::new(),
             waiting: 0,
             removals: 0,
+            removable: VecDeque::new(),
+            removing: 0,
             full: false,
             chunk: config.chunk_octets,
             looked_before: 0,
@@ -208,13 +216,13 @@ impl Spill {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.retries.is_empty() && self.listed.is_empty()
+        self.pending.is_empty() && self.is_resting()
     }
 
     /// Whether there is nothing to do at the end of a turn.
     #[inline]
     pub fn is_resting(&self) -> bool {
-        self.listed.is_empty() && self.retries.is_empty()
+        self.listed.is_empty() && self.retries.is_empty() && self.removable.is_empty()
     }
 
     /// Whether no segment is being removed.
@@ -317,6 +325,17 @@ impl Spill {
         for queue in std::mem::take(&mut self.listed) {
             self.hand_out(queue, log, ops);
         }
+        self.remove(ops);
+    }
+
+    fn remove(&mut self, ops: &mut Ops) {
+        while self.removing < REMOVED_AT_ONCE
+            && let Some((queue, file)) = self.removable.pop_front()
+        {
+            self.removing += 1;
+            let op = ops.hand_out(name(queue, file), Work::Delete { sync: true });
+            self.pending.insert(op, Pending { queue, what: What::Delete { file } });
+        }
     }
 
     fn hand_out(&mut self, queue: QueueId, log: &mut Log, ops: &mut Ops) {
@@ -332,7 +351,7 @@ impl Spill {
             self.pending.insert(op, Pending { queue, what });
         }
         self.read(queue, ops);
-        self.remove_settled(queue, log, ops);
+        self.remove_settled(queue, log);
     }
 
     fn read(&mut self, queue: QueueId, ops: &mut Ops) {
@@ -350,7 +369,7 @@ impl Spill {
     }
 
     /// Removes segments that nothing live is in.
-    fn remove_settled(&mut self, queue: QueueId, log: &mut Log, ops: &mut Ops) {
+    fn remove_settled(&mut self, queue: QueueId, log: &mut Log) {
         let Some(files) = self.queues.get_mut(&queue) else { return };
         let mut waits = false;
         for (file, segment) in &mut files.segments {
@@ -367,8 +386,7 @@ impl Spill {
             for (batch, count) in std::mem::take(&mut segment.owed) {
                 log.left(batch, count);
             }
-            let op = ops.hand_out(name(queue, *file), Work::Delete { sync: true });
-            self.pending.insert(op, Pending { queue, what: What::Delete { file: *file } });
+            self.removable.push_back((queue, *file));
         }
         let going: Vec<u32> =
             files.segments.iter().filter(|(_, one)| one.going).map(|(file, _)| *file).collect();
@@ -415,6 +433,7 @@ impl Spill {
                 }
             }
             (What::Delete { file }, result) => {
+                self.removing -= 1;
                 if self.poison_unless(result) {
                     self.removed(queue, file);
                 }
