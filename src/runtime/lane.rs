@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!  write a 0..9 · write a 9..20 sync · delete c · read b · delete d sync
-//!  └──── one pwritev, one fdatasync ─┘     │        └┘        │
-//!                                          └──────────────────┴─ two unlinks, one fsync of the folder
+//!  └──── one pwritev, one fdatasync ─┘     │        └┘       │
+//!                                           └─────────────────┴ two unlinks, one fsync
 //! ```
 
 use std::fs::File;
