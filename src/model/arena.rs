@@ -41,6 +41,8 @@ pub struct Arena {
     /// Chunks in the list without a record, the last apart.
     freed: usize,
     pinned: usize,
+    /// It was trimmed: others need memory.
+    scarce: bool,
 }
 
 impl Arena {
@@ -111,14 +113,24 @@ impl Arena {
         self.drop_freed();
     }
 
-    /// Gives up the last chunk, which is kept to be filled again, if it has no record.
+    /// Gives up the last chunk, which is kept to be filled again, if it has no record. From now on
+    /// chunks are smaller.
     pub fn trim(&mut self) {
+        self.scarce = true;
         let unused = self.chunks.pop_back_if(|last| last.live == 0);
         self.pinned -= unused.map_or(0, |chunk| chunk.data.capacity());
         // What is the last now may have been freed before; it is not counted apart any more.
         while self.chunks.pop_back_if(|last| last.live == 0).is_some() {
             self.freed -= 1;
         }
+    }
+
+    fn usual_size(&self) -> usize {
+        if !self.scarce {
+            return self.pinned.clamp(CHUNK_MIN, CHUNK_MAX);
+        }
+        // What the last chunk has room for is a small part of all; few sizes, for the allocator.
+        (self.pinned / 4).clamp(CHUNK_MIN, CHUNK_MAX).next_power_of_two()
     }
 
     fn drop_freed(&mut self) {
@@ -135,7 +147,7 @@ impl Arena {
     }
 
     fn grow(&mut self, record: usize) {
-        let size = self.pinned.clamp(CHUNK_MIN, CHUNK_MAX).max(record);
+        let size = self.usual_size().max(record);
         let data = Vec::with_capacity(size);
         self.pinned += data.capacity();
         let unused = self.chunks.pop_back_if(|last| last.live == 0);

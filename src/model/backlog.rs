@@ -17,6 +17,8 @@ use crate::mutant::{self, Mutant};
 
 /// Room for so many entries is kept when a longer backlog has gone.
 const KEPT: usize = 1024;
+/// The same after messages were sent away, and there are others that need memory.
+const KEPT_SPILLED: usize = 64;
 /// More is fetched when fewer octets than these are in front of what is away.
 const LOW: usize = 32 * 1024;
 
@@ -208,7 +210,8 @@ impl Backlog {
 
     /// Gives back memory that a longer backlog needed.
     pub fn shrink(&mut self) {
-        let needed = self.entries.len().max(KEPT);
+        // There may be thousands of queues: what is kept of each is not to fill the memory.
+        let needed = self.entries.len().max(KEPT_SPILLED);
         if self.entries.capacity() > 4 * needed {
             self.entries.shrink_to(2 * needed);
         }

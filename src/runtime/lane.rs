@@ -1,9 +1,10 @@
 //! What a disk thread does with operations: those that belong together at once, each file's in
-//! order.
+//! order. Deletions come last: nobody is in such a hurry for them as for a read.
 //!
 //! ```text
-//!  write a 0..9 · write a 9..20 sync · read b · delete c · delete d sync
-//!  └──── one pwritev, one fdatasync ─┘   └┘     └── two unlinks, one fsync of the folder
+//!  write a 0..9 · write a 9..20 sync · delete c · read b · delete d sync
+//!  └──── one pwritev, one fdatasync ─┘     │        └┘       │
+//!                                           └─────────────────┴ two unlinks, one fsync
 //! ```
 
 use std::fs::File;
@@ -85,13 +86,13 @@ impl Lane {
         }
     }
 
-    /// Carries them out and answers each, in order; `ops` is empty then.
+    /// Carries them out and answers each, those of a file in order; `ops` is empty then.
     pub fn run(&mut self, ops: &mut Vec<Op>, mut answer: impl FnMut(Done)) {
         for Op { id, file, work } in ops.drain(..) {
             if !self.writes.takes(file, &work) {
                 self.finish_writes(&mut answer);
             }
-            if !matches!(work, Work::Delete { .. }) {
+            if self.deletes.files.iter().any(|(_, deleted)| *deleted == file) {
                 self.finish_deletes(&mut answer);
             }
             match work {

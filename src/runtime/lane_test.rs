@@ -158,6 +158,33 @@ fn what_is_not_there_is_an_error_except_for_a_deletion() {
 }
 
 #[test]
+fn deletions_share_a_sync_and_come_last() {
+    let error = DiskEffect::Error(libc::EIO);
+    // The second sync would fail.
+    let mut rig = rig(&[(DiskLane::Queue, DiskDeed::Sync, error, (2, u64::MAX))]);
+    rig.run(vec![(1, write(0, "one")), (2, write(0, "two")), (3, write(0, "three"))]);
+    let works = [
+        (1, Work::Delete { sync: true }),
+        (3, Work::Read { at: 0, len: 5 }),
+        (2, Work::Delete { sync: true }),
+    ];
+    let mut ops: Vec<_> =
+        (0..).zip(works).map(|(id, (n, work))| Op { id, file: file(n), work }).collect();
+    let mut answers = Vec::new();
+    rig.lane.run(&mut ops, |done| answers.push((done.id, done.result.unwrap())));
+    let ids: Vec<_> = answers.iter().map(|(id, _)| *id).collect();
+    assert_eq!((ids, &answers[0].1[..]), (vec![1, 0, 2], &b"three"[..]));
+}
+
+#[test]
+fn a_file_that_was_deleted_can_be_made_again_at_once() {
+    let mut rig = rig(&[]);
+    let works = vec![(1, write(0, "old")), (1, Work::Delete { sync: true }), (1, write(0, "new"))];
+    assert!(rig.run(works).iter().all(Result::is_ok));
+    assert_eq!(rig.octets(1), b"new");
+}
+
+#[test]
 fn a_log_begins_as_a_spare() {
     let rig = rig(&[]);
     let log = FileName::Log { boot: 1, shard: 0, number: 0 };

@@ -57,9 +57,11 @@ impl Shard {
         self.relieve();
     }
 
-    /// The heads of all queues together take no more than half of the budget.
+    /// The heads of all queues together take no more than an eighth of the budget: more would
+    /// leave too little to be spilled at once, with what is kept around messages in memory, and is
+    /// written to the log again each time that shrinks.
     fn window(&self) -> usize {
-        WINDOW.min(self.paging.max / 2 / self.home.queues.len().max(1))
+        WINDOW.min(self.paging.max / 8 / self.home.queues.len().max(1))
     }
 
     /// Sends messages to the store, from the queues that have most to spill.

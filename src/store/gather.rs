@@ -8,6 +8,9 @@ const REFERENCE_MIN: usize = 4 * 1024;
 
 /// Room for so many octets is made for what comes next.
 const KEPT: usize = 256 * 1024;
+/// With so many the rest of that room may not do for another record, and a new piece begins: what
+/// grows is copied again and again, and takes up to twice its memory.
+const FULL: usize = KEPT - 8 * 1024;
 
 /// Octets and, between them, parts that stay where they are.
 #[derive(Debug, Default)]
@@ -15,13 +18,19 @@ pub struct Gather {
     octets: Vec<u8>,
     /// How many of the octets are in front of each part.
     parts: Vec<(usize, Bytes)>,
-    part_octets: usize,
+    /// What is in front of all of these.
+    pieces: Vec<Bytes>,
+    /// Octets of parts and pieces.
+    aside: usize,
 }
 
 impl Gather {
     /// Where octets are added.
     #[inline]
     pub fn octets(&mut self) -> &mut Vec<u8> {
+        if self.octets.len() >= FULL {
+            self.set_aside(KEPT);
+        }
         &mut self.octets
     }
 
@@ -39,7 +48,7 @@ impl Gather {
             if piece.len() < REFERENCE_MIN {
                 self.octets.extend_from_slice(piece);
             } else {
-                self.part_octets += piece.len();
+                self.aside += piece.len();
                 self.parts.push((self.octets.len(), piece.clone()));
             }
         }
@@ -49,7 +58,7 @@ impl Gather {
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
-        self.octets.len() + self.part_octets
+        self.octets.len() + self.aside
     }
 
     /// Whether there is nothing.
@@ -61,22 +70,27 @@ impl Gather {
     /// Takes everything out, in pieces.
     pub fn take(&mut self) -> Vec<Bytes> {
         // The next is likely to be as long.
-        let next = Vec::with_capacity(self.octets.len().min(KEPT));
-        let whole = Bytes::from(std::mem::replace(&mut self.octets, next));
-        self.part_octets = 0;
-        let mut pieces = Vec::with_capacity(2 * self.parts.len() + 1);
+        let room = if self.pieces.is_empty() { self.octets.len().min(KEPT) } else { KEPT };
+        self.set_aside(room);
+        self.aside = 0;
+        std::mem::take(&mut self.pieces)
+    }
+
+    /// Nothing is added any more to what is here; there is room for so many octets more.
+    fn set_aside(&mut self, room: usize) {
+        let whole = Bytes::from(std::mem::replace(&mut self.octets, Vec::with_capacity(room)));
+        self.aside += whole.len();
         let mut start = 0;
         for (at, part) in self.parts.drain(..) {
             if at > start {
-                pieces.push(whole.slice(start..at));
+                self.pieces.push(whole.slice(start..at));
             }
-            pieces.push(part);
+            self.pieces.push(part);
             start = at;
         }
         if start < whole.len() {
-            pieces.push(whole.slice(start..));
+            self.pieces.push(whole.slice(start..));
         }
-        pieces
     }
 }
 
@@ -104,5 +118,23 @@ mod tests {
         assert_eq!(pieces.concat(), expected);
         assert_eq!(checksum(&pieces), crc32c::crc32c(&expected));
         assert!(gather.is_empty() && gather.take().is_empty());
+    }
+
+    #[test]
+    fn what_grows_long_is_not_copied() {
+        let part = Bytes::from(vec![3; REFERENCE_MIN]);
+        let (mut gather, mut expected) = (Gather::default(), Vec::new());
+        for number in 0..20_000u32 {
+            gather.octets().extend_from_slice(&number.to_le_bytes().repeat(10));
+            expected.extend_from_slice(&number.to_le_bytes().repeat(10));
+            if number % 7000 == 1 {
+                gather.message(Message::new(b"", Some(&Body::new(vec![part.clone()]))));
+                expected.extend_from_slice(&part);
+            }
+            assert!(number < 10_000 || gather.octets.capacity() == KEPT);
+        }
+        assert_eq!(gather.len(), expected.len());
+        assert_eq!(gather.take().concat(), expected);
+        assert!(gather.is_empty() && gather.octets.capacity() == KEPT);
     }
 }

@@ -17,6 +17,8 @@ use super::{Loaded, RecoveredQueue, Relief, Spilled, StoreConfig, Trouble};
 const RETRY_US: u64 = 100_000;
 /// Up to so many segments are synced one by one.
 const SYNCED_ONE_BY_ONE: usize = 8;
+/// So many segments are removed at once: that is slow, and what is to be read stands behind it.
+const REMOVED_AT_ONCE: usize = 8;
 /// What a chunk has at least, however many queues there are.
 const CHUNK_MIN: usize = 8 * 1024;
 
@@ -62,9 +64,17 @@ pub(super) struct Spill {
     waiting: usize,
     /// Segments being removed, or to be removed.
     removals: usize,
+    /// Those of them whose turn has not come.
+    removable: VecDeque<(QueueId, u32)>,
+    /// Removals that are under way.
+    removing: usize,
     full: bool,
     /// Octets of a chunk.
     chunk: usize,
+    /// All segments were looked through for messages in batches before this one,
+    looked_before: u64,
+    /// and nothing was written since that could hold one.
+    looked_over: bool,
     /// The number of the next new segment, of whichever queue: none is used twice, so that what is
     /// still on its way to one that is gone meets no other.
     next_file: u32,
@@ -83,8 +93,12 @@ impl Spill {
             troubles: VecDeque::new(),
             waiting: 0,
             removals: 0,
+            removable: VecDeque::new(),
+            removing: 0,
             full: false,
             chunk: config.chunk_octets,
+            looked_before: 0,
+            looked_over: false,
             next_file: 0,
         }
     }
@@ -202,13 +216,13 @@ impl Spill {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.retries.is_empty() && self.listed.is_empty()
+        self.pending.is_empty() && self.is_resting()
     }
 
     /// Whether there is nothing to do at the end of a turn.
     #[inline]
     pub fn is_resting(&self) -> bool {
-        self.listed.is_empty() && self.retries.is_empty()
+        self.listed.is_empty() && self.retries.is_empty() && self.removable.is_empty()
     }
 
     /// Whether no segment is being removed.
@@ -245,6 +259,11 @@ impl Spill {
 
     /// Has segments synced that messages in old batches of the log wait for.
     pub fn sync(&mut self, before: u64, ops: &mut Ops) {
+        // There may be thousands, and turns are many.
+        if std::mem::replace(&mut self.looked_over, true) && before <= self.looked_before {
+            return;
+        }
+        self.looked_before = before;
         let mut due = Vec::new();
         for (queue, files) in &mut self.queues {
             for (file, segment) in &mut files.segments {
@@ -306,6 +325,17 @@ impl Spill {
         for queue in std::mem::take(&mut self.listed) {
             self.hand_out(queue, log, ops);
         }
+        self.remove(ops);
+    }
+
+    fn remove(&mut self, ops: &mut Ops) {
+        while self.removing < REMOVED_AT_ONCE
+            && let Some((queue, file)) = self.removable.pop_front()
+        {
+            self.removing += 1;
+            let op = ops.hand_out(name(queue, file), Work::Delete { sync: true });
+            self.pending.insert(op, Pending { queue, what: What::Delete { file } });
+        }
     }
 
     fn hand_out(&mut self, queue: QueueId, log: &mut Log, ops: &mut Ops) {
@@ -313,6 +343,7 @@ impl Spill {
         files.listed = false;
         self.waiting += files.seal(queue, self.config.boot, &mut self.next_file);
         for writing in files.take_writing() {
+            self.looked_over = false;
             let Writing { file, at, create, pieces, octets } = writing;
             let work = Work::Write { at, pieces, create, sync: false };
             let op = ops.hand_out(name(queue, file), work.clone());
@@ -320,7 +351,7 @@ impl Spill {
             self.pending.insert(op, Pending { queue, what });
         }
         self.read(queue, ops);
-        self.remove_settled(queue, log, ops);
+        self.remove_settled(queue, log);
     }
 
     fn read(&mut self, queue: QueueId, ops: &mut Ops) {
@@ -338,7 +369,7 @@ impl Spill {
     }
 
     /// Removes segments that nothing live is in.
-    fn remove_settled(&mut self, queue: QueueId, log: &mut Log, ops: &mut Ops) {
+    fn remove_settled(&mut self, queue: QueueId, log: &mut Log) {
         let Some(files) = self.queues.get_mut(&queue) else { return };
         let mut waits = false;
         for (file, segment) in &mut files.segments {
@@ -355,8 +386,7 @@ impl Spill {
             for (batch, count) in std::mem::take(&mut segment.owed) {
                 log.left(batch, count);
             }
-            let op = ops.hand_out(name(queue, *file), Work::Delete { sync: true });
-            self.pending.insert(op, Pending { queue, what: What::Delete { file: *file } });
+            self.removable.push_back((queue, *file));
         }
         let going: Vec<u32> =
             files.segments.iter().filter(|(_, one)| one.going).map(|(file, _)| *file).collect();
@@ -391,6 +421,7 @@ impl Spill {
                 self.no_room(false);
                 if let Some(segment) = self.segment(queue, file).filter(|_| again) {
                     segment.missing -= 1;
+                    self.looked_over = false;
                 }
                 self.list(queue);
                 self.poison_unless(result);
@@ -402,6 +433,7 @@ impl Spill {
                 }
             }
             (What::Delete { file }, result) => {
+                self.removing -= 1;
                 if self.poison_unless(result) {
                     self.removed(queue, file);
                 }
