@@ -77,7 +77,7 @@ pub(super) struct Home {
     pub channels: Map<ChannelId, Vec<QueueId>>,
     /// Octets of memory the queues hold.
     pub pinned: usize,
-    /// Messages that entered a queue and were logged, each queue counted.
+    /// Messages that entered a queue and were logged or written through, each queue counted.
     pub logged: u64,
     seed: Seed,
 }
@@ -149,6 +149,12 @@ impl Outlet for Door<'_> {
     fn log(&mut self, queue: QueueId, seq: u64, message: Message<'_>) -> Stored {
         *self.logged += 1;
         self.store.log(queue, seq, message)
+    }
+
+    fn write_through(&mut self, queue: QueueId, seq: u64, message: Message<'_>) -> bool {
+        let taken = self.store.write_through(queue, seq, message);
+        *self.logged += u64::from(taken);
+        taken
     }
 
     fn log_again(&mut self, queue: QueueId, seq: u64, old: Stored, message: Message<'_>) -> Stored {

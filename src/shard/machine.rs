@@ -140,7 +140,7 @@ impl Shard {
             home: Home::new(seed),
             peers: Peers::new(config.shards),
             store: Store::new(config.store),
-            paging: Paging::new(config.resident_max),
+            paging: Paging::new(config.resident_max, config.store.write_through_min),
             topology: Topology::new(seed),
             settled: 0,
             releases: Releases::new(seed),

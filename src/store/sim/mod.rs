@@ -68,6 +68,7 @@ impl Run {
             segment_octets: self.rng.u64(2_000..20_000),
             log_max: self.rng.u64(8_000..60_000),
             chunk_octets: self.rng.usize(200..4_000),
+            write_through_batch: self.rng.usize(..1_000),
             ..StoreConfig::default()
         });
         self.take_over(recovered);
@@ -111,6 +112,7 @@ impl Run {
         while let Some(relief) = self.store.relief() {
             match relief {
                 Relief::Log { before } => self.queues.leave_log(before, &mut self.store),
+                Relief::Backlog { octets } => self.queues.leave(octets, &mut self.store),
                 Relief::Segment { queue, from, to } => {
                     self.queues.leave_segment(queue, from, to, &mut self.store);
                 }
@@ -295,7 +297,8 @@ fn what_could_not_be_synced_is_owed_for_ever() {
     assert!(!run.store.owes_nothing());
 }
 
-fn run(seed: u64) {
+/// Says how many messages were written through.
+fn run(seed: u64) -> usize {
     let mut run = Run::new(seed);
     for _ in 0..4 {
         let turns = run.rng.usize(..60);
@@ -304,6 +307,7 @@ fn run(seed: u64) {
         run.start();
     }
     run.drain();
+    run.queues.written_through
 }
 
 fn caught(seed: u64) -> bool {
@@ -320,6 +324,12 @@ fn seeds() -> std::ops::Range<u64> {
 fn what_was_promised_holds() {
     let failed: Vec<u64> = seeds().filter(|seed| caught(*seed)).take(5).collect();
     assert!(failed.is_empty(), "seeds {failed:?}: STORE_SEED=n STORE_SEEDS=1 shows one");
+}
+
+#[test]
+fn messages_are_written_through() {
+    let written: usize = (1..=50).map(run).sum();
+    assert!(written > 1000, "only {written}");
 }
 
 #[cfg(feature = "mutants")]

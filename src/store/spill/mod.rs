@@ -1,11 +1,14 @@
 //! What queues have spilled: written in chunks, read back in order, removed when it is settled.
 
+mod through;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use model::mutant::{self, Mutant};
 use model::{Now, QueueId, Stored};
 
+use self::through::Through;
 use super::files::{QueueFiles, Reading, Segment, Writing};
 use super::format::chunk;
 use super::log::{Log, News};
@@ -58,6 +61,7 @@ pub(super) struct Spill {
     /// What queues are still to be asked.
     reliefs: VecDeque<Relief>,
     troubles: VecDeque<Trouble>,
+    through: Through,
     /// Octets on their way to the disk.
     waiting: usize,
     /// Segments being removed, or to be removed.
@@ -81,6 +85,7 @@ impl Spill {
             loaded: VecDeque::new(),
             reliefs: VecDeque::new(),
             troubles: VecDeque::new(),
+            through: Through::new(config.write_through_batch),
             waiting: 0,
             removals: 0,
             full: false,
@@ -99,12 +104,16 @@ impl Spill {
     // What queues do.
 
     pub fn spill(&mut self, queue: QueueId, what: Spilled<'_>) {
-        let boot = self.config.boot;
-        let max = self.chunk;
-        let files = self.queues.entry(queue).or_default();
-        self.waiting += files.add(what);
-        if files.open_octets() >= max {
-            self.waiting += files.seal(queue, boot, &mut self.next_file);
+        self.waiting += self.queues.entry(queue).or_default().add(what);
+        self.added(queue);
+    }
+
+    /// Closes the chunk being filled if it is full.
+    fn added(&mut self, queue: QueueId) {
+        if let Some(files) = self.queues.get_mut(&queue)
+            && files.open_octets() >= self.chunk
+        {
+            self.waiting += files.seal(queue, self.config.boot, &mut self.next_file);
         }
         self.list(queue);
     }
@@ -146,6 +155,7 @@ impl Spill {
     /// What was spilled and not loaded is settled.
     pub fn purge(&mut self, queue: QueueId, log: &mut Log) {
         let boot = self.config.boot;
+        self.through.end(queue);
         self.loaded.retain(|loaded| loaded.queue != queue);
         let Some(files) = self.queues.get_mut(&queue) else { return };
         // Sealed first, so that what is in it has a place in a segment like the rest.
@@ -166,6 +176,7 @@ impl Spill {
 
     /// The queue is deleted.
     pub fn forget(&mut self, queue: QueueId, log: &mut Log, ops: &mut Ops) {
+        self.through.end(queue);
         self.loaded.retain(|loaded| loaded.queue != queue);
         let Some(mut files) = self.queues.remove(&queue) else { return };
         self.waiting -= files.open_octets() + files.drop_writing();
@@ -258,17 +269,19 @@ impl Spill {
             }
         }
         if due.len() > SYNCED_ONE_BY_ONE {
-            return self.sync_these(due, Work::SyncAll, ops);
+            self.sync_these(due, Work::SyncAll, ops);
+            return;
         }
         for one in due {
             self.sync_these(vec![one], Work::Sync, ops);
         }
     }
 
-    fn sync_these(&mut self, due: Vec<Synced>, work: Work, ops: &mut Ops) {
-        let Some(&Synced { queue, file, .. }) = due.first() else { return };
+    fn sync_these(&mut self, due: Vec<Synced>, work: Work, ops: &mut Ops) -> Option<u64> {
+        let &Synced { queue, file, .. } = due.first()?;
         let op = ops.hand_out(name(queue, file), work);
         self.pending.insert(op, Pending { queue, what: What::Sync(due) });
+        Some(op)
     }
 
     /// Octets that [`Self::tell_again`] would write.
@@ -306,12 +319,26 @@ impl Spill {
         for queue in std::mem::take(&mut self.listed) {
             self.hand_out(queue, log, ops);
         }
+        self.sync_awaited(ops);
     }
 
     fn hand_out(&mut self, queue: QueueId, log: &mut Log, ops: &mut Ops) {
         let Some(files) = self.queues.get_mut(&queue) else { return };
         files.listed = false;
-        self.waiting += files.seal(queue, self.config.boot, &mut self.next_file);
+        if files.wants_open() {
+            // What it gets is read at once: memory is the better place.
+            self.through.end(queue);
+        }
+        if !files.stays_open() {
+            self.waiting += files.seal(queue, self.config.boot, &mut self.next_file);
+        }
+        self.write(queue, ops);
+        self.read(queue, ops);
+        self.remove_settled(queue, log, ops);
+    }
+
+    fn write(&mut self, queue: QueueId, ops: &mut Ops) {
+        let Some(files) = self.queues.get_mut(&queue) else { return };
         for writing in files.take_writing() {
             let Writing { file, at, create, pieces, octets } = writing;
             let work = Work::Write { at, pieces, create, sync: false };
@@ -319,8 +346,6 @@ impl Spill {
             let what = What::Write { file, octets, work, again: false };
             self.pending.insert(op, Pending { queue, what });
         }
-        self.read(queue, ops);
-        self.remove_settled(queue, log, ops);
     }
 
     fn read(&mut self, queue: QueueId, ops: &mut Ops) {
@@ -389,18 +414,15 @@ impl Spill {
             (What::Write { file, octets, again, .. }, result) => {
                 self.waiting -= octets;
                 self.no_room(false);
-                if let Some(segment) = self.segment(queue, file).filter(|_| again) {
-                    segment.missing -= 1;
+                let written = self.poison_unless(result);
+                if let Some(segment) = self.segment(queue, file).filter(|_| again || !written) {
+                    // No sync makes up for what is missing for ever.
+                    segment.missing = segment.missing + usize::from(!written) - usize::from(again);
                 }
                 self.list(queue);
-                self.poison_unless(result);
             }
             (What::Read(reading), result) => self.was_read(op, queue, reading, result),
-            (What::Sync(these), result) => {
-                if self.poison_unless(result) {
-                    these.into_iter().for_each(|one| self.was_synced(one, log));
-                }
-            }
+            (What::Sync(these), result) => self.were_synced(op, these, result, log),
             (What::Delete { file }, result) => {
                 if self.poison_unless(result) {
                     self.removed(queue, file);
@@ -444,19 +466,47 @@ impl Spill {
         self.queues.get_mut(&queue)?.segments.get_mut(&file)
     }
 
-    fn was_synced(&mut self, one: Synced, log: &mut Log) {
+    fn were_synced(
+        &mut self,
+        op: u64,
+        these: Vec<Synced>,
+        result: Result<Bytes, Failure>,
+        log: &mut Log,
+    ) {
+        // A write that found no room and the sync behind it may have been one for the disk. Or there
+        // is no file yet; one of which a sync has failed fails again when the write comes again.
+        let missing = matches!(&these[..], [one] if self.misses(one));
+        let done = !matches!(&result, Err(failure) if failure.full || missing);
+        if done && !self.poison_unless(result) {
+            return;
+        }
+        let mut counts = done;
+        for one in these {
+            counts &= self.was_synced(one, done, log);
+        }
+        self.through.synced(op, counts);
+    }
+
+    /// Whether writes of the segment are to come again.
+    fn misses(&mut self, one: &Synced) -> bool {
+        self.segment(one.queue, one.file).is_some_and(|segment| segment.missing > 0)
+    }
+
+    /// Whether the sync counts: if a write in front of it has failed, another one has to.
+    fn was_synced(&mut self, one: Synced, done: bool, log: &mut Log) -> bool {
         let Synced { queue, file, len, mut owed } = one;
+        let ignored = mutant::active(Mutant::MissingWriteSynced);
         match self.segment(queue, file) {
-            // A write in front of the sync has failed, so it has to be synced again.
-            Some(segment) if segment.missing > 0 => {
+            Some(segment) if !done || segment.missing > 0 && !ignored => {
                 owed.append(&mut segment.owed);
                 segment.owed = owed;
-                return;
+                return false;
             }
-            Some(segment) => segment.synced = len,
+            Some(segment) => segment.synced = segment.synced.max(len),
             None => {}
         }
         owed.into_iter().for_each(|(batch, count)| log.left(batch, count));
+        true
     }
 
     /// Whether it went well; if not, nothing goes on.
