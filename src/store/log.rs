@@ -502,18 +502,29 @@ impl Log {
             self.removing = None;
             self.segments.pop_front();
             self.poison_unless(result);
-        } else if let Some(sync) = self.syncing.iter_mut().find(|(sync, _)| *sync == Some(op)) {
-            sync.0 = None;
-            self.poison_unless(result);
-            while let Some((_, batch)) = self.syncing.pop_front_if(|(sync, _)| sync.is_none()) {
-                self.synced = batch;
-            }
+        } else if let Some(at) = self.syncing.iter().position(|(sync, _)| *sync == Some(op)) {
+            self.was_synced(at, result);
         } else if self.writing().is_some_and(|writing| writing.op == op) {
             self.was_written(result, now);
         } else {
             return false;
         }
         true
+    }
+
+    fn was_synced(&mut self, at: usize, result: &Result<Bytes, Failure>) {
+        if matches!(result, Err(failure) if failure.full) {
+            // It was one for the disk with the next write, which comes again; so does a sync.
+            self.syncing.remove(at);
+            return;
+        }
+        if let Some(sync) = self.syncing.get_mut(at) {
+            sync.0 = None;
+        }
+        self.poison_unless(result);
+        while let Some((_, batch)) = self.syncing.pop_front_if(|(sync, _)| sync.is_none()) {
+            self.synced = batch;
+        }
     }
 
     fn was_written(&mut self, result: &Result<Bytes, Failure>, now: Now) {
