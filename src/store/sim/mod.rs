@@ -82,10 +82,11 @@ impl Run {
             counts.insert(queue, (found.messages, found.next_seq));
             self.store.adopt(queue, found);
         }
-        let ids: Vec<QueueId> = self.queues.ids();
-        for queue in ids {
+        for queue in self.queues.ids() {
             let (messages, next_seq) = counts.remove(&queue).unwrap_or((0, 1));
             self.queues.restart(queue, messages, next_seq);
+        }
+        for queue in self.queues.ids() {
             while self.queues.away(queue) > 0 {
                 self.store.fetch(queue);
                 self.queues.fetching(queue);

@@ -496,7 +496,8 @@ impl Spill {
     fn was_synced(&mut self, one: Synced, done: bool, log: &mut Log) -> bool {
         let Synced { queue, file, len, mut owed } = one;
         let ignored = mutant::active(Mutant::MissingWriteSynced);
-        match self.segment(queue, file) {
+        // Nothing lives in one that is going.
+        match self.segment(queue, file).filter(|segment| !segment.going) {
             Some(segment) if !done || segment.missing > 0 && !ignored => {
                 owed.append(&mut segment.owed);
                 segment.owed = owed;
