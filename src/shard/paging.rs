@@ -61,13 +61,16 @@ impl Shard {
     /// within its files.
     pub(super) fn page(&mut self) {
         let max = if self.paging.spilling { self.paging.goal() } else { self.paging.max };
+        let mut left = AT_ONCE;
         if self.home.pinned > max {
-            self.spill();
+            left = self.spill();
         } else {
             (self.paging.spilling, self.paging.rest) = (false, 0);
         }
         self.relieve();
-        self.write_through();
+        if left > 0 {
+            self.write_through(left);
+        }
     }
 
     /// The heads of all queues together take no more than half of the budget.
@@ -75,12 +78,13 @@ impl Shard {
         WINDOW.min(self.paging.max / 2 / self.home.queues.len().max(1))
     }
 
-    /// Sends messages to the store, from the queues that have most to spill.
+    /// Sends messages to the store, from the queues that have most to spill. Says how many octets
+    /// more may be spilled in this turn.
     #[cold]
-    fn spill(&mut self) {
+    fn spill(&mut self) -> usize {
         if self.paging.rest > 0 {
             self.paging.rest -= 1;
-            return;
+            return AT_ONCE;
         }
         self.share_reads();
         let (window, goal) = (self.window(), self.paging.goal());
@@ -105,6 +109,7 @@ impl Shard {
         if left > 0 {
             self.paging.rest = self.home.queues.len() / LOOKS;
         }
+        left
     }
 
     /// Makes room on the disk, as long as the store asks for it.
@@ -148,9 +153,9 @@ impl Shard {
         }
     }
 
-    /// Has a queue that is in backlog spill all behind its head, as much as fits into a turn. Then
-    /// what enters it goes straight to the store.
-    fn write_through(&mut self) {
+    /// Has a queue that is in backlog spill all behind its head, so many octets in this turn. When
+    /// that is done, what enters it goes straight to the store.
+    fn write_through(&mut self, octets: usize) {
         let Some(id) = self.paging.leaving.front().copied() else { return };
         self.share_reads();
         let window = self.window();
@@ -158,7 +163,7 @@ impl Shard {
             if !queue.may_write_through() {
                 return 0;
             }
-            queue.spill(window, AT_ONCE, door);
+            queue.spill(window, octets, door);
             if queue.begin_to_write_through() {
                 door.store.begin_to_write_through(id);
             }

@@ -282,6 +282,47 @@ fn what_waits_for_a_write_that_is_given_up_is_read() {
 }
 
 #[test]
+fn a_batch_waits_for_what_found_no_room() {
+    let (mut run, queue, text) = (Run::new(7), QueueId(1), sample("q", 10, true));
+    run.store = Store::default();
+    run.store.begin_to_write_through(queue);
+    run.disk.full = true;
+    assert!(run.store.write_through(queue, 1, text.message()));
+    assert_eq!(run.store.batch(), 1);
+    run.store.hurry();
+    work(&mut run);
+    work(&mut run);
+    run.disk.full = false;
+    work(&mut run);
+    assert!(run.store.durable() == 0 && !run.store.owes_nothing() && !run.store.is_idle());
+    run.now.monotonic_us += 1_000_000;
+    work(&mut run);
+    work(&mut run);
+    assert!(run.store.durable() == 1 && run.store.owes_nothing() && run.store.is_idle());
+}
+
+#[test]
+fn a_batch_does_not_wait_for_a_queue_that_is_gone() {
+    let (mut run, queue, text) = (Run::new(7), QueueId(1), sample("q", 10, true));
+    run.store = Store::default();
+    run.store.begin_to_write_through(queue);
+    run.disk.full = true;
+    assert!(run.store.write_through(queue, 1, text.message()));
+    run.store.hurry();
+    work(&mut run);
+    run.store.forget_queue(queue);
+    assert_eq!(run.store.durable(), 1);
+    // Nor does one that is filled.
+    run.store.begin_to_write_through(queue);
+    assert!(run.store.write_through(queue, 2, text.message()));
+    run.store.forget_queue(queue);
+    run.store.hurry();
+    run.disk.full = false;
+    work(&mut run);
+    assert_eq!(run.store.durable(), 2);
+}
+
+#[test]
 fn what_could_not_be_synced_is_owed_for_ever() {
     let mut run = Run::new(7);
     let text = sample("q", 10, true);
