@@ -211,9 +211,7 @@ impl Queue {
 impl Queue {
     /// All messages in memory, in no order.
     #[cfg(test)]
-    pub(crate) fn in_memory(
-        &self,
-    ) -> impl Iterator<Item = (u64, Stored, Message<'_>)> {
+    pub(crate) fn in_memory(&self) -> impl Iterator<Item = (u64, Stored, Message<'_>)> {
         let unacked = self.unacked.values().flat_map(Ledger::iter);
         let entries = self.waiting().chain(unacked.map(|(_, unacked)| &unacked.entry));
         entries.map(|entry| (entry.seq, entry.stored, self.memory.message(entry)))

@@ -127,17 +127,17 @@ fn written(shard: &mut Shard) -> (usize, usize) {
 fn a_queue_in_backlog_writes_each_message_once() {
     let mut shard = home(1, 3_000_000);
     send(&mut shard, 1, 4000, 1000);
-    assert!(shard.home.pinned < 200_000 && !shard.unfinished(), "{}", shard.home.pinned);
+    assert!(shard.home.pinned < 400_000 && !shard.unfinished(), "{}", shard.home.pinned);
     let (logs, segments) = written(&mut shard);
     assert!(logs > 4_000_000 && segments > 3_900_000, "{logs} {segments}");
     written(&mut shard);
     send(&mut shard, 1, 1000, 1000);
-    assert_eq!(told(&mut shard).0, Watermark { applied: 5000, octets: 5_000_000, durable: 4000 });
+    assert_eq!(told(&mut shard).0, Watermark { applied: 5000, octets: 5_410_000, durable: 4000 });
     let (logs, segments) = written(&mut shard);
     assert!(logs == 0 && (1_000_000..1_100_000).contains(&segments), "{logs} {segments}");
     assert_eq!(told(&mut shard).0.durable, 5000);
     assert_eq!(count(&mut shard, 1), Some(QueueAnswer::Counts(5000, 0)));
-    assert!(shard.home.pinned < 200_000, "{}", shard.home.pinned);
+    assert!(shard.home.pinned < 400_000, "{}", shard.home.pinned);
 }
 
 #[test]

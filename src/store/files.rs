@@ -179,7 +179,8 @@ impl QueueFiles {
     /// The segments that the batch being filled waits for; they are asked for once.
     pub fn take_through(&mut self) -> Vec<u32> {
         let waits = |segment: &mut Segment| std::mem::take(&mut segment.through);
-        let through = self.segments.iter_mut().filter_map(|(file, one)| waits(one).then_some(*file));
+        let through =
+            self.segments.iter_mut().filter_map(|(file, one)| waits(one).then_some(*file));
         through.collect()
     }
 

@@ -1,5 +1,6 @@
 //! What queues have spilled: written in chunks, read back in order, removed when it is settled.
 
+mod sync;
 mod through;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use model::mutant::{self, Mutant};
 use model::{Now, QueueId, Stored};
 
+use self::sync::Synced;
 use self::through::Through;
 use super::files::{QueueFiles, Reading, Segment, Writing};
 use super::format::chunk;
@@ -18,8 +20,6 @@ use super::{Loaded, RecoveredQueue, Relief, Spilled, StoreConfig, Trouble};
 
 /// A write for which there was no room is tried again after so many microseconds.
 const RETRY_US: u64 = 100_000;
-/// Up to so many segments are synced one by one.
-const SYNCED_ONE_BY_ONE: usize = 8;
 /// What a chunk has at least, however many queues there are.
 const CHUNK_MIN: usize = 8 * 1024;
 
@@ -36,15 +36,6 @@ enum What {
     Read(Reading),
     Sync(Vec<Synced>),
     Delete { file: u32 },
-}
-
-/// A segment that is being synced: its length, and what the log is told when it is.
-#[derive(Debug)]
-struct Synced {
-    queue: QueueId,
-    file: u32,
-    len: u64,
-    owed: Vec<(u64, u64)>,
 }
 
 /// The segments of all queues of a shard.
@@ -254,36 +245,6 @@ impl Spill {
         self.reliefs.pop_front()
     }
 
-    /// Has segments synced that messages in old batches of the log wait for.
-    pub fn sync(&mut self, before: u64, ops: &mut Ops) {
-        let mut due = Vec::new();
-        for (queue, files) in &mut self.queues {
-            for (file, segment) in &mut files.segments {
-                let is_needed = segment.owed.iter().any(|(batch, _)| *batch < before);
-                // Where a write has failed, a sync is of no use before it is repeated.
-                if segment.going || segment.missing > 0 || !is_needed {
-                    continue;
-                }
-                let owed = std::mem::take(&mut segment.owed);
-                due.push(Synced { queue: *queue, file: *file, len: segment.len, owed });
-            }
-        }
-        if due.len() > SYNCED_ONE_BY_ONE {
-            self.sync_these(due, Work::SyncAll, ops);
-            return;
-        }
-        for one in due {
-            self.sync_these(vec![one], Work::Sync, ops);
-        }
-    }
-
-    fn sync_these(&mut self, due: Vec<Synced>, work: Work, ops: &mut Ops) -> Option<u64> {
-        let &Synced { queue, file, .. } = due.first()?;
-        let op = ops.hand_out(name(queue, file), work);
-        self.pending.insert(op, Pending { queue, what: What::Sync(due) });
-        Some(op)
-    }
-
     /// Octets that [`Self::tell_again`] would write.
     pub fn to_tell_again(&self, last: u64) -> u64 {
         const RANGE: u64 = 25;
@@ -464,50 +425,6 @@ impl Spill {
 
     fn segment(&mut self, queue: QueueId, file: u32) -> Option<&mut Segment> {
         self.queues.get_mut(&queue)?.segments.get_mut(&file)
-    }
-
-    fn were_synced(
-        &mut self,
-        op: u64,
-        these: Vec<Synced>,
-        result: Result<Bytes, Failure>,
-        log: &mut Log,
-    ) {
-        // A write that found no room and the sync behind it may have been one for the disk. Or there
-        // is no file yet; one of which a sync has failed fails again when the write comes again.
-        let missing = matches!(&these[..], [one] if self.misses(one));
-        let done = !matches!(&result, Err(failure) if failure.full || missing);
-        if done && !self.poison_unless(result) {
-            return;
-        }
-        let mut counts = done;
-        for one in these {
-            counts &= self.was_synced(one, done, log);
-        }
-        self.through.synced(op, counts);
-    }
-
-    /// Whether writes of the segment are to come again.
-    fn misses(&mut self, one: &Synced) -> bool {
-        self.segment(one.queue, one.file).is_some_and(|segment| segment.missing > 0)
-    }
-
-    /// Whether the sync counts: if a write in front of it has failed, another one has to.
-    fn was_synced(&mut self, one: Synced, done: bool, log: &mut Log) -> bool {
-        let Synced { queue, file, len, mut owed } = one;
-        let ignored = mutant::active(Mutant::MissingWriteSynced);
-        // Nothing lives in one that is going.
-        match self.segment(queue, file).filter(|segment| !segment.going) {
-            Some(segment) if !done || segment.missing > 0 && !ignored => {
-                owed.append(&mut segment.owed);
-                segment.owed = owed;
-                return false;
-            }
-            Some(segment) => segment.synced = segment.synced.max(len),
-            None => {}
-        }
-        owed.into_iter().for_each(|(batch, count)| log.left(batch, count));
-        true
     }
 
     /// Whether it went well; if not, nothing goes on.

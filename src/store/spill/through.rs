@@ -13,7 +13,8 @@
 use model::mutant::{self, Mutant};
 use model::{Message, QueueId, Stored};
 
-use super::{Spill, Spilled, Synced};
+use super::sync::Synced;
+use super::{Spill, Spilled};
 use crate::store::op::Work;
 use crate::store::ops::Ops;
 
