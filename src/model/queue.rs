@@ -17,8 +17,9 @@
 //! (the store has them, `queue_store.rs`); before they are the head they are fetched, and delivery
 //! waits until they are here.
 //!
-//! A persistent message that a durable queue keeps is logged, or, where a long backlog is in front of
-//! it, goes to the store and nowhere else. However it leaves the queue for good, the store is told.
+//! A persistent message that a durable queue keeps is logged, or, where a long backlog is in front
+//! of it, goes to the store and nowhere else. However it leaves the queue for good, the store is
+//! told.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -56,8 +56,8 @@ impl Queue {
     }
 
     /// Persistent messages that enter from now on go to the store at once, and to no memory, if all
-    /// that was behind the head has been spilled; says whether it is so. The store may end that, and
-    /// a message that has to stay in memory does.
+    /// that was behind the head has been spilled; says whether it is so. The store may end that,
+    /// and a message that has to stay in memory does.
     pub fn begin_to_write_through(&mut self) -> bool {
         self.through = self.backlog.ends_away() && self.may_write_through();
         self.through

@@ -248,7 +248,8 @@ fn bring(queue: &mut Queue, world: &mut World) {
     queue.brought(world);
 }
 
-/// What is behind the head is spilled, all of it or a part; then messages may go to the store at once.
+/// What is behind the head is spilled, all of it or a part; then messages may go to the store at
+/// once.
 fn spill(queue: &mut Queue, world: &mut World, window: usize, rng: &mut fastrand::Rng) {
     let octets = if rng.bool() { usize::MAX } else { rng.usize(..50_000) };
     let had = queue.spillable(window);

@@ -325,7 +325,8 @@ impl Log {
         let due = self.unasked > self.config.segment_octets / 2;
         due.then(|| {
             self.unasked = 0;
-            self.config.segment_octets / 4
+            // Nearly all that was logged since: one that is drained never has as much.
+            self.config.segment_octets / 8 * 3
         })
     }
 

@@ -263,8 +263,8 @@ impl Store {
         }
     }
 
-    /// A persistent message entered a durable queue and is in nobody's memory: it is spilled and not
-    /// logged, and durable with the batch that is being filled. False if it is to be logged.
+    /// A persistent message entered a durable queue and is in nobody's memory: it is spilled and
+    /// not logged, and durable with the batch that is being filled. False if it is to be logged.
     pub fn write_through(&mut self, queue: QueueId, seq: u64, message: Message<'_>) -> bool {
         let octets = self.spill.write_through(queue, seq, message);
         self.log.pass_by(octets.unwrap_or(0));

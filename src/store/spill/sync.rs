@@ -67,8 +67,8 @@ impl Spill {
         result: Result<Bytes, Failure>,
         log: &mut Log,
     ) {
-        // A write that found no room and the sync behind it may have been one for the disk. Or there
-        // is no file yet; one of which a sync has failed fails again when the write comes again.
+        // A write that found no room and the sync behind it may have been one for the disk. Or
+        // there is no file yet: one of which a sync has failed refuses the write that comes again.
         let missing = matches!(&these[..], [one] if self.misses(one));
         let done = !matches!(&result, Err(failure) if failure.full || missing);
         if done && !self.poison_unless(result) {
