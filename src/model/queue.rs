@@ -158,7 +158,7 @@ impl Queue {
             return;
         }
         if self.through && self.write_through(message, outlet) {
-            return self.dispatch(outlet);
+            return;
         }
         let entry = self.keep(message, outlet);
         self.backlog.push(entry);

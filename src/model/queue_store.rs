@@ -64,16 +64,19 @@ impl Queue {
     }
 
     /// Hands a message that enters to the store alone; false if it has to be kept.
+    // Never inlined: the path of messages that are kept is not to pay for it.
     #[cold]
+    #[inline(never)]
     pub(crate) fn write_through(&mut self, message: Message<'_>, outlet: &mut impl Outlet) -> bool {
         let taken = message.persistent()
             && self.backlog.ends_away()
             && outlet.write_through(self.id, self.next_seq, message);
+        self.through = taken || mutant::active(Mutant::ThroughOvertakes);
         if taken {
             self.next_seq += 1;
             self.backlog.push_away();
+            self.dispatch(outlet);
         }
-        self.through = taken || mutant::active(Mutant::ThroughOvertakes);
         taken
     }
 
