@@ -33,6 +33,9 @@ impl Outlet for Sink {
     fn log(&mut self, _: QueueId, _: u64, _: Message<'_>) -> Stored {
         Stored::NOWHERE
     }
+    fn write_through(&mut self, _: QueueId, _: u64, _: Message<'_>) -> bool {
+        false
+    }
     fn log_again(&mut self, _: QueueId, _: u64, _: Stored, _: Message<'_>) -> Stored {
         Stored::NOWHERE
     }

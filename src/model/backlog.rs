@@ -152,6 +152,17 @@ impl Backlog {
         entries
     }
 
+    /// Whether what is away is the last there is, so that the next message may follow it there.
+    pub fn ends_away(&self) -> bool {
+        let ends = self.entries.len() == self.ahead.entries;
+        self.away > 0 && (ends || mutant::active(Mutant::ThroughOvertakes))
+    }
+
+    /// The next message is away at once. To be asked [`Self::ends_away`] for.
+    pub fn push_away(&mut self) {
+        self.away += 1;
+    }
+
     /// So many messages are away.
     pub fn restore(&mut self, away: u64) {
         self.away = away;

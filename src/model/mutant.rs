@@ -21,6 +21,8 @@ macro_rules! mutants {
                 Mutant::LogGoesTooEarly,
                 Mutant::SettleForgotten,
                 Mutant::FolderNotSynced,
+                Mutant::SegmentNotAwaited,
+                Mutant::MissingWriteSynced,
             ];
 
             /// The number of the rule it breaks.
@@ -107,6 +109,8 @@ mutants! {
     14 PieceLost
     /// A message that is away is overtaken by those behind it.
     15 AwayOvertaken
+    /// A message goes to the store at once although some in front of it are in memory.
+    15 ThroughOvertakes
     /// The first of several messages that go to the store does not arrive there.
     15 SpillSkipsOne
     /// Messages that were fetched are put into their place in the wrong order.
@@ -147,6 +151,10 @@ mutants! {
     2 RecordedTooLate
     /// A batch of the log counts as durable when it is handed out.
     9 ConfirmBeforeSync
+    /// A batch of the log does not wait for the segments that its messages were written to.
+    9 SegmentNotAwaited
+    /// A sync counts although a write in front of it found no room and is to come again.
+    17 MissingWriteSynced
     /// The log is written and not synced.
     9 SyncSkipped
     /// A sync that failed counts as done.

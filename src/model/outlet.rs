@@ -23,6 +23,9 @@ pub trait Outlet {
     /// A persistent message has entered a durable queue: the store is to log it. What was logged
     /// before may be the same message, in another queue.
     fn log(&mut self, queue: QueueId, seq: u64, message: Message<'_>) -> Stored;
+    /// A persistent message has entered a durable queue whose last messages are away: the store is
+    /// to keep it with them and log nothing. False: it does not, the message is logged.
+    fn write_through(&mut self, queue: QueueId, seq: u64, message: Message<'_>) -> bool;
     /// A message is to leave the place where the store has it: it is logged once more, by itself.
     /// The old place is let go of.
     fn log_again(&mut self, queue: QueueId, seq: u64, old: Stored, message: Message<'_>) -> Stored;

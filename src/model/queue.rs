@@ -17,8 +17,9 @@
 //! (the store has them, `queue_store.rs`); before they are the head they are fetched, and delivery
 //! waits until they are here.
 //!
-//! A persistent message that a durable queue keeps is logged. However it leaves the queue for good,
-//! the store is told.
+//! A persistent message that a durable queue keeps is logged, or, where a long backlog is in front
+//! of it, goes to the store and nowhere else. However it leaves the queue for good, the store is
+//! told.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -68,9 +69,11 @@ pub struct Counters {
 pub struct Queue {
     pub(crate) id: QueueId,
     /// Its persistent messages are logged.
-    durable: bool,
+    pub(crate) durable: bool,
     auto_delete: bool,
     standing: Standing,
+    /// Persistent messages go to the store at once as long as what is away is the last there is.
+    pub(crate) through: bool,
     pub(crate) memory: Memory,
     pub(crate) backlog: Backlog,
     pub(crate) returned: BTreeMap<u64, Entry>,
@@ -95,6 +98,7 @@ impl Queue {
             durable,
             auto_delete,
             standing: Standing::Open,
+            through: false,
             memory: Memory::default(),
             backlog: Backlog::default(),
             returned: BTreeMap::new(),
@@ -181,6 +185,9 @@ impl Queue {
         }
         self.counters.published += 1;
         if self.backlog.is_empty() && self.returned.is_empty() && self.pass(message, outlet) {
+            return;
+        }
+        if self.through && self.write_through(message, outlet) {
             return;
         }
         let entry = self.keep(message, outlet);

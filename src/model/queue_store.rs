@@ -5,6 +5,7 @@
 
 use crate::entry::Entry;
 use crate::ledger::Ledger;
+use crate::message::Message;
 use crate::mutant::{self, Mutant};
 use crate::queue::{Outlet, Queue, Spilled};
 use crate::stored::Stored;
@@ -45,6 +46,40 @@ impl Queue {
         self.memory.trim();
     }
 
+    /// Whether what enters from now on may go to the store at once: it is persistent, as far as one
+    /// can tell from what came last.
+    #[must_use]
+    pub fn may_write_through(&self) -> bool {
+        const LOOKS: usize = 64;
+        let last = self.backlog.entries().iter().rev().take(LOOKS);
+        self.durable && !self.frozen() && last.into_iter().all(|entry| entry.stored.is_durable())
+    }
+
+    /// Persistent messages that enter from now on go to the store at once, and to no memory, if all
+    /// that was behind the head has been spilled; says whether it is so. The store may end that,
+    /// and a message that has to stay in memory does.
+    pub fn begin_to_write_through(&mut self) -> bool {
+        self.through = self.backlog.ends_away() && self.may_write_through();
+        self.through
+    }
+
+    /// Hands a message that enters to the store alone; false if it has to be kept.
+    // Never inlined: the path of messages that are kept is not to pay for it.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn write_through(&mut self, message: Message<'_>, outlet: &mut impl Outlet) -> bool {
+        let taken = message.persistent()
+            && self.backlog.ends_away()
+            && outlet.write_through(self.id, self.next_seq, message);
+        self.through = taken || mutant::active(Mutant::ThroughOvertakes);
+        if taken {
+            self.next_seq += 1;
+            self.backlog.push_away();
+            self.dispatch(outlet);
+        }
+        taken
+    }
+
     /// Fetches what is away, if little is left in front of it.
     #[cold]
     pub(crate) fn fetch(&mut self, outlet: &mut impl Outlet) {
@@ -76,17 +111,19 @@ impl Queue {
     }
 
     /// No message stays in a batch of the log before this one: what is behind the head is spilled,
-    /// the rest is logged again.
-    pub fn leave_log(&mut self, before: u64, window: usize, outlet: &mut impl Outlet) {
+    /// the rest is logged again. Says how many octets were spilled.
+    pub fn leave_log(&mut self, before: u64, window: usize, outlet: &mut impl Outlet) -> usize {
         if self.logged.max(self.logged_again) == 0 || mutant::active(Mutant::StaysInLog) {
-            return;
+            return 0;
         }
+        let octets = self.backlog.octets();
         let old = |entry: &Entry| entry.stored.batch().is_some_and(|batch| batch < before);
         let head = self.backlog.head(window).entries;
         let behind = self.old_behind(head, before);
         self.spill_count(window, behind, outlet);
         let head = self.backlog.head(window).entries;
         self.log_again(head, old, |_| true, outlet);
+        octets - self.backlog.octets()
     }
 
     /// How many entries behind the head there are up to the last one that is in an old batch.
@@ -177,9 +214,7 @@ impl Queue {
 impl Queue {
     /// All messages in memory, in no order.
     #[cfg(test)]
-    pub(crate) fn in_memory(
-        &self,
-    ) -> impl Iterator<Item = (u64, Stored, crate::message::Message<'_>)> {
+    pub(crate) fn in_memory(&self) -> impl Iterator<Item = (u64, Stored, Message<'_>)> {
         let unacked = self.unacked.values().flat_map(Ledger::iter);
         let entries = self.waiting().chain(unacked.map(|(_, unacked)| &unacked.entry));
         entries.map(|entry| (entry.seq, entry.stored, self.memory.message(entry)))

@@ -36,6 +36,9 @@ struct World {
     /// The greatest sequence number that was ever spilled: chunks do not reach over each other.
     spilled: u64,
     under_way: Option<Vec<Away>>,
+    /// The store takes messages at once, and how many it took.
+    through: bool,
+    taken: usize,
     batch: u64,
     /// Until then, what a consumer is sent needs no acknowledgement.
     no_ack: bool,
@@ -117,6 +120,16 @@ impl Outlet for World {
         let stored = Stored::logged(self.batch);
         assert_eq!(self.disk.insert(seq, stored), None);
         stored
+    }
+    fn write_through(&mut self, id: QueueId, seq: u64, message: Message<'_>) -> bool {
+        if self.through {
+            assert!(message.persistent() && self.persistent[&seq]);
+            let stored = Stored::SPILLED_DURABLE;
+            assert_eq!(self.disk.insert(seq, stored), None);
+            self.spill(id, Spilled { seq, redelivered: false, stored, message });
+            self.taken += 1;
+        }
+        self.through
     }
     fn log_again(&mut self, _: QueueId, seq: u64, old: Stored, message: Message<'_>) -> Stored {
         assert_eq!(message.routing_key(), seq.to_string());
@@ -238,6 +251,18 @@ fn bring(queue: &mut Queue, world: &mut World) {
     queue.brought(world);
 }
 
+/// What is behind the head is spilled, all of it or a part; then messages may go to the store at
+/// once.
+fn spill(queue: &mut Queue, world: &mut World, window: usize, rng: &mut fastrand::Rng) {
+    let octets = if rng.bool() { usize::MAX } else { rng.usize(..50_000) };
+    let had = queue.spillable(window);
+    let spilled = queue.spill(window, octets, world);
+    assert!(spilled >= octets.min(had), "{spilled} of {octets}, there were {had}");
+    world.through = rng.u8(..4) > 0;
+    let begun = queue.begin_to_write_through();
+    assert!(!begun || !world.away.is_empty() || world.under_way.is_some());
+}
+
 /// A consumer comes or goes, or may be sent something or not.
 fn consumer(queue: &mut Queue, world: &mut World, rng: &mut fastrand::Rng) {
     if queue.consumers().is_empty() {
@@ -302,7 +327,8 @@ fn channel_gone(queue: &mut Queue, world: &mut World, channel: u64) {
     queue.dispatch(world);
 }
 
-fn run(seed: u64) {
+/// Says how many messages went to the store at once.
+fn run(seed: u64) -> usize {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut world = World { batch: 1, ..World::default() };
     let mut queue = Queue::new(QueueId(1), true, false, Seed::new(seed));
@@ -316,11 +342,7 @@ fn run(seed: u64) {
             0..5 | 16.. => publish(&mut queue, &mut world, &mut rng, &mut next),
             5 | 6 => settle(&mut queue, &mut world, &mut rng),
             7 | 8 => get(&mut queue, &mut world, &mut rng),
-            9 => {
-                let (had, octets) = (queue.spillable(window), rng.usize(..50_000));
-                let spilled = queue.spill(window, octets, &mut world);
-                assert!(spilled >= octets.min(had), "{spilled} of {octets}, there were {had}");
-            }
+            9 => spill(&mut queue, &mut world, window, &mut rng),
             10 | 11 => bring(&mut queue, &mut world),
             12 if rng.bool() => consumer(&mut queue, &mut world, &mut rng),
             12 => world.batch += 1,
@@ -332,7 +354,9 @@ fn run(seed: u64) {
         }
         world.check(&queue);
     }
+    let taken = world.taken;
     end(queue, world, rng.bool());
+    taken
 }
 
 /// Everything leaves the queue, or the queue goes with everything.
@@ -357,7 +381,8 @@ fn end(mut queue: Queue, mut world: World, drops: bool) {
 
 #[test]
 fn a_queue_and_its_store_hold_what_was_neither_settled_nor_lost() {
-    (0..600).for_each(run);
+    let taken: usize = (0..600).map(run).sum();
+    assert!(taken > 2000, "only {taken} messages went to the store at once");
 }
 
 #[test]
@@ -376,6 +401,7 @@ fn faults_are_found() {
     use crate::mutant::{self, Mutant};
     let faults = [
         Mutant::AwayOvertaken,
+        Mutant::ThroughOvertakes,
         Mutant::SpillSkipsOne,
         Mutant::LoadedBackwards,
         Mutant::LoadedAsNew,

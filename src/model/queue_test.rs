@@ -54,6 +54,9 @@ impl Outlet for Ends {
     fn log(&mut self, _: QueueId, _: u64, _: Message<'_>) -> Stored {
         Stored::NOWHERE
     }
+    fn write_through(&mut self, _: QueueId, _: u64, _: Message<'_>) -> bool {
+        false
+    }
     fn log_again(&mut self, _: QueueId, _: u64, old: Stored, _: Message<'_>) -> Stored {
         old
     }

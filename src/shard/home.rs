@@ -96,7 +96,7 @@ impl Became {
         self.0 == 0
     }
 
-    /// A queue has logged it.
+    /// A queue has logged it, or written it through.
     pub fn logged(self) -> bool {
         self.0 & Self::LOGGED != 0
     }
@@ -178,6 +178,12 @@ impl Outlet for Door<'_> {
     fn log(&mut self, queue: QueueId, seq: u64, message: Message<'_>) -> Stored {
         self.became.0 |= Became::LOGGED;
         self.store.log(queue, seq, message)
+    }
+
+    fn write_through(&mut self, queue: QueueId, seq: u64, message: Message<'_>) -> bool {
+        let taken = self.store.write_through(queue, seq, message);
+        self.became.0 |= if taken { Became::LOGGED } else { 0 };
+        taken
     }
 
     fn log_again(&mut self, queue: QueueId, seq: u64, old: Stored, message: Message<'_>) -> Stored {

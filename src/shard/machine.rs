@@ -147,7 +147,7 @@ impl Shard {
             peers: Peers::new(config.shards),
             store: Store::new(config.store),
             troubles: VecDeque::new(),
-            paging: Paging::new(config.resident_max),
+            paging: Paging::new(config.resident_max, config.store.write_through_min),
             topology: Topology::new(seed),
             settled: 0,
             releases: Releases::new(seed),

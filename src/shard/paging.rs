@@ -2,6 +2,7 @@
 //! were fetched, and what has to leave a place on the disk that is to be free.
 
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 
 use model::QueueId;
 
@@ -26,11 +27,15 @@ pub(super) struct Paging {
     spilling: bool,
     /// So many turns pass until the queues are looked through again.
     rest: usize,
+    /// A queue that had to spill so many octets at once is in backlog.
+    backlog: usize,
+    /// Queues in backlog that spill all behind their heads, to write through from then on.
+    leaving: VecDeque<QueueId>,
 }
 
 impl Paging {
-    pub fn new(max: usize) -> Self {
-        Self { max, spilling: false, rest: 0 }
+    pub fn new(max: usize, backlog: usize) -> Self {
+        Self { max, spilling: false, rest: 0, backlog, leaving: VecDeque::new() }
     }
 
     /// How little the queues are to hold once spilling has begun.
@@ -40,7 +45,14 @@ impl Paging {
 
     /// Whether there is more to do than fitted into a turn.
     pub fn unfinished(&self) -> bool {
-        self.spilling
+        self.spilling || !self.leaving.is_empty()
+    }
+
+    /// A queue had to spill so many octets at once.
+    fn spilled(&mut self, id: QueueId, octets: usize) {
+        if octets >= self.backlog && !self.leaving.contains(&id) {
+            self.leaving.push_back(id);
+        }
     }
 }
 
@@ -49,12 +61,16 @@ impl Shard {
     /// within its files.
     pub(super) fn page(&mut self) {
         let max = if self.paging.spilling { self.paging.goal() } else { self.paging.max };
+        let mut left = AT_ONCE;
         if self.home.pinned > max {
-            self.spill();
+            left = self.spill();
         } else {
             (self.paging.spilling, self.paging.rest) = (false, 0);
         }
         self.relieve();
+        if left > 0 {
+            self.write_through(left);
+        }
     }
 
     /// The heads of all queues together take no more than an eighth of the budget: more would
@@ -64,12 +80,13 @@ impl Shard {
         WINDOW.min(self.paging.max / 8 / self.home.queues.len().max(1))
     }
 
-    /// Sends messages to the store, from the queues that have most to spill.
+    /// Sends messages to the store, from the queues that have most to spill. Says how many octets
+    /// more may be spilled in this turn.
     #[cold]
-    fn spill(&mut self) {
+    fn spill(&mut self) -> usize {
         if self.paging.rest > 0 {
             self.paging.rest -= 1;
-            return;
+            return AT_ONCE;
         }
         self.share_reads();
         let (window, goal) = (self.window(), self.paging.goal());
@@ -85,13 +102,16 @@ impl Shard {
             }
             let octets = (excess + SLACK.min(goal / 8)).min(left);
             let spilled = self.with_queue(id, |queue, door| queue.spill(window, octets, door));
-            left = left.saturating_sub(spilled.unwrap_or_default());
+            let spilled = spilled.unwrap_or_default();
+            self.paging.spilled(id, spilled);
+            left = left.saturating_sub(spilled);
         }
         self.paging.spilling = left == 0;
         // What is left over is the heads, and what consumers have not settled.
         if left > 0 {
             self.paging.rest = self.home.queues.len() / LOOKS;
         }
+        left
     }
 
     /// Makes room on the disk, as long as the store asks for it.
@@ -99,6 +119,7 @@ impl Shard {
         while let Some(relief) = self.store.relief() {
             match relief {
                 Relief::Log { before } => self.leave_log(before),
+                Relief::Backlog { octets } => self.look_for_backlogs(octets),
                 Relief::Segment { queue, from, to } => {
                     self.with_queue(queue, |queue, door| queue.leave_segment(from, to, door));
                 }
@@ -117,7 +138,41 @@ impl Shard {
         let mut ids: Vec<QueueId> = self.home.queues.keys().copied().collect();
         ids.sort_unstable();
         for id in ids {
-            self.with_queue(id, |queue, door| queue.leave_log(before, window, door));
+            let spilled = self.with_queue(id, |queue, door| queue.leave_log(before, window, door));
+            self.paging.spilled(id, spilled.unwrap_or_default());
+        }
+    }
+
+    /// Finds queues with so many octets behind their heads.
+    fn look_for_backlogs(&mut self, octets: u64) {
+        let window = self.window();
+        let queues = self.home.queues.iter();
+        let behind = queues.map(|(id, kept)| (Reverse(kept.queue.spillable(window)), *id));
+        let mut long: Vec<_> = behind.filter(|(behind, _)| behind.0 as u64 >= octets).collect();
+        long.sort_unstable();
+        for (_, id) in long {
+            self.paging.spilled(id, usize::MAX);
+        }
+    }
+
+    /// Has a queue that is in backlog spill all behind its head, so many octets in this turn. When
+    /// that is done, what enters it goes straight to the store.
+    fn write_through(&mut self, octets: usize) {
+        let Some(id) = self.paging.leaving.front().copied() else { return };
+        self.share_reads();
+        let window = self.window();
+        let spillable = self.with_queue(id, |queue, door| {
+            if !queue.may_write_through() {
+                return 0;
+            }
+            queue.spill(window, octets, door);
+            if queue.begin_to_write_through() {
+                door.store.begin_to_write_through(id);
+            }
+            queue.spillable(window)
+        });
+        if spillable.unwrap_or(0) == 0 {
+            self.paging.leaving.pop_front();
         }
     }
 

@@ -7,7 +7,7 @@ use model::{Arguments, Draft, Name, Now, QueueId, QueueSpec, ShardId, Ticket};
 use super::batch::{Batch, Record, Watermark};
 use super::machine::{Shard, ShardConfig};
 use super::message::{Control, QueueAnswer, QueueRequest};
-use crate::store::{Done, RecoveredQueue};
+use crate::store::{Done, FileName, RecoveredQueue, Work};
 
 const HOME: ShardId = ShardId(0);
 const OTHER: ShardId = ShardId(1);
@@ -104,6 +104,40 @@ fn what_is_beyond_the_memory_spills_from_the_longest_queue() {
     assert!(shard.home.pinned <= 760_000, "{}", shard.home.pinned);
     assert_eq!(spillable(&shard, 1), short);
     assert_eq!(count(&mut shard, 2), Some(QueueAnswer::Counts(2000, 0)));
+}
+
+/// Octets that operations under way write to logs and to segments of queues; they are carried out.
+fn written(shard: &mut Shard) -> (usize, usize) {
+    let (mut logs, mut segments) = (0, 0);
+    while let Some(op) = shard.next_op() {
+        if let Work::Write { pieces, .. } = &op.work {
+            let octets: usize = pieces.iter().map(Bytes::len).sum();
+            match op.file {
+                FileName::Log { .. } => logs += octets,
+                FileName::Queue { .. } => segments += octets,
+            }
+        }
+        shard.done(Done { id: op.id, result: Ok(Bytes::new()) }, NOW);
+    }
+    shard.end_turn(NOW);
+    (logs, segments)
+}
+
+#[test]
+fn a_queue_in_backlog_writes_each_message_once() {
+    let mut shard = home(1, 3_000_000);
+    send(&mut shard, 1, 4000, 1000);
+    assert!(shard.home.pinned < 400_000 && !shard.unfinished(), "{}", shard.home.pinned);
+    let (logs, segments) = written(&mut shard);
+    assert!(logs > 4_000_000 && segments > 3_900_000, "{logs} {segments}");
+    written(&mut shard);
+    send(&mut shard, 1, 1000, 1000);
+    assert_eq!(told(&mut shard).0, Watermark { applied: 5000, octets: 5_410_000, durable: 4000 });
+    let (logs, segments) = written(&mut shard);
+    assert!(logs == 0 && (1_000_000..1_100_000).contains(&segments), "{logs} {segments}");
+    assert_eq!(told(&mut shard).0.durable, 5000);
+    assert_eq!(count(&mut shard, 1), Some(QueueAnswer::Counts(5000, 0)));
+    assert!(shard.home.pinned < 400_000, "{}", shard.home.pinned);
 }
 
 #[test]

@@ -49,13 +49,15 @@ pub(super) struct Segment {
     pub last: u64,
     /// Batches of the log with messages that are safe here once this is synced, and how many.
     pub owed: Vec<(u64, u64)>,
+    /// The batch that is being filled waits for it: messages are in it, and not in the log.
+    pub through: bool,
     /// It has been asked to go: when this batch of the log is on stable storage.
     pub leaving: Option<u64>,
     /// It is being removed.
     pub going: bool,
     /// Chunks that are not loaded.
     pub unloaded: usize,
-    /// Writes that failed since there was no room, and come again.
+    /// Writes that failed. Where there was no room they come again; others never do.
     pub missing: usize,
     /// It gets no more chunks: an earlier start wrote it.
     pub closed: bool,
@@ -70,6 +72,8 @@ struct Open {
     count: u32,
     durable: u32,
     owed: Vec<(u64, u64)>,
+    /// The batch that is being filled waits for it.
+    through: bool,
 }
 
 /// Chunks of one segment that are to be written one behind the other.
@@ -155,6 +159,31 @@ impl QueueFiles {
         open.messages.len() - before
     }
 
+    /// As [`Self::add`], and the batch of the log that is being filled waits for the message.
+    pub fn add_through(&mut self, what: Spilled<'_>) -> usize {
+        self.open.through = true;
+        self.add(what)
+    }
+
+    /// Whether the chunk being filled is to go on being filled until its batch is handed out.
+    pub fn stays_open(&self) -> bool {
+        self.open.through && !self.wants_open()
+    }
+
+    /// Whether nothing but the chunk being filled is left to be read.
+    pub fn wants_open(&self) -> bool {
+        let here = self.reading.is_none() && self.chunks.back().is_none_or(|chunk| chunk.loaded);
+        self.wanted && here && self.open.count > 0
+    }
+
+    /// The segments that the batch being filled waits for; they are asked for once.
+    pub fn take_through(&mut self) -> Vec<u32> {
+        let waits = |segment: &mut Segment| std::mem::take(&mut segment.through);
+        let through =
+            self.segments.iter_mut().filter_map(|(file, one)| waits(one).then_some(*file));
+        through.collect()
+    }
+
     /// Octets in the chunk being filled.
     pub fn open_octets(&self) -> usize {
         self.open.messages.len()
@@ -193,6 +222,7 @@ impl QueueFiles {
             segment.first = open.first;
         }
         segment.owed.append(&mut open.owed);
+        segment.through |= open.through;
         let (count, first, last) = (open.count, open.first, open.last);
         self.chunks.push_back(Chunk {
             file,

@@ -47,6 +47,8 @@ struct Filling {
     settles: Vec<(QueueId, u64, u64)>,
     /// Messages in it that no queue has settled.
     live: u64,
+    /// Octets of messages that are in segments of their queues alone, and part of it all the same.
+    through: usize,
     /// Somebody waits for it.
     hurried: bool,
     /// Somebody waits for it whatever becomes of its messages.
@@ -57,7 +59,7 @@ struct Filling {
 
 impl Filling {
     fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.settles.is_empty()
+        self.records.is_empty() && self.settles.is_empty() && self.through == 0
     }
 
     fn octets(&self) -> usize {
@@ -68,11 +70,19 @@ impl Filling {
 /// A batch on its way to the disk.
 #[derive(Debug)]
 struct UnderWay {
-    op: u64,
     batch: u64,
     octets: usize,
     live: u64,
+    through: usize,
     owed: bool,
+    /// `None`: it is written, or there was nothing to write.
+    writing: Option<Writing>,
+}
+
+/// The write of a batch.
+#[derive(Debug)]
+struct Writing {
+    op: u64,
     file: FileName,
     /// What it takes to try it again.
     work: Work,
@@ -104,6 +114,8 @@ pub(super) struct Log {
     /// shrink, and between that and the time before: each time the older half is asked, so both
     /// together is what cannot go. To move that again and again would be no gain.
     moved: (u64, u64),
+    /// Octets written since it was last asked whose they are.
+    unasked: u64,
     /// The oldest segment is being removed.
     removing: Option<u64>,
     /// The message that was logged last may enter another queue.
@@ -136,6 +148,7 @@ impl Log {
             synced_us: 0,
             barrier: 0,
             moved: (0, 0),
+            unasked: 0,
             removing: None,
             same: false,
             stopping: false,
@@ -206,6 +219,11 @@ impl Log {
         }
     }
 
+    /// A message of so many octets is part of the batch that is being filled without being in it.
+    pub fn pass_by(&mut self, octets: usize) {
+        self.filling.through += octets;
+    }
+
     pub fn hurry(&mut self) {
         self.filling.hurried |= !self.filling.is_empty();
     }
@@ -232,15 +250,18 @@ impl Log {
     }
 
     pub fn owes_nothing(&self) -> bool {
-        let under_way = self.under_way.as_ref().is_none_or(|one| one.live == 0 && !one.owed);
-        under_way && self.filling.live == 0 && !self.filling.owed
+        let settled = |one: &UnderWay| one.live == 0 && one.through == 0 && !one.owed;
+        let filling = &self.filling;
+        let settled = self.under_way.as_ref().is_none_or(settled) && filling.live == 0;
+        settled && filling.through == 0 && !filling.owed
     }
 
     pub fn full(&self) -> bool {
-        self.waiting() > self.config.waiting_max / 2
+        let through = self.under_way.as_ref().map_or(0, |one| one.through) + self.filling.through;
+        self.waiting() + through > self.config.waiting_max / 2
     }
 
-    /// Octets waiting for the disk.
+    /// Octets of memory waiting for the disk.
     pub fn waiting(&self) -> usize {
         self.filling.octets() + self.under_way.as_ref().map_or(0, |one| one.octets)
     }
@@ -298,6 +319,17 @@ impl Log {
             .then(|| self.segments.get(1).map(|next| next.first_batch))?
     }
 
+    /// So many octets behind the head of a queue make a backlog of it, if it is time to look for
+    /// such queues: they would fill the log, to be written once more.
+    pub fn backlog(&mut self) -> Option<u64> {
+        let due = self.unasked > self.config.segment_octets / 2;
+        due.then(|| {
+            self.unasked = 0;
+            // Nearly all that was logged since: one that is drained never has as much.
+            self.config.segment_octets / 8 * 3
+        })
+    }
+
     /// The log is being asked to shrink.
     pub fn shrinks(&mut self) {
         self.moved = (0, self.moved.0);
@@ -326,33 +358,42 @@ impl Log {
 
     // Writing.
 
-    /// Hands the next batch out if it is time.
-    pub fn flush(&mut self, now: Now, ops: &mut Ops) {
+    /// Ends a turn: whether it is time to [`Self::write`] the batch that is being filled.
+    pub fn end_turn(&mut self, now: Now, ops: &mut Ops) -> bool {
         self.same = false;
         self.retry(now, ops);
         self.sync_relaxed(now, ops);
         if self.filling.is_empty() {
-            return;
+            return false;
         }
         let since = *self.filling.since_us.get_or_insert(now.monotonic_us);
         let due = self.filling.hurried
             || self.stopping
-            || self.filling.octets() >= EAGER
+            || self.filling.octets() + self.filling.through >= EAGER
             || now.monotonic_us >= since + LAZY_US;
-        if due && self.under_way.is_none() {
-            self.write(ops);
-        }
+        due && self.under_way.is_none()
     }
 
-    fn write(&mut self, ops: &mut Ops) {
+    /// Hands the batch out. `through`: some of it is on its way into segments of queues, which
+    /// [`Self::written`] knows nothing of. Then there may be nothing to be written here.
+    pub fn write(&mut self, through: bool, ops: &mut Ops) {
         let mut filling = std::mem::take(&mut self.filling);
         for (queue, from, to) in filling.settles.drain(..) {
             batch::write_settle(&mut filling.records, queue, from, to);
         }
         let octets = filling.records.len();
-        let len = batch::sealed_len(octets) as u64;
+        let nothing = through && octets == 0;
+        let writing = if nothing { None } else { self.write_records(&mut filling, ops) };
+        let Filling { live, through, owed, .. } = filling;
+        let batch = self.batch;
+        self.under_way = Some(UnderWay { batch, octets, live, through, owed, writing });
+        self.batch += 1;
+    }
+
+    fn write_records(&mut self, filling: &mut Filling, ops: &mut Ops) -> Option<Writing> {
+        let len = batch::sealed_len(filling.records.len()) as u64;
         let create = self.make_room(len, ops);
-        let Some(segment) = self.segments.back_mut() else { return };
+        let segment = self.segments.back_mut()?;
         let header = Header {
             shard: self.config.shard,
             boot: self.config.boot,
@@ -362,23 +403,14 @@ impl Log {
         };
         let at = segment.octets;
         segment.octets += len;
+        self.unasked += len;
         segment.live += filling.live;
         let file = self.file(header.segment);
         let pieces = batch::seal(header, &mut filling.records);
         let sync = self.config.durability == Durability::Strict;
         let sync = sync && !mutant::active(Mutant::SyncSkipped);
         let work = Work::Write { at, pieces, create, sync };
-        self.under_way = Some(UnderWay {
-            op: ops.hand_out(file, work.clone()),
-            batch: self.batch,
-            octets,
-            live: filling.live,
-            owed: filling.owed,
-            file,
-            work,
-            retry_us: None,
-        });
-        self.batch += 1;
+        Some(Writing { op: ops.hand_out(file, work.clone()), file, work, retry_us: None })
     }
 
     /// Begins a new segment if the batch does not fit into the last; says whether it did.
@@ -399,10 +431,14 @@ impl Log {
 
     /// Tries a write again for which there was no room.
     fn retry(&mut self, now: Now, ops: &mut Ops) {
-        let Some(under_way) = &mut self.under_way else { return };
-        if under_way.retry_us.take_if(|when| *when <= now.monotonic_us).is_some() {
-            under_way.op = ops.hand_out(under_way.file, under_way.work.clone());
+        let Some(writing) = self.writing() else { return };
+        if writing.retry_us.take_if(|when| *when <= now.monotonic_us).is_some() {
+            writing.op = ops.hand_out(writing.file, writing.work.clone());
         }
+    }
+
+    fn writing(&mut self) -> Option<&mut Writing> {
+        self.under_way.as_mut()?.writing.as_mut()
     }
 
     /// Has what was written synced now and then, where that is enough.
@@ -429,7 +465,8 @@ impl Log {
     }
 
     pub fn deadline_us(&self) -> Option<u64> {
-        let retry = self.under_way.as_ref().and_then(|one| one.retry_us);
+        let writing = self.under_way.as_ref().and_then(|one| one.writing.as_ref());
+        let retry = writing.and_then(|writing| writing.retry_us);
         let lazy = self.filling.since_us.filter(|_| self.under_way.is_none());
         let lazy = lazy.map(|since| since + LAZY_US);
         [retry, lazy, self.sync_due_us()].into_iter().flatten().min()
@@ -466,41 +503,62 @@ impl Log {
             self.removing = None;
             self.segments.pop_front();
             self.poison_unless(result);
-        } else if let Some(sync) = self.syncing.iter_mut().find(|(sync, _)| *sync == Some(op)) {
-            sync.0 = None;
-            self.poison_unless(result);
-            while let Some((_, batch)) = self.syncing.pop_front_if(|(sync, _)| sync.is_none()) {
-                self.synced = batch;
-            }
-        } else if self.under_way.as_ref().is_some_and(|one| one.op == op) {
-            self.written(result, now);
+        } else if let Some(at) = self.syncing.iter().position(|(sync, _)| *sync == Some(op)) {
+            self.was_synced(at, result);
+        } else if self.writing().is_some_and(|writing| writing.op == op) {
+            self.was_written(result, now);
         } else {
             return false;
         }
         true
     }
 
-    fn written(&mut self, result: &Result<Bytes, Failure>, now: Now) {
+    fn was_synced(&mut self, at: usize, result: &Result<Bytes, Failure>) {
+        if matches!(result, Err(failure) if failure.full) {
+            // It was one for the disk with the next write, which comes again; so does a sync.
+            self.syncing.remove(at);
+            return;
+        }
+        if let Some(sync) = self.syncing.get_mut(at) {
+            sync.0 = None;
+        }
+        self.poison_unless(result);
+        while let Some((_, batch)) = self.syncing.pop_front_if(|(sync, _)| sync.is_none()) {
+            self.synced = batch;
+        }
+    }
+
+    fn was_written(&mut self, result: &Result<Bytes, Failure>, now: Now) {
         let full = matches!(result, Err(failure) if failure.full);
         if full != std::mem::replace(&mut self.full, full) {
             self.news.push_back(News::Full(full));
         }
         let ignored = mutant::active(Mutant::FailedSyncIgnored);
-        match self.under_way.take() {
-            Some(mut one) if full => {
-                one.retry_us = Some(now.monotonic_us + RETRY_US);
-                self.under_way = Some(one);
+        if full {
+            if let Some(writing) = self.writing() {
+                writing.retry_us = Some(now.monotonic_us + RETRY_US);
             }
-            Some(one) if result.is_ok() || ignored => {
-                self.durable = one.batch;
-                if matches!(one.work, Work::Write { sync: true, .. }) {
-                    self.synced = one.batch;
-                }
+        } else if result.is_ok() || ignored {
+            if let Some(one) = &mut self.under_way {
+                one.writing = None;
             }
-            one => {
-                // It stays under way: what is in it is owed for ever, and nothing follows it.
-                self.under_way = one;
-                self.poison_unless(result);
+        } else {
+            // It stays under way: what is in it is owed for ever, and nothing follows it.
+            self.poison_unless(result);
+        }
+    }
+
+    /// The batch that is under way, once it is written.
+    pub fn written(&self) -> Option<u64> {
+        self.under_way.as_ref().filter(|one| one.writing.is_none()).map(|one| one.batch)
+    }
+
+    /// The batch under way is written, and nothing else is waited for.
+    pub fn complete(&mut self) {
+        if let Some(one) = self.under_way.take_if(|one| one.writing.is_none()) {
+            self.durable = one.batch;
+            if self.config.durability == Durability::Strict {
+                self.synced = one.batch;
             }
         }
     }

@@ -5,6 +5,7 @@
 //!   log, settled ──▶ Log ────▶ batches, one after the other ─┐
 //!                     ▲ left                                 ├─▶ ops ──▶ disk ──▶ done
 //!   spill, fetch ──▶ Spill ──▶ chunks in segments by queue ──┘
+//!   write_through ──▶ both: octets to the segment, durable with the batch
 //! ```
 //!
 //! Absent by design: opening files, knowing a queue as more than an identity.
@@ -58,6 +59,11 @@ pub struct StoreConfig {
     pub waiting_max: usize,
     /// Octets of a chunk; a read brings up to two. See [`Store::share`].
     pub chunk_octets: usize,
+    /// A queue that had to spill so many octets at once may write through. See
+    /// [`Store::write_through`].
+    pub write_through_min: usize,
+    /// It may not for long where batches bring it less than so many octets.
+    pub write_through_batch: usize,
 }
 
 impl Default for StoreConfig {
@@ -71,6 +77,8 @@ impl Default for StoreConfig {
             log_max: 256 * 1024 * 1024,
             waiting_max: 64 * 1024 * 1024,
             chunk_octets: 256 * 1024,
+            write_through_min: 1024 * 1024,
+            write_through_batch: 16 * 1024,
         }
     }
 }
@@ -109,6 +117,12 @@ pub enum Relief {
     Log {
         /// The first batch that may stay.
         before: u64,
+    },
+    /// All queues: those with so many octets behind their heads spill them and write through. See
+    /// [`Store::write_through`].
+    Backlog {
+        /// Octets.
+        octets: u64,
     },
     /// One queue: none of these messages stays in its segment. See [`model::Queue::leave_segment`].
     Segment {
@@ -165,6 +179,7 @@ pub struct Store {
     log: Log,
     spill: Spill,
     ops: Ops,
+    strict: bool,
     /// Queues were asked to leave the batches in front of this one.
     asked: u64,
 }
@@ -179,7 +194,9 @@ impl Store {
     /// A store without anything in it.
     #[must_use]
     pub fn new(config: StoreConfig) -> Self {
-        Self { log: Log::new(config), spill: Spill::new(config), ops: Ops::default(), asked: 0 }
+        let (log, spill) = (Log::new(config), Spill::new(config));
+        let strict = config.durability == Durability::Strict;
+        Self { log, spill, ops: Ops::default(), strict, asked: 0 }
     }
 
     /// Takes over what recovery found of a queue, before anything else is done with it.
@@ -237,6 +254,23 @@ impl Store {
         }
     }
 
+    /// The queue has spilled all that is behind its head: its messages may be handed over by
+    /// [`Self::write_through`] from now on. That ends by itself.
+    pub fn begin_to_write_through(&mut self, queue: QueueId) {
+        // Where a confirm does not mean a sync, the log is as good.
+        if self.strict {
+            self.spill.begin_to_write_through(queue);
+        }
+    }
+
+    /// A persistent message entered a durable queue and is in nobody's memory: it is spilled and
+    /// not logged, and durable with the batch that is being filled. False if it is to be logged.
+    pub fn write_through(&mut self, queue: QueueId, seq: u64, message: Message<'_>) -> bool {
+        let octets = self.spill.write_through(queue, seq, message);
+        self.log.pass_by(octets.unwrap_or(0));
+        octets.is_some()
+    }
+
     /// Takes a message out of a queue's memory; its sequence number is greater than those before.
     pub fn spill(&mut self, queue: QueueId, what: Spilled<'_>) {
         self.spill.spill(queue, what);
@@ -280,7 +314,10 @@ impl Store {
     /// This batch and all before it count as durable.
     #[must_use]
     pub fn durable(&self) -> u64 {
-        self.log.durable()
+        match self.log.written() {
+            Some(batch) if !self.spill.awaits() => batch,
+            _ => self.log.durable(),
+        }
     }
 
     /// Whether everything in the log that is not durable is settled already, and nobody waits for
@@ -327,6 +364,11 @@ impl Store {
             self.log.shrinks();
             return Some(Relief::Log { before });
         }
+        if self.strict
+            && let Some(octets) = self.log.backlog()
+        {
+            return Some(Relief::Backlog { octets });
+        }
         self.spill.relief(&self.log)
     }
 
@@ -348,12 +390,23 @@ impl Store {
 
     #[inline(never)]
     fn work(&mut self, now: Now) {
+        self.complete();
         self.spill.end_turn(now, &mut self.log, &mut self.ops);
         if self.asked > 0 {
             self.spill.sync(self.asked, &mut self.ops);
         }
         self.remove_oldest();
-        self.log.flush(now, &mut self.ops);
+        if self.log.end_turn(now, &mut self.ops) {
+            let through = self.spill.flush(&mut self.ops);
+            self.log.write(through, &mut self.ops);
+        }
+    }
+
+    /// Ends the batch under way if all of it is on stable storage.
+    fn complete(&mut self) {
+        if self.log.written().is_some() && !self.spill.awaits() {
+            self.log.complete();
+        }
     }
 
     /// Removes the oldest segment of the log if nothing needs it.
@@ -390,6 +443,7 @@ impl Store {
         if !self.log.done(done.id, &done.result, now) {
             self.spill.done(done.id, done.result, &mut self.log, now);
         }
+        self.complete();
     }
 
     /// The process ends: nothing is logged after this. These messages, which are still in their

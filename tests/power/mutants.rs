@@ -7,13 +7,15 @@ use crate::seeds::{attempt, on_all_cores};
 /// Each is caught within this many seeds.
 const SEEDS: u64 = 2000;
 
-/// What the simulations of the store and of a broker that never ends cannot see.
-const MUTANTS: [Mutant; 5] = [
+/// What the simulations of the store and of a broker that never ends cannot see, and one fault that
+/// shows that queues write through here too.
+const MUTANTS: [Mutant; 6] = [
     Mutant::ConfirmByApplied,
     Mutant::CommitOkBeforeDurable,
     Mutant::FenceNotOwed,
     Mutant::RecordedTooLate,
     Mutant::FailedSyncIgnored,
+    Mutant::SegmentNotAwaited,
 ];
 
 #[test]

@@ -80,6 +80,8 @@ pub fn small_store(rng: &mut Rng) -> StoreConfig {
         segment_octets: rng.u64(2_000..20_000),
         log_max: rng.u64(8_000..60_000),
         chunk_octets: rng.usize(200..4_000),
+        write_through_min: rng.usize(..2_000),
+        write_through_batch: rng.usize(..1_000),
         ..StoreConfig::default()
     }
 }

@@ -31,7 +31,8 @@ impl Found {
         }
         reached.last_number = number;
         reached.synced = reached.synced.max(scan.synced);
-        if !scan.records.is_empty() {
+        // Batches are numbered from 1, and one may be empty.
+        if scan.last_batch > 0 {
             reached.last_batch = Some(scan.last_batch);
             reached.clean = match scan.records.iter().rev().find(|one| !is_range(one)) {
                 Some(Record::Clean(shards)) => Some(*shards),

@@ -72,6 +72,8 @@ pub struct Disk {
     drafts: Vec<(FileName, Vec<u8>)>,
     /// By file, in order, each with the shard that asked.
     waiting: BTreeMap<FileName, Vec<(u16, Op)>>,
+    /// Files of which a write has failed for want of room, and what waits behind it was part of it.
+    joined: BTreeSet<FileName>,
     /// Writes fail: there is no room.
     pub full: bool,
     /// Syncs fail.
@@ -103,8 +105,22 @@ impl Disk {
         if ops.is_empty() {
             self.waiting.remove(&name);
         }
-        let result = self.carry_out(op.file, op.work);
-        Some((shard, Done { id: op.id, result }))
+        let id = op.id;
+        let result = self.carry_out_together(op, rng);
+        Some((shard, Done { id, result }))
+    }
+
+    /// Writes and syncs of a file that wait for it together may be one, done or not.
+    fn carry_out_together(&mut self, op: Op, rng: &mut Rng) -> Result<Bytes, Failure> {
+        let name = op.file;
+        let joins = matches!(op.work, Work::Write { .. } | Work::Sync);
+        let joined = self.joined.remove(&name) && joins;
+        let result = if joined { Err(failure(true)) } else { self.carry_out(name, op.work) };
+        let full = matches!(&result, Err(failure) if failure.full);
+        if full && self.waiting.contains_key(&name) && (joined || rng.bool()) {
+            self.joined.insert(name);
+        }
+        result
     }
 
     fn carry_out(&mut self, name: FileName, work: Work) -> Result<Bytes, Failure> {
@@ -168,6 +184,7 @@ impl Disk {
     /// The process dies; what was handed to the system stays.
     pub fn kill(&mut self, rng: &mut Rng) {
         self.drafts.clear();
+        self.joined.clear();
         for (name, ops) in std::mem::take(&mut self.waiting) {
             // The first of each file may be under way: it is written and not synced.
             if let Some((_, Op { work: Work::Write { at, pieces, .. }, .. })) = ops.first()

@@ -81,6 +81,7 @@ impl Run {
             segment_octets: self.rng.u64(2_000..20_000),
             log_max: self.rng.u64(8_000..60_000),
             chunk_octets: self.rng.usize(200..4_000),
+            write_through_batch: self.rng.usize(..1_000),
             ..StoreConfig::default()
         });
         self.take_over(recovered);
@@ -94,10 +95,11 @@ impl Run {
             counts.insert(queue, (found.messages, found.next_seq));
             self.store.adopt(queue, found);
         }
-        let ids: Vec<QueueId> = self.queues.ids();
-        for queue in ids {
+        for queue in self.queues.ids() {
             let (messages, next_seq) = counts.remove(&queue).unwrap_or((0, 1));
             self.queues.restart(queue, messages, next_seq);
+        }
+        for queue in self.queues.ids() {
             while self.queues.away(queue) > 0 {
                 self.store.fetch(queue);
                 self.queues.fetching(queue);
@@ -124,6 +126,7 @@ impl Run {
         while let Some(relief) = self.store.relief() {
             match relief {
                 Relief::Log { before } => self.queues.leave_log(before, &mut self.store),
+                Relief::Backlog { octets } => self.queues.leave(octets, &mut self.store),
                 Relief::Segment { queue, from, to } => {
                     self.queues.leave_segment(queue, from, to, &mut self.store);
                 }
@@ -313,6 +316,47 @@ fn what_waits_for_a_write_that_is_given_up_is_read() {
 }
 
 #[test]
+fn a_batch_waits_for_what_found_no_room() {
+    let (mut run, queue, text) = (Run::new(7), QueueId(1), sample("q", 10, true));
+    run.store = Store::default();
+    run.store.begin_to_write_through(queue);
+    run.disk.full = true;
+    assert!(run.store.write_through(queue, 1, text.message()));
+    assert_eq!(run.store.batch(), 1);
+    run.store.hurry();
+    work(&mut run);
+    work(&mut run);
+    run.disk.full = false;
+    work(&mut run);
+    assert!(run.store.durable() == 0 && !run.store.owes_nothing() && !run.store.is_idle());
+    run.now.monotonic_us += 1_000_000;
+    work(&mut run);
+    work(&mut run);
+    assert!(run.store.durable() == 1 && run.store.owes_nothing() && run.store.is_idle());
+}
+
+#[test]
+fn a_batch_does_not_wait_for_a_queue_that_is_gone() {
+    let (mut run, queue, text) = (Run::new(7), QueueId(1), sample("q", 10, true));
+    run.store = Store::default();
+    run.store.begin_to_write_through(queue);
+    run.disk.full = true;
+    assert!(run.store.write_through(queue, 1, text.message()));
+    run.store.hurry();
+    work(&mut run);
+    run.store.forget_queue(queue);
+    assert_eq!(run.store.durable(), 1);
+    // Nor does one that is filled.
+    run.store.begin_to_write_through(queue);
+    assert!(run.store.write_through(queue, 2, text.message()));
+    run.store.forget_queue(queue);
+    run.store.hurry();
+    run.disk.full = false;
+    work(&mut run);
+    assert_eq!(run.store.durable(), 2);
+}
+
+#[test]
 fn what_could_not_be_synced_is_owed_for_ever() {
     let mut run = Run::new(7);
     let text = sample("q", 10, true);
@@ -329,7 +373,8 @@ fn what_could_not_be_synced_is_owed_for_ever() {
     assert!(!run.store.owes_nothing());
 }
 
-fn run(seed: u64) {
+/// Says how many messages were written through.
+fn run(seed: u64) -> usize {
     let mut run = Run::new(seed);
     for _ in 0..4 {
         let turns = run.rng.usize(..60);
@@ -338,6 +383,7 @@ fn run(seed: u64) {
         run.start();
     }
     run.drain();
+    run.queues.written_through
 }
 
 fn caught(seed: u64) -> bool {
@@ -354,6 +400,12 @@ fn seeds() -> std::ops::Range<u64> {
 fn what_was_promised_holds() {
     let failed: Vec<u64> = seeds().filter(|seed| caught(*seed)).take(5).collect();
     assert!(failed.is_empty(), "seeds {failed:?}: STORE_SEED=n STORE_SEEDS=1 shows one");
+}
+
+#[test]
+fn messages_are_written_through() {
+    let written: usize = (1..=50).map(run).sum();
+    assert!(written > 1000, "only {written}");
 }
 
 #[cfg(feature = "mutants")]

@@ -40,6 +40,8 @@ struct Queue {
     tail: VecDeque<Entry>,
     unacked: BTreeMap<u64, Entry>,
     fetching: bool,
+    /// It writes through as long as the tail is empty.
+    through: bool,
     /// By sequence number and message.
     fates: BTreeMap<u64, Fate>,
     /// The messages by sequence number.
@@ -55,6 +57,8 @@ pub struct Queues {
     /// By message: key, size, persistent.
     samples: BTreeMap<u64, (usize, bool)>,
     stopped: bool,
+    /// Messages that were written through.
+    pub written_through: usize,
 }
 
 fn text(message: u64, (size, persistent): (usize, bool)) -> Sample {
@@ -132,12 +136,21 @@ impl Queues {
             let seq = queue.next_seq;
             queue.next_seq += 1;
             let logged = persistent && queue.durable;
-            let stored =
-                if logged { store.log(*id, seq, sample.message()) } else { Stored::NOWHERE };
-            let entry = Entry { seq, message, stored, redelivered: false };
-            let place = if queue.away > 0 { &mut queue.tail } else { &mut queue.head };
-            place.push_back(entry);
-            let batch = stored.batch().unwrap_or(0);
+            queue.through &= logged
+                && queue.away > 0
+                && queue.tail.is_empty()
+                && store.write_through(*id, seq, sample.message());
+            if queue.through {
+                queue.away += 1;
+                self.written_through += 1;
+            } else {
+                let stored =
+                    if logged { store.log(*id, seq, sample.message()) } else { Stored::NOWHERE };
+                let entry = Entry { seq, message, stored, redelivered: false };
+                let place = if queue.away > 0 { &mut queue.tail } else { &mut queue.head };
+                place.push_back(entry);
+            }
+            let batch = store.batch();
             queue.fates.insert(seq, Fate { persistent: logged, batch, ..Fate::default() });
             queue.messages.insert(seq, message);
         }
@@ -199,6 +212,10 @@ impl Queues {
         }
         if queue.away == 0 {
             queue.head.append(&mut queue.tail);
+        }
+        queue.through = queue.away > 0 && queue.tail.is_empty();
+        if queue.through {
+            store.begin_to_write_through(id);
         }
     }
 
@@ -262,6 +279,17 @@ impl Queues {
 
     // What the store asks for.
 
+    /// Queues with so much behind their heads spill it.
+    pub fn leave(&mut self, octets: u64, store: &mut Store) {
+        for id in self.ids() {
+            let tail = &self.queues[&id].tail;
+            let behind: usize = tail.iter().map(|entry| self.samples[&entry.message].0).sum();
+            if behind as u64 >= octets {
+                self.spill(id, usize::MAX, store);
+            }
+        }
+    }
+
     pub fn leave_log(&mut self, before: u64, store: &mut Store) {
         let samples = &self.samples;
         for (id, queue) in &mut self.queues {
@@ -306,7 +334,7 @@ impl Queues {
         let durable = store.durable();
         let free = store.owes_nothing();
         for fate in self.queues.values_mut().flat_map(|queue| queue.fates.values_mut()) {
-            fate.promised |= fate.persistent && fate.batch <= durable;
+            fate.promised |= fate.persistent && (fate.batch <= durable || free);
             let settled = fate.settle_batch.is_some_and(|batch| batch <= durable || free);
             fate.settle_promised |= settled;
         }
@@ -348,6 +376,7 @@ impl Queues {
         queue.tail.clear();
         queue.unacked.clear();
         queue.fetching = false;
+        queue.through = false;
         queue.away = messages;
         queue.next_seq = next_seq;
         assert!(queue.durable || messages == 0);

@@ -1,11 +1,16 @@
 //! What queues have spilled: written in chunks, read back in order, removed when it is settled.
 
+mod sync;
+mod through;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use model::mutant::{self, Mutant};
 use model::{Now, QueueId, Stored};
 
+use self::sync::Synced;
+use self::through::Through;
 use super::files::{QueueFiles, Reading, Segment, Writing};
 use super::format::chunk;
 use super::log::{Log, News};
@@ -15,8 +20,6 @@ use super::{Loaded, RecoveredQueue, Relief, Spilled, StoreConfig, Trouble};
 
 /// A write for which there was no room is tried again after so many microseconds.
 const RETRY_US: u64 = 100_000;
-/// Up to so many segments are synced one by one.
-const SYNCED_ONE_BY_ONE: usize = 8;
 /// So many segments are removed at once: that is slow, and what is to be read stands behind it.
 const REMOVED_AT_ONCE: usize = 8;
 /// What a chunk has at least, however many queues there are.
@@ -37,15 +40,6 @@ enum What {
     Delete { file: u32 },
 }
 
-/// A segment that is being synced: its length, and what the log is told when it is.
-#[derive(Debug)]
-struct Synced {
-    queue: QueueId,
-    file: u32,
-    len: u64,
-    owed: Vec<(u64, u64)>,
-}
-
 /// The segments of all queues of a shard.
 #[derive(Debug)]
 pub(super) struct Spill {
@@ -60,6 +54,7 @@ pub(super) struct Spill {
     /// What queues are still to be asked.
     reliefs: VecDeque<Relief>,
     troubles: VecDeque<Trouble>,
+    through: Through,
     /// Octets on their way to the disk.
     waiting: usize,
     /// Segments being removed, or to be removed.
@@ -91,6 +86,7 @@ impl Spill {
             loaded: VecDeque::new(),
             reliefs: VecDeque::new(),
             troubles: VecDeque::new(),
+            through: Through::new(config.write_through_batch),
             waiting: 0,
             removals: 0,
             removable: VecDeque::new(),
@@ -113,12 +109,16 @@ impl Spill {
     // What queues do.
 
     pub fn spill(&mut self, queue: QueueId, what: Spilled<'_>) {
-        let boot = self.config.boot;
-        let max = self.chunk;
-        let files = self.queues.entry(queue).or_default();
-        self.waiting += files.add(what);
-        if files.open_octets() >= max {
-            self.waiting += files.seal(queue, boot, &mut self.next_file);
+        self.waiting += self.queues.entry(queue).or_default().add(what);
+        self.added(queue);
+    }
+
+    /// Closes the chunk being filled if it is full.
+    fn added(&mut self, queue: QueueId) {
+        if let Some(files) = self.queues.get_mut(&queue)
+            && files.open_octets() >= self.chunk
+        {
+            self.waiting += files.seal(queue, self.config.boot, &mut self.next_file);
         }
         self.list(queue);
     }
@@ -160,6 +160,7 @@ impl Spill {
     /// What was spilled and not loaded is settled.
     pub fn purge(&mut self, queue: QueueId, log: &mut Log) {
         let boot = self.config.boot;
+        self.through.end(queue);
         self.loaded.retain(|loaded| loaded.queue != queue);
         let Some(files) = self.queues.get_mut(&queue) else { return };
         // Sealed first, so that what is in it has a place in a segment like the rest.
@@ -180,6 +181,7 @@ impl Spill {
 
     /// The queue is deleted.
     pub fn forget(&mut self, queue: QueueId, log: &mut Log, ops: &mut Ops) {
+        self.through.end(queue);
         self.loaded.retain(|loaded| loaded.queue != queue);
         let Some(mut files) = self.queues.remove(&queue) else { return };
         self.waiting -= files.open_octets() + files.drop_writing();
@@ -257,39 +259,6 @@ impl Spill {
         self.reliefs.pop_front()
     }
 
-    /// Has segments synced that messages in old batches of the log wait for.
-    pub fn sync(&mut self, before: u64, ops: &mut Ops) {
-        // There may be thousands, and turns are many.
-        if std::mem::replace(&mut self.looked_over, true) && before <= self.looked_before {
-            return;
-        }
-        self.looked_before = before;
-        let mut due = Vec::new();
-        for (queue, files) in &mut self.queues {
-            for (file, segment) in &mut files.segments {
-                let is_needed = segment.owed.iter().any(|(batch, _)| *batch < before);
-                // Where a write has failed, a sync is of no use before it is repeated.
-                if segment.going || segment.missing > 0 || !is_needed {
-                    continue;
-                }
-                let owed = std::mem::take(&mut segment.owed);
-                due.push(Synced { queue: *queue, file: *file, len: segment.len, owed });
-            }
-        }
-        if due.len() > SYNCED_ONE_BY_ONE {
-            return self.sync_these(due, Work::SyncAll, ops);
-        }
-        for one in due {
-            self.sync_these(vec![one], Work::Sync, ops);
-        }
-    }
-
-    fn sync_these(&mut self, due: Vec<Synced>, work: Work, ops: &mut Ops) {
-        let Some(&Synced { queue, file, .. }) = due.first() else { return };
-        let op = ops.hand_out(name(queue, file), work);
-        self.pending.insert(op, Pending { queue, what: What::Sync(due) });
-    }
-
     /// Octets that [`Self::tell_again`] would write.
     pub fn to_tell_again(&self, last: u64) -> u64 {
         const RANGE: u64 = 25;
@@ -325,6 +294,7 @@ impl Spill {
         for queue in std::mem::take(&mut self.listed) {
             self.hand_out(queue, log, ops);
         }
+        self.sync_awaited(ops);
         self.remove(ops);
     }
 
@@ -341,7 +311,20 @@ impl Spill {
     fn hand_out(&mut self, queue: QueueId, log: &mut Log, ops: &mut Ops) {
         let Some(files) = self.queues.get_mut(&queue) else { return };
         files.listed = false;
-        self.waiting += files.seal(queue, self.config.boot, &mut self.next_file);
+        if files.wants_open() {
+            // What it gets is read at once: memory is the better place.
+            self.through.end(queue);
+        }
+        if !files.stays_open() {
+            self.waiting += files.seal(queue, self.config.boot, &mut self.next_file);
+        }
+        self.write(queue, ops);
+        self.read(queue, ops);
+        self.remove_settled(queue, log);
+    }
+
+    fn write(&mut self, queue: QueueId, ops: &mut Ops) {
+        let Some(files) = self.queues.get_mut(&queue) else { return };
         for writing in files.take_writing() {
             self.looked_over = false;
             let Writing { file, at, create, pieces, octets } = writing;
@@ -350,8 +333,6 @@ impl Spill {
             let what = What::Write { file, octets, work, again: false };
             self.pending.insert(op, Pending { queue, what });
         }
-        self.read(queue, ops);
-        self.remove_settled(queue, log);
     }
 
     fn read(&mut self, queue: QueueId, ops: &mut Ops) {
@@ -419,19 +400,16 @@ impl Spill {
             (What::Write { file, octets, again, .. }, result) => {
                 self.waiting -= octets;
                 self.no_room(false);
-                if let Some(segment) = self.segment(queue, file).filter(|_| again) {
-                    segment.missing -= 1;
+                let written = self.poison_unless(result);
+                if let Some(segment) = self.segment(queue, file).filter(|_| again || !written) {
+                    // No sync makes up for what is missing for ever.
+                    segment.missing = segment.missing + usize::from(!written) - usize::from(again);
                     self.looked_over = false;
                 }
                 self.list(queue);
-                self.poison_unless(result);
             }
             (What::Read(reading), result) => self.was_read(op, queue, reading, result),
-            (What::Sync(these), result) => {
-                if self.poison_unless(result) {
-                    these.into_iter().for_each(|one| self.was_synced(one, log));
-                }
-            }
+            (What::Sync(these), result) => self.were_synced(op, these, result, log),
             (What::Delete { file }, result) => {
                 self.removing -= 1;
                 if self.poison_unless(result) {
@@ -474,21 +452,6 @@ impl Spill {
 
     fn segment(&mut self, queue: QueueId, file: u32) -> Option<&mut Segment> {
         self.queues.get_mut(&queue)?.segments.get_mut(&file)
-    }
-
-    fn was_synced(&mut self, one: Synced, log: &mut Log) {
-        let Synced { queue, file, len, mut owed } = one;
-        match self.segment(queue, file) {
-            // A write in front of the sync has failed, so it has to be synced again.
-            Some(segment) if segment.missing > 0 => {
-                owed.append(&mut segment.owed);
-                segment.owed = owed;
-                return;
-            }
-            Some(segment) => segment.synced = len,
-            None => {}
-        }
-        owed.into_iter().for_each(|(batch, count)| log.left(batch, count));
     }
 
     /// Whether it went well; if not, nothing goes on.
