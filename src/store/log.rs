@@ -500,9 +500,11 @@ impl Log {
     /// Takes an answer, if it is to an operation of the log.
     pub fn done(&mut self, op: u64, result: &Result<Bytes, Failure>, now: Now) -> bool {
         if self.removing == Some(op) {
-            self.removing = None;
-            self.segments.pop_front();
-            self.poison_unless(result);
+            // Where it may be there or not, nothing behind it is removed.
+            if self.poison_unless(result) {
+                self.removing = None;
+                self.segments.pop_front();
+            }
         } else if let Some(at) = self.syncing.iter().position(|(sync, _)| *sync == Some(op)) {
             self.was_synced(at, result);
         } else if self.writing().is_some_and(|writing| writing.op == op) {
@@ -563,9 +565,11 @@ impl Log {
         }
     }
 
-    fn poison_unless(&mut self, result: &Result<Bytes, Failure>) {
+    /// Whether it went well; if not, nothing can be relied on.
+    fn poison_unless(&mut self, result: &Result<Bytes, Failure>) -> bool {
         if let Err(failure) = result {
             self.news.push_back(News::Poisoned(failure.to_string()));
         }
+        result.is_ok()
     }
 }
