@@ -187,11 +187,24 @@ impl Queue {
         if self.backlog.is_empty() && self.returned.is_empty() && self.pass(message, outlet) {
             return;
         }
-        if self.through && self.write_through(message, outlet) {
-            return;
+        if self.durable && message.persistent() {
+            return self.push_persistent(message, outlet);
         }
-        let entry = self.keep(message, outlet);
+        let entry = self.hold(message);
         self.backlog.push(entry);
+        self.dispatch(outlet);
+    }
+
+    /// A message enters that the store is to have.
+    // Never inlined: the path of other messages is not to pay for it.
+    #[inline(never)]
+    fn push_persistent(&mut self, message: Message<'_>, outlet: &mut impl Outlet) {
+        if !(self.through && self.write_through(message, outlet)) {
+            let mut entry = self.hold(message);
+            entry.stored = outlet.log(self.id, entry.seq, message);
+            self.logged = entry.seq;
+            self.backlog.push(entry);
+        }
         self.dispatch(outlet);
     }
 
@@ -228,15 +241,10 @@ impl Queue {
     }
 
     #[inline]
-    fn keep(&mut self, message: Message<'_>, outlet: &mut impl Outlet) -> Entry {
+    fn hold(&mut self, message: Message<'_>) -> Entry {
         let seq = self.next_seq;
         self.next_seq += 1;
-        let mut entry = self.memory.hold(seq, message);
-        if self.durable && message.persistent() {
-            entry.stored = outlet.log(self.id, seq, message);
-            self.logged = seq;
-        }
-        entry
+        self.memory.hold(seq, message)
     }
 
     /// Serves waiting gets and consumers as long as there are messages at hand.

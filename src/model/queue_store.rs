@@ -57,25 +57,21 @@ impl Queue {
 
     /// Persistent messages that enter from now on go to the store at once, and to no memory, if all
     /// that was behind the head has been spilled; says whether it is so. The store may end that,
-    /// and a message that has to stay in memory does.
+    /// and one that finds another in memory behind the head does.
     pub fn begin_to_write_through(&mut self) -> bool {
         self.through = self.backlog.ends_away() && self.may_write_through();
         self.through
     }
 
     /// Hands a message that enters to the store alone; false if it has to be kept.
-    // Never inlined: the path of messages that are kept is not to pay for it.
     #[cold]
-    #[inline(never)]
     pub(crate) fn write_through(&mut self, message: Message<'_>, outlet: &mut impl Outlet) -> bool {
-        let taken = message.persistent()
-            && self.backlog.ends_away()
-            && outlet.write_through(self.id, self.next_seq, message);
+        let taken =
+            self.backlog.ends_away() && outlet.write_through(self.id, self.next_seq, message);
         self.through = taken || mutant::active(Mutant::ThroughOvertakes);
         if taken {
             self.next_seq += 1;
             self.backlog.push_away();
-            self.dispatch(outlet);
         }
         taken
     }

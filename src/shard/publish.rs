@@ -180,9 +180,11 @@ impl Shard {
                 } else {
                     None
                 };
-                sent.unwrap_or_else(|| {
-                    self.enqueue(publisher, *home, std::iter::once(*queue), message)
-                })
+                // Not a closure: whether that is inlined would depend on what else changes.
+                match sent {
+                    Some(waits) => waits,
+                    None => self.enqueue(publisher, *home, std::iter::once(*queue), message),
+                }
             }
             many => {
                 many.sort_unstable_by_key(|(queue, home)| (*home, *queue));
