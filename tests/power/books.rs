@@ -1,5 +1,10 @@
 //! What clients were promised and what they saw, over all starts of the broker, and what a broker
 //! may not do after that.
+//!
+//! A confirm and commit-ok hold whatever happens if they mean stable storage. Where they mean that
+//! the system has it (a relaxed broker), they hold if the process dies; if the power goes, only
+//! those hold in front of the last time that everything was on the disk. What is there is in order,
+//! and what was settled in front of that time never comes back, in either case.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,6 +41,8 @@ enum State {
     Sent,
     /// Confirmed, or commit-ok was read.
     Promised,
+    /// And everything was on stable storage afterwards.
+    Safe,
 }
 
 #[derive(Debug)]
@@ -58,6 +65,8 @@ enum Settled {
     Stale,
     /// commit-ok was read.
     Committed,
+    /// Read or committed, and everything was on stable storage afterwards.
+    Final,
 }
 
 #[derive(Debug)]
@@ -199,8 +208,14 @@ impl Books {
         copies.for_each(|(_, copy)| (copy.excused, copy.doomed) = (true, true));
     }
 
-    /// A client read a message.
-    pub fn delivered(&mut self, reader: usize, (message, queue): CopyId, flagged: bool) {
+    /// A client read a message. With `auto` that settles it: the broker has sent it.
+    pub fn delivered(
+        &mut self,
+        reader: usize,
+        (message, queue): CopyId,
+        flagged: bool,
+        auto: bool,
+    ) {
         self.deliveries += 1;
         self.note(|| format!("client {reader} reads {message} of {queue}, flagged: {flagged}"));
         if let Some(wrong) = self.wrong((message, queue), flagged) {
@@ -208,7 +223,7 @@ impl Books {
         }
         let publisher = self.messages[message].publisher;
         let copy = self.copy((message, queue));
-        (copy.seen, copy.settled) = (true, Settled::No);
+        (copy.seen, copy.settled) = (true, if auto { Settled::Read } else { Settled::No });
         let last = self.order.entry((reader, queue, publisher)).or_default();
         if !flagged && message < *last {
             let last = *last - 1;
@@ -230,6 +245,7 @@ impl Books {
             _ if old && id.1 == TRANSIENT => Some("its queue cannot outlive a restart"),
             _ if copy.doomed => Some("its queue was deleted"),
             Settled::Committed => Some("its settle was committed"),
+            Settled::Final => Some("its settle was on the disk"),
             Settled::Sent | Settled::Read => Some("it was settled, and nothing has taken it back"),
             Settled::Stale if !flagged => Some("it was settled and comes back without a flag"),
             // What one client has not read may be read by another first.
@@ -248,6 +264,61 @@ impl Books {
         for copy in self.copies.values_mut() {
             if copy.settled == Settled::Sent {
                 copy.settled = Settled::Read;
+            }
+        }
+    }
+
+    /// All that the broker knows is on stable storage, and it has read what it was sent before.
+    pub fn on_disk(&mut self) {
+        self.note(|| "everything is on the disk".to_owned());
+        for message in &mut self.messages {
+            if message.state == State::Promised {
+                message.state = State::Safe;
+            }
+        }
+        for copy in self.copies.values_mut() {
+            if matches!(copy.settled, Settled::Read | Settled::Committed) {
+                copy.settled = Settled::Final;
+            }
+        }
+    }
+
+    /// A client that takes all there is of a queue has read all that it was sent. What is `held` is
+    /// with others.
+    pub fn taken(&mut self, queue: usize, held: &BTreeSet<CopyId>) {
+        let mut copies = self.copies.iter().filter(|((_, of), _)| *of == queue);
+        let left = copies.find(|(id, copy)| {
+            let message = &self.messages[id.0];
+            let there = message.life == self.life || message.persistent;
+            let due = copy.settled == Settled::No && !copy.excused && !held.contains(id);
+            due && there && is_promised(message)
+        });
+        if let Some(((message, _), _)) = left {
+            let message = *message;
+            self.fail(|| format!("message {message} is kept from a consumer of {}", QUEUES[queue]));
+        }
+    }
+
+    /// A client goes that takes without settling: what was not `held` by others may have been sent
+    /// to it.
+    pub fn leaks(&mut self, queue: usize, held: &BTreeSet<CopyId>) {
+        self.note(|| format!("{} leaks", QUEUES[queue]));
+        let copies = self.copies.iter_mut().filter(|((_, of), _)| *of == queue);
+        copies.filter(|(id, _)| !held.contains(id)).for_each(|(_, copy)| copy.excused = true);
+    }
+
+    /// The power goes while not all that was promised is on stable storage: it may be lost, and
+    /// what was settled may come back.
+    pub fn loses_power(&mut self) {
+        self.note(|| "what is not on the disk may be lost".to_owned());
+        for message in &mut self.messages {
+            if message.state == State::Promised {
+                message.state = State::Sent;
+            }
+        }
+        for copy in self.copies.values_mut() {
+            if copy.settled == Settled::Committed {
+                copy.settled = Settled::Stale;
             }
         }
     }
@@ -294,15 +365,17 @@ impl Books {
         let there: BTreeSet<usize> = messages.iter().copied().collect();
         let copies = self.copies.iter().filter(|((_, of), _)| *of == queue);
         let due = copies.filter(|(_, copy)| copy.settled == Settled::No && !copy.excused);
-        let mut due = due.map(|((message, _), _)| *message);
-        let lost = due.find(|message| self.is_promised(*message) && !there.contains(message));
+        let mut due = due.map(|((message, _), _)| *message).filter(|message| {
+            let message = &self.messages[*message];
+            message.persistent && is_promised(message)
+        });
+        let lost = due.find(|message| !there.contains(message));
         if let Some(message) = lost.filter(|_| queue != TRANSIENT) {
             self.fail(|| format!("message {message} was promised and is not in {}", QUEUES[queue]));
         }
     }
+}
 
-    fn is_promised(&self, message: usize) -> bool {
-        let message = &self.messages[message];
-        message.persistent && message.state == State::Promised
-    }
+fn is_promised(message: &Message) -> bool {
+    matches!(message.state, State::Promised | State::Safe)
 }
