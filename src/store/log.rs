@@ -467,7 +467,10 @@ impl Log {
             self.segments.pop_front();
             self.poison_unless(result);
         } else if let Some(sync) = self.syncing.iter_mut().find(|(sync, _)| *sync == Some(op)) {
-            sync.0 = None;
+            // One that failed stays under way: what is behind it never counts as synced.
+            if result.is_ok() {
+                sync.0 = None;
+            }
             self.poison_unless(result);
             while let Some((_, batch)) = self.syncing.pop_front_if(|(sync, _)| sync.is_none()) {
                 self.synced = batch;

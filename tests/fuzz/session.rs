@@ -68,7 +68,7 @@ impl World {
             config.receiving_max = receiving;
         });
         // Where memory is limited a slow neighbour's queue goes to the store and comes back.
-        let slow = !unlimited && rng.bool();
+        let slow = !unlimited && !seed.is_multiple_of(2);
         let neighbour = Neighbour::new(&mut broker, &mut rng, slow);
         let peers = (0..PEERS).map(|_| None).collect();
         Self { rng, broker, peers, neighbour, base, figures: Figures::default(), unlimited }

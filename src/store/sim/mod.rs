@@ -295,6 +295,23 @@ fn what_could_not_be_synced_is_owed_for_ever() {
     assert!(!run.store.owes_nothing());
 }
 
+#[test]
+fn a_relaxed_log_whose_sync_failed_is_never_taken_for_synced() {
+    let mut run = Run::new(7);
+    let durability = Durability::Relaxed { every_ms: 10 };
+    run.store = Store::new(StoreConfig { boot: run.boot, durability, ..StoreConfig::default() });
+    let text = sample("q", 10, true);
+    run.store.log(QueueId(1), 1, text.message());
+    run.store.hurry();
+    work(&mut run);
+    assert_eq!(run.store.durable(), 1);
+    run.disk.broken = true;
+    run.now.monotonic_us += 10_000;
+    work(&mut run);
+    assert!(matches!(run.store.trouble(), Some(Trouble::Poisoned(_))));
+    assert!(!run.store.is_idle());
+}
+
 fn run(seed: u64) {
     let mut run = Run::new(seed);
     for _ in 0..4 {
