@@ -28,7 +28,9 @@ pub(super) struct Torn {
 pub(super) struct LogScan {
     /// In order.
     pub records: Vec<Record>,
-    /// The last batch that was read.
+    /// The first batch that was read,
+    pub first_batch: u64,
+    /// and the last.
     pub last_batch: u64,
     /// The last batch that the headers say was on stable storage.
     pub synced: u64,
@@ -46,6 +48,9 @@ pub(super) fn log(files: &mut impl Files, name: FileName, len: u64) -> Result<Lo
         let read = own_batch(name, &rest);
         match read {
             Ok((found, mut records)) => {
+                if scan.records.is_empty() {
+                    scan.first_batch = found.header.batch;
+                }
                 scan.records.append(&mut records);
                 scan.last_batch = found.header.batch;
                 scan.synced = scan.synced.max(found.header.synced);

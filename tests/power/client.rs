@@ -154,7 +154,8 @@ impl Client {
             Due::Get(queue) => Some(*queue),
             _ => None,
         });
-        gets.chain(self.consumes.iter().copied()).filter(|_| self.auto)
+        let half_read = self.incoming.iter().map(|incoming| incoming.queue);
+        gets.chain(half_read).chain(self.consumes.iter().copied()).filter(|_| self.auto)
     }
 
     /// Consumes.

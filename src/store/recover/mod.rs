@@ -97,6 +97,8 @@ pub fn recover(
 struct Reached {
     last_batch: Option<u64>,
     last_number: u32,
+    /// There was no batch in the last segment.
+    empty: bool,
     /// The greatest batch that was on stable storage.
     synced: u64,
     /// The first thing that is missing: where, and what is wrong.

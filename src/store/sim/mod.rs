@@ -13,7 +13,7 @@ use self::disk::Disk;
 use self::queues::Queues;
 use super::sample::sample;
 use super::{
-    Durability, FileName, Recovered, Relief, Spilled, Store, StoreConfig, Trouble, recover,
+    Durability, FileName, Files, Recovered, Relief, Spilled, Store, StoreConfig, Trouble, recover,
 };
 
 /// One run.
@@ -310,6 +310,32 @@ fn a_relaxed_log_whose_sync_failed_is_never_taken_for_synced() {
     work(&mut run);
     assert!(matches!(run.store.trouble(), Some(Trouble::Poisoned(_))));
     assert!(!run.store.is_idle());
+}
+
+#[test]
+fn behind_what_is_lost_of_a_relaxed_log_nothing_counts() {
+    for lost in [0, 1] {
+        let mut run = Run::new(7);
+        let durability = Durability::Relaxed { every_ms: 1_000_000 };
+        let boot = run.boot;
+        let config = StoreConfig { boot, durability, segment_octets: 1, ..StoreConfig::default() };
+        run.store = Store::new(config);
+        let text = sample("q", 10, true);
+        for seq in 1..=2 {
+            run.store.log(QueueId(1), seq, text.message());
+            run.store.hurry();
+            work(&mut run);
+        }
+        run.store.stop(std::iter::empty());
+        work(&mut run);
+        // The second one says that the first was not known to be synced, and so on.
+        let name = FileName::Log { boot, shard: 0, number: lost };
+        run.disk.write(name, &[0; 64]).expect("the disk is not broken");
+        run.disk.commit().expect("the disk is not broken");
+        let recovered = recover(&mut run.disk, &|_| true).expect("nothing is damaged");
+        let found = recovered.queues.get(&QueueId(1)).map_or(0, |queue| queue.messages);
+        assert_eq!((found, recovered.clean), (u64::from(lost), false));
+    }
 }
 
 fn run(seed: u64) {
