@@ -103,6 +103,8 @@ pub struct Books {
     order: BTreeMap<(usize, usize, usize), usize>,
     /// The broker closes connections.
     stopping: bool,
+    /// What was read, and settled by that, while the broker closed connections.
+    late: Vec<CopyId>,
     /// Queues whose purge was not answered.
     purging: Vec<usize>,
 }
@@ -222,8 +224,14 @@ impl Books {
             return self.fail(|| format!("message {message} of {}: {wrong}", QUEUES[queue]));
         }
         let publisher = self.messages[message].publisher;
-        let copy = self.copy((message, queue));
-        (copy.seen, copy.settled) = (true, if auto { Settled::Read } else { Settled::No });
+        let copy = self.copies.get_mut(&(message, queue)).expect("it was looked up just now");
+        (copy.seen, copy.settled) = (true, Settled::No);
+        match auto {
+            // What one client has not read may be read by another first.
+            true if self.stopping => self.late.push((message, queue)),
+            true => copy.settled = Settled::Read,
+            false => {}
+        }
         let last = self.order.entry((reader, queue, publisher)).or_default();
         if !flagged && message < *last {
             let last = *last - 1;
@@ -271,6 +279,7 @@ impl Books {
     /// All that the broker knows is on stable storage, and it has read what it was sent before.
     pub fn on_disk(&mut self) {
         self.note(|| "everything is on the disk".to_owned());
+        self.settle_late();
         for message in &mut self.messages {
             if message.state == State::Promised {
                 message.state = State::Safe;
@@ -280,6 +289,12 @@ impl Books {
             if matches!(copy.settled, Settled::Read | Settled::Committed) {
                 copy.settled = Settled::Final;
             }
+        }
+    }
+
+    fn settle_late(&mut self) {
+        for copy in std::mem::take(&mut self.late) {
+            self.copy(copy).settled = Settled::Read;
         }
     }
 
@@ -335,9 +350,15 @@ impl Books {
         }
     }
 
+    /// Whether the broker has begun to close connections.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     /// The broker has ended.
     pub fn ended(&mut self, end: End) {
         self.stopping = false;
+        self.settle_late();
         for queue in std::mem::take(&mut self.purging) {
             self.excuse(queue);
         }

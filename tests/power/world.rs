@@ -294,7 +294,7 @@ impl World {
             self.crash();
         }
         // As it stops, what one gives back goes to the next.
-        let held = if end == End::Crash { self.held() } else { BTreeSet::new() };
+        let held = if self.books.is_stopping() { BTreeSet::new() } else { self.held() };
         for link in &self.links {
             link.client.leaks().for_each(|queue| self.books.leaks(queue, &held));
         }

@@ -321,14 +321,14 @@ fn behind_what_is_lost_of_a_relaxed_log_nothing_counts() {
         let config = StoreConfig { boot, durability, segment_octets: 1, ..StoreConfig::default() };
         run.store = Store::new(config);
         let text = sample("q", 10, true);
-        for seq in 1..=2 {
-            run.store.log(QueueId(1), seq, text.message());
+        for seq in 0..=lost.into() {
+            run.store.log(QueueId(1), seq + 1, text.message());
             run.store.hurry();
             work(&mut run);
         }
         run.store.stop(std::iter::empty());
         work(&mut run);
-        // The second one says that the first was not known to be synced, and so on.
+        // What is behind it does not say that it was synced.
         let name = FileName::Log { boot, shard: 0, number: lost };
         run.disk.write(name, &[0; 64]).expect("the disk is not broken");
         run.disk.commit().expect("the disk is not broken");
