@@ -21,6 +21,8 @@ pub(super) struct Torn {
     pub damage: Damage,
     /// How far a good header behind the damage says that all was on stable storage.
     pub synced_behind: Option<u64>,
+    /// The number of the batch that has that header, in a log.
+    pub batch_behind: Option<u64>,
 }
 
 /// The records of a segment of a log.
@@ -57,11 +59,14 @@ pub(super) fn log(files: &mut impl Files, name: FileName, len: u64) -> Result<Lo
                 at += HEADER + padded(found.len);
             }
             Err(damage) => {
-                let synced_behind = batch_behind(name, &whole, at);
+                let behind = batch_behind(name, &whole, at);
+                let synced_behind = behind.map(|header| header.synced);
+                let batch_behind = behind.map(|header| header.batch);
                 let octets = (whole.len() - at) as u64;
                 // Room that was set aside and never written is no damage.
                 if rest.iter().any(|octet| *octet != 0) {
-                    scan.torn = Some(Torn { at: at as u64, octets, damage, synced_behind });
+                    let at = at as u64;
+                    scan.torn = Some(Torn { at, octets, damage, synced_behind, batch_behind });
                 }
                 break;
             }
@@ -85,12 +90,12 @@ fn is_of(found: &batch::Found, name: FileName) -> bool {
     of == name
 }
 
-/// What a whole batch behind a damaged one says of how much was on stable storage.
-fn batch_behind(name: FileName, whole: &Bytes, at: usize) -> Option<u64> {
+/// The header of the first whole batch behind a damaged one.
+fn batch_behind(name: FileName, whole: &Bytes, at: usize) -> Option<batch::Header> {
     let starts = (at + ALIGNMENT..whole.len()).step_by(ALIGNMENT);
     let found = |start: usize| {
         let rest = whole.slice(start..);
-        own_batch(name, &rest).ok().map(|(found, _)| found.header.synced)
+        own_batch(name, &rest).ok().map(|(found, _)| found.header)
     };
     starts.filter(|start| whole[*start..].starts_with(b"RTLB")).find_map(found)
 }
@@ -122,7 +127,8 @@ pub(super) fn segment(
             }
             Err(damage) => {
                 let synced_behind = chunk_behind(files, name, at, len)?;
-                let torn = Torn { at, octets: len - at, damage, synced_behind };
+                let (octets, batch_behind) = (len - at, None);
+                let torn = Torn { at, octets, damage, synced_behind, batch_behind };
                 return Ok((chunks, Some(torn)));
             }
         }

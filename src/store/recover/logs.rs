@@ -46,7 +46,7 @@ impl Found {
             };
         }
         if let Some(torn) = scan.torn {
-            let next = reached.last_batch.unwrap_or(0) + 1;
+            let next = reached.missing(torn.batch_behind);
             reached.clean = None;
             reached.gap = Some((name, torn.at, next, Some(torn.damage.clone())));
             self.note_cut(name, &torn);
@@ -138,10 +138,20 @@ impl Reached {
             Some(last) => scan.records.is_empty() || scan.first_batch == last + 1,
             None => scan.records.is_empty() || !self.empty,
         };
-        if !follows && self.gap.is_none() {
-            let next = self.last_batch.map_or(scan.first_batch.max(2) - 1, |last| last + 1);
-            self.gap = Some((name, 0, next, None));
+        let behind = (!scan.records.is_empty()).then_some(scan.first_batch);
+        let missing = self.missing(behind);
+        match &mut self.gap {
+            Some((_, _, batch, _)) => *batch = missing.min(*batch),
+            None if !follows => self.gap = Some((name, 0, missing, None)),
+            None => {}
         }
+    }
+
+    /// A batch that is missing in front of the one `behind`: the first one. If no batch is known
+    /// that is in front, since its segment has gone, the last one.
+    fn missing(&self, behind: Option<u64>) -> u64 {
+        let last = behind.map_or(u64::MAX, |batch| batch.saturating_sub(1));
+        self.last_batch.map_or(last, |batch| batch + 1)
     }
 }
 
