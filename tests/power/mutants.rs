@@ -8,12 +8,13 @@ use crate::seeds::{attempt, on_all_cores};
 const SEEDS: u64 = 2000;
 
 /// What the simulations of the store and of a broker that never ends cannot see.
-const MUTANTS: [Mutant; 5] = [
+const MUTANTS: [Mutant; 6] = [
     Mutant::ConfirmByApplied,
     Mutant::CommitOkBeforeDurable,
     Mutant::FenceNotOwed,
     Mutant::RecordedTooLate,
     Mutant::FailedSyncIgnored,
+    Mutant::SettleNotTold,
 ];
 
 #[test]
