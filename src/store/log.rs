@@ -463,8 +463,11 @@ impl Log {
     /// Takes an answer, if it is to an operation of the log.
     pub fn done(&mut self, op: u64, result: &Result<Bytes, Failure>, now: Now) -> bool {
         if self.removing == Some(op) {
-            self.removing = None;
-            self.segments.pop_front();
+            // One that failed may be undone by a power loss: no other goes behind it.
+            if result.is_ok() {
+                self.removing = None;
+                self.segments.pop_front();
+            }
             self.poison_unless(result);
         } else if let Some(sync) = self.syncing.iter_mut().find(|(sync, _)| *sync == Some(op)) {
             // One that failed stays under way: what is behind it never counts as synced.

@@ -313,6 +313,27 @@ fn a_relaxed_log_whose_sync_failed_is_never_taken_for_synced() {
 }
 
 #[test]
+fn behind_a_segment_whose_removal_failed_none_goes() {
+    let mut run = Run::new(7);
+    let config = StoreConfig { boot: run.boot, segment_octets: 1, ..StoreConfig::default() };
+    run.store = Store::new(config);
+    let (queue, text) = (QueueId(1), sample("q", 10, true));
+    let mut stored = Vec::new();
+    for seq in 1..=3 {
+        stored.push(run.store.log(queue, seq, text.message()));
+        run.store.hurry();
+        work(&mut run);
+    }
+    run.disk.broken = true;
+    run.store.settled(queue, 1, stored[0]);
+    run.store.settled(queue, 2, stored[1]);
+    work(&mut run);
+    assert!(matches!(run.store.trouble(), Some(Trouble::Poisoned(_))));
+    run.store.end_turn(run.now);
+    assert_eq!(run.store.next_op(), None);
+}
+
+#[test]
 fn behind_what_is_lost_of_a_relaxed_log_nothing_counts() {
     for lost in [0, 1] {
         let mut run = Run::new(7);
