@@ -521,10 +521,12 @@ impl Log {
             self.syncing.remove(at);
             return;
         }
-        if let Some(sync) = self.syncing.get_mut(at) {
+        // One that failed stays under way: what is behind it never counts as synced.
+        if self.poison_unless(result)
+            && let Some(sync) = self.syncing.get_mut(at)
+        {
             sync.0 = None;
         }
-        self.poison_unless(result);
         while let Some((_, batch)) = self.syncing.pop_front_if(|(sync, _)| sync.is_none()) {
             self.synced = batch;
         }

@@ -21,6 +21,8 @@ pub(super) struct Torn {
     pub damage: Damage,
     /// How far a good header behind the damage says that all was on stable storage.
     pub synced_behind: Option<u64>,
+    /// The number of the batch that has that header, in a log.
+    pub batch_behind: Option<u64>,
 }
 
 /// The records of a segment of a log.
@@ -28,12 +30,23 @@ pub(super) struct Torn {
 pub(super) struct LogScan {
     /// In order.
     pub records: Vec<Record>,
-    /// The last batch that was read.
+    /// The first batch that was read,
+    pub first_batch: u64,
+    /// what it says was on stable storage then,
+    pub first_synced: u64,
+    /// and the last.
     pub last_batch: u64,
     /// The last batch that the headers say was on stable storage.
     pub synced: u64,
     /// The file ends with something that is not a batch.
     pub torn: Option<Torn>,
+}
+
+impl LogScan {
+    /// Whether there is no batch in it; batches are numbered from 1, and one may be empty.
+    pub fn is_empty(&self) -> bool {
+        self.last_batch == 0
+    }
 }
 
 /// Reads octets that are there, as the list of files says: fewer are read on, or refused, never
@@ -72,17 +85,24 @@ pub(super) fn log(files: &mut impl Files, name: FileName, len: u64) -> Result<Lo
         let read = own_batch(name, &rest);
         match read {
             Ok((found, mut records)) => {
+                if scan.is_empty() {
+                    scan.first_batch = found.header.batch;
+                    scan.first_synced = found.header.synced;
+                }
                 scan.records.append(&mut records);
                 scan.last_batch = found.header.batch;
                 scan.synced = scan.synced.max(found.header.synced);
                 at += HEADER + padded(found.len);
             }
             Err(damage) => {
-                let synced_behind = batch_behind(name, &whole, at);
+                let behind = batch_behind(name, &whole, at);
+                let synced_behind = behind.map(|header| header.synced);
+                let batch_behind = behind.map(|header| header.batch);
                 let octets = (whole.len() - at) as u64;
                 // Room that was set aside and never written is no damage.
                 if rest.iter().any(|octet| *octet != 0) {
-                    scan.torn = Some(Torn { at: at as u64, octets, damage, synced_behind });
+                    let at = at as u64;
+                    scan.torn = Some(Torn { at, octets, damage, synced_behind, batch_behind });
                 }
                 break;
             }
@@ -106,12 +126,12 @@ fn is_of(found: &batch::Found, name: FileName) -> bool {
     of == name
 }
 
-/// What a whole batch behind a damaged one says of how much was on stable storage.
-fn batch_behind(name: FileName, whole: &Bytes, at: usize) -> Option<u64> {
+/// The header of the first whole batch behind a damaged one.
+fn batch_behind(name: FileName, whole: &Bytes, at: usize) -> Option<batch::Header> {
     let starts = (at + ALIGNMENT..whole.len()).step_by(ALIGNMENT);
     let found = |start: usize| {
         let rest = whole.slice(start..);
-        own_batch(name, &rest).ok().map(|(found, _)| found.header.synced)
+        own_batch(name, &rest).ok().map(|(found, _)| found.header)
     };
     starts.filter(|start| whole[*start..].starts_with(b"RTLB")).find_map(found)
 }
@@ -143,7 +163,8 @@ pub(super) fn segment(
             }
             Err(damage) => {
                 let synced_behind = chunk_behind(files, name, at, len)?;
-                let torn = Torn { at, octets: len - at, damage, synced_behind };
+                let (octets, batch_behind) = (len - at, None);
+                let torn = Torn { at, octets, damage, synced_behind, batch_behind };
                 return Ok((chunks, Some(torn)));
             }
         }

@@ -61,10 +61,18 @@ class Admin(Client):
                  self.bind_some, self.unbind_some, self.purge_some, self.delete_queue,
                  self.delete_exchange)
         while True:
+            yield from self.count_consumers()
             yield from self.dice.choice(deeds)()
             yield PAUSE
 
     # Deeds -------------------------------------------------------------------------------------
+
+    def count_consumers(self):
+        """Asks queues whether clients that vanished are still among their consumers."""
+        for queue in [each for each in self.books.queues.values() if each.sure and each.vanished]:
+            asked = self.books.count_asked(queue)
+            answer = yield "queue.declare", {"queue": queue.name, "passive": True}
+            self.books.consumers_counted(queue, asked, answer["consumer_count"])
 
     def make_queue(self):
         """A queue that was not there."""

@@ -11,14 +11,20 @@ What a client can know of a message in a queue:
 - settled and the queue has answered something later: it may come back only after a kill.
 - settled by an answered commit: it never comes back.
 - neither confirmed nor refused: it may be there.
+
+A client that takes without settling and vanishes may be sent messages, which then are gone, until
+the broker has noticed. A count of the queue's consumers tells when it has; what was sent to the
+broker before that count came may be gone.
 """
 
 import collections
 import enum
+import itertools
 
 from topology import Exchange, Queue, State
 
 TRAIL_MAX = 500_000
+GONE_MAX = 200_000
 DRAINED = "was not in the queue when it was emptied"
 COMMITTED = "was settled by a commit that was answered"
 STOPPED = "was settled before a clean stop"
@@ -64,6 +70,8 @@ class Holder:
 
     def __init__(self, queue, auto_ack):
         self.queue, self.auto_ack = queue, auto_ack
+        # The broker has answered that it consumes; it was asked to end.
+        self.answered = self.ending = False
         self.held = {}
         self.unsynced, self.syncing = [], []
         self.uncommitted, self.committing = [], []
@@ -234,8 +242,9 @@ class Books:
             for binding in pending.sure:
                 entry = binding.queue.entries.get(ident)
                 # It may have been delivered and settled for good by now.
-                if entry and binding.sure and not binding.queue.leaks:
+                if entry and binding.sure and not binding.queue.may_have_lost(entry):
                     entry.sure = True
+                    self.counts["confirmed after a taker vanished"] += binding.queue.leaked_until >= 0
 
     def refused(self, publisher, number):
         """The broker does not answer for this message; it may be there."""
@@ -263,6 +272,34 @@ class Books:
         queue.holders.add(holder)
         return holder
 
+    def consumes(self, holder):
+        """Its consume was answered."""
+        holder.answered = True
+
+    def cancel_asked(self, holder):
+        """The end of its consumer is on its way."""
+        holder.ending = True
+
+    def count_asked(self, queue):
+        """The queue will be asked how many consumers it has; what to compare the answer with."""
+        return self._consuming(queue), set(queue.vanished)
+
+    @staticmethod
+    def _consuming(queue):
+        return {each for each in queue.holders if each.answered and not each.ending}
+
+    def consumers_counted(self, queue, asked, count):
+        """The answer came. If it counts those alone that are there for sure, the queue sends nothing
+        any more to those that had vanished before."""
+        sure, vanished = asked
+        sure &= self._consuming(queue)
+        if count < len(sure) and not self.stopping:
+            self.complain(f"{queue} counts {count} consumers, {len(sure)} were answered")
+        elif count == len(sure) and vanished:
+            self.note("noticed", queue)
+            queue.vanished -= vanished
+            queue.leaked_until = self.clock
+
     def deliver(self, holder, tag, ident, redelivered):
         """A message came."""
         queue = holder.queue
@@ -275,12 +312,15 @@ class Books:
             return
         self._judge_flag(entry, queue, redelivered)
         self._judge_order(holder, ident, redelivered)
+        self.counts["redelivered"] += redelivered
+        self.counts["survived"] += entry.life < self.life
         entry.seen = True
         # What was recovered once is on the disk.
         entry.sure = entry.sure or entry.life < self.life
         entry.settled, entry.holder = Settled.NO, holder
         if holder.auto_ack:
             entry.settled, entry.holder = Settled.SURE, None
+            self.counts["taken"] += 1
         else:
             holder.held[tag] = entry
 
@@ -288,7 +328,8 @@ class Books:
         if reason := queue.gone.get(ident):
             text = f"message {spelt(ident)} came from {queue} again although it {reason}"
         elif (ident >> 32) <= self.publishers:
-            text = f"message {spelt(ident)} came from {queue}, where it was never sent"
+            text = (f"message {spelt(ident)} came from {queue}, where it was never sent or is gone "
+                    "for long")
         else:
             text = f"message {spelt(ident)} from {queue} was never published"
         self.complain(text, queue, ident)
@@ -392,12 +433,15 @@ class Books:
         if not clean:
             queue.disturbed, queue.haze = True, self.clock
             if holder.auto_ack:
-                self.leaked(queue)
+                self.leaked(queue, holder)
 
-    def leaked(self, queue):
+    def leaked(self, queue, holder):
         """Messages may have been sent to nobody and counted as settled, and more may be: the broker
         does not know yet that nobody is there."""
-        queue.leaks = True
+        queue.vanished.add(holder)
+        if not holder.answered:
+            # The broker may read its consume some time: no count says that it is over.
+            queue.leaks = True
         for entry in queue.entries.values():
             entry.sure = False
 
@@ -442,6 +486,8 @@ class Books:
             for entry in list(queue.entries.values()):
                 self._survives(entry, clean)
             queue.disturbed = queue.leaks = False
+            queue.vanished.clear()
+            queue.leaked_until = -1
             if not clean:
                 queue.haze = self.clock
         for thing in [*self.queues.values(), *self.exchanges.values(), *self.bindings()]:
@@ -458,8 +504,13 @@ class Books:
         entry.holder = None
 
     def _gone(self, entry, reason):
-        entry.queue.entries.pop(entry.ident, None)
-        entry.queue.gone[entry.ident] = reason
+        queue = entry.queue
+        queue.entries.pop(entry.ident, None)
+        queue.gone[entry.ident] = reason
+        if len(queue.gone) > 2 * GONE_MAX:
+            # A long run is not to need more and more memory; and who is not known is wrong as well.
+            for ident in list(itertools.islice(queue.gone, GONE_MAX)):
+                del queue.gone[ident]
 
     # Looking -----------------------------------------------------------------------------------
 
@@ -477,6 +528,7 @@ class Books:
             if entry.settled is Settled.SENT or entry.settled is Settled.SURE or entry.holder:
                 continue
             if entry.required:
+                self.counts["lost"] += 1
                 self.complain(f"message {spelt(entry.ident)} of {queue} was confirmed and is lost",
                               queue, entry.ident)
             self._gone(entry, DRAINED)

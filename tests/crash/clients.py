@@ -190,6 +190,7 @@ class Consumer(Client):
             self.books.synced(self.holder)
             self.waits = ""
         elif event[0] == "basic.consume-ok":
+            self.books.consumes(self.holder)
             self.waits = ""
         elif event[0] == "basic.cancel":
             # The queue was deleted.
@@ -229,6 +230,7 @@ class Consumer(Client):
     def cancel(self):
         """Ends its consumer; what it holds goes back."""
         self.waits = "cancel"
+        self.books.cancel_asked(self.holder)
         self.link.send(link.method("basic.cancel", consumer_tag="c"))
 
     def finish(self):

@@ -234,6 +234,76 @@ def test_acks_by_consuming():
     Tale().publish(1, 2).consume(auto_ack=True).deliver(1).stop().drain().fine()
 
 
+def count(tale, consumers, between=lambda: None):
+    asked = tale.books.count_asked(tale.queue)
+    between()
+    tale.books.consumers_counted(tale.queue, asked, consumers)
+
+
+def taker(tale, answered=True):
+    tale.consume(auto_ack=True)
+    if answered:
+        tale.books.consumes(tale.holder)
+    return tale.holder
+
+
+def vanished(answered=True):
+    tale = Tale().publish(1)
+    tale.books.closed(taker(tale, answered))
+    return tale
+
+
+def test_what_a_vanished_client_may_have_been_sent_may_be_gone():
+    vanished().publish(2).kill().drain().fine()
+    tale = vanished().publish(2)
+    count(tale, 1)
+    tale.publish(3).kill().drain().fine()
+
+
+def test_what_is_sent_behind_the_news_that_it_vanished_is_there():
+    tale = vanished().publish(2)
+    count(tale, 0)
+    tale.publish(3).kill().drain().wrong("1/3 of queue q was confirmed and is lost")
+
+
+def test_what_was_under_way_when_it_was_noticed_may_be_gone():
+    tale = vanished().publish(2, confirm=False)
+    count(tale, 0)
+    tale.books.confirm(tale.publisher, 2, 2)
+    tale.kill().drain().fine()
+
+
+def test_other_consumers_are_not_taken_for_the_one_that_vanished():
+    tale = vanished()
+    taker(tale)
+    count(tale, 1)
+    tale.publish(2).leave().kill().drain().wrong("1/2 of queue q was confirmed and is lost")
+    tale = vanished()
+    other = taker(tale)
+    count(tale, 1, between=lambda: tale.books.cancel_asked(other))
+    tale.publish(2).leave().kill().drain().fine()
+
+
+def test_who_vanishes_while_a_count_is_under_way_is_for_the_next_one():
+    tale = Tale()
+    taker(tale)
+    count(tale, 0, between=lambda: tale.books.closed(tale.holder))
+    tale.publish(1).kill().drain().fine()
+
+
+def test_a_consume_that_was_not_answered_may_be_read_late():
+    tale = vanished(answered=False)
+    count(tale, 0)
+    tale.publish(2).kill().drain().fine()
+
+
+def test_who_was_answered_is_counted():
+    tale = Tale()
+    taker(tale)
+    count(tale, 0)
+    tale.wrong("queue q counts 0 consumers, 1 were answered")
+
+
 def test_while_a_broker_stops_messages_go_from_one_to_the_next():
     tale = Tale().publish(1).consume().deliver(1)
     tale.books.stop_asked()

@@ -58,9 +58,16 @@ class Queue(Thing):
         self.haze = -1
         # Whether a message was given back since the broker started: then order says less.
         self.disturbed = False
-        # Whether a client vanished that takes without settling.
-        self.leaks = False
+        # Clients that vanished, that take without settling, and of which the broker may not know
+        # it; whether it will not be known when it does.
+        self.vanished, self.leaks = set(), False
+        # Messages sent until then may have gone to such clients.
+        self.leaked_until = -1
         self.holders = set()
+
+    def may_have_lost(self, entry):
+        """Whether the message may have been sent to nobody and count as settled."""
+        return bool(self.leaks or self.vanished) or entry.sent_at <= self.leaked_until
 
     def bounds(self):
         """How many messages a queue that nobody uses must and may have."""

@@ -7,8 +7,13 @@ use model::mutant::{self, Mutant};
 
 /// Each is caught within this many seeds.
 const SEEDS: u64 = 50;
-const CAUGHT: [Mutant; 4] =
-    [Mutant::NoBarrier, Mutant::ChannelKeepsUnacked, Mutant::CreditNotReturned, Mutant::PieceLost];
+const CAUGHT: [Mutant; 5] = [
+    Mutant::NoBarrier,
+    Mutant::ChannelKeepsUnacked,
+    Mutant::CreditNotReturned,
+    Mutant::PieceLost,
+    Mutant::AwayOvertaken,
+];
 
 /// The first seed whose checks fail.
 fn caught(fault: Mutant) -> Option<u64> {

@@ -1,5 +1,10 @@
 //! What clients were promised and what they saw, over all starts of the broker, and what a broker
 //! may not do after that.
+//!
+//! A confirm and commit-ok hold whatever happens if they mean stable storage. Where they mean that
+//! the system has it (a relaxed broker), they hold if the process dies; if the power goes, only
+//! those hold in front of the last time that everything was on the disk. What is there is in order,
+//! and what was settled in front of that time never comes back, in either case.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,6 +41,8 @@ enum State {
     Sent,
     /// Confirmed, or commit-ok was read.
     Promised,
+    /// And everything was on stable storage afterwards.
+    Safe,
 }
 
 #[derive(Debug)]
@@ -58,6 +65,8 @@ enum Settled {
     Stale,
     /// commit-ok was read.
     Committed,
+    /// Read or committed, and everything was on stable storage afterwards.
+    Final,
 }
 
 #[derive(Debug)]
@@ -94,6 +103,8 @@ pub struct Books {
     order: BTreeMap<(usize, usize, usize), usize>,
     /// The broker closes connections.
     stopping: bool,
+    /// What was read, and settled by that, while the broker closed connections.
+    late: Vec<CopyId>,
     /// Queues whose purge was not answered.
     purging: Vec<usize>,
 }
@@ -199,16 +210,28 @@ impl Books {
         copies.for_each(|(_, copy)| (copy.excused, copy.doomed) = (true, true));
     }
 
-    /// A client read a message.
-    pub fn delivered(&mut self, reader: usize, (message, queue): CopyId, flagged: bool) {
+    /// A client read a message. With `auto` that settles it: the broker has sent it.
+    pub fn delivered(
+        &mut self,
+        reader: usize,
+        (message, queue): CopyId,
+        flagged: bool,
+        auto: bool,
+    ) {
         self.deliveries += 1;
         self.note(|| format!("client {reader} reads {message} of {queue}, flagged: {flagged}"));
         if let Some(wrong) = self.wrong((message, queue), flagged) {
             return self.fail(|| format!("message {message} of {}: {wrong}", QUEUES[queue]));
         }
         let publisher = self.messages[message].publisher;
-        let copy = self.copy((message, queue));
+        let copy = self.copies.get_mut(&(message, queue)).expect("it was looked up just now");
         (copy.seen, copy.settled) = (true, Settled::No);
+        match auto {
+            // What one client has not read may be read by another first.
+            true if self.stopping => self.late.push((message, queue)),
+            true => copy.settled = Settled::Read,
+            false => {}
+        }
         let last = self.order.entry((reader, queue, publisher)).or_default();
         if !flagged && message < *last {
             let last = *last - 1;
@@ -230,6 +253,7 @@ impl Books {
             _ if old && id.1 == TRANSIENT => Some("its queue cannot outlive a restart"),
             _ if copy.doomed => Some("its queue was deleted"),
             Settled::Committed => Some("its settle was committed"),
+            Settled::Final => Some("its settle was on the disk"),
             Settled::Sent | Settled::Read => Some("it was settled, and nothing has taken it back"),
             Settled::Stale if !flagged => Some("it was settled and comes back without a flag"),
             // What one client has not read may be read by another first.
@@ -252,6 +276,68 @@ impl Books {
         }
     }
 
+    /// All that the broker knows is on stable storage, and it has read what it was sent before.
+    pub fn on_disk(&mut self) {
+        self.note(|| "everything is on the disk".to_owned());
+        self.settle_late();
+        for message in &mut self.messages {
+            if message.state == State::Promised {
+                message.state = State::Safe;
+            }
+        }
+        for copy in self.copies.values_mut() {
+            if matches!(copy.settled, Settled::Read | Settled::Committed) {
+                copy.settled = Settled::Final;
+            }
+        }
+    }
+
+    fn settle_late(&mut self) {
+        for copy in std::mem::take(&mut self.late) {
+            self.copy(copy).settled = Settled::Read;
+        }
+    }
+
+    /// A client that takes all there is of a queue has read all that it was sent. What is `held` is
+    /// with others.
+    pub fn taken(&mut self, queue: usize, held: &BTreeSet<CopyId>) {
+        let mut copies = self.copies.iter().filter(|((_, of), _)| *of == queue);
+        let left = copies.find(|(id, copy)| {
+            let message = &self.messages[id.0];
+            let there = message.life == self.life || message.persistent;
+            let due = copy.settled == Settled::No && !copy.excused && !held.contains(id);
+            due && there && is_promised(message)
+        });
+        if let Some(((message, _), _)) = left {
+            let message = *message;
+            self.fail(|| format!("message {message} is kept from a consumer of {}", QUEUES[queue]));
+        }
+    }
+
+    /// A client goes that takes without settling: what was not `held` by others may have been sent
+    /// to it.
+    pub fn leaks(&mut self, queue: usize, held: &BTreeSet<CopyId>) {
+        self.note(|| format!("{} leaks", QUEUES[queue]));
+        let copies = self.copies.iter_mut().filter(|((_, of), _)| *of == queue);
+        copies.filter(|(id, _)| !held.contains(id)).for_each(|(_, copy)| copy.excused = true);
+    }
+
+    /// The power goes while not all that was promised is on stable storage: it may be lost, and
+    /// what was settled may come back.
+    pub fn loses_power(&mut self) {
+        self.note(|| "what is not on the disk may be lost".to_owned());
+        for message in &mut self.messages {
+            if message.state == State::Promised {
+                message.state = State::Sent;
+            }
+        }
+        for copy in self.copies.values_mut() {
+            if copy.settled == Settled::Committed {
+                copy.settled = Settled::Stale;
+            }
+        }
+    }
+
     /// The broker closes all connections: what it has not read of them is taken back, and what they
     /// have not read was delivered.
     pub fn stops(&mut self, at_rest: bool) {
@@ -264,9 +350,15 @@ impl Books {
         }
     }
 
+    /// Whether the broker has begun to close connections.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     /// The broker has ended.
     pub fn ended(&mut self, end: End) {
         self.stopping = false;
+        self.settle_late();
         for queue in std::mem::take(&mut self.purging) {
             self.excuse(queue);
         }
@@ -294,15 +386,17 @@ impl Books {
         let there: BTreeSet<usize> = messages.iter().copied().collect();
         let copies = self.copies.iter().filter(|((_, of), _)| *of == queue);
         let due = copies.filter(|(_, copy)| copy.settled == Settled::No && !copy.excused);
-        let mut due = due.map(|((message, _), _)| *message);
-        let lost = due.find(|message| self.is_promised(*message) && !there.contains(message));
+        let mut due = due.map(|((message, _), _)| *message).filter(|message| {
+            let message = &self.messages[*message];
+            message.persistent && is_promised(message)
+        });
+        let lost = due.find(|message| !there.contains(message));
         if let Some(message) = lost.filter(|_| queue != TRANSIENT) {
             self.fail(|| format!("message {message} was promised and is not in {}", QUEUES[queue]));
         }
     }
+}
 
-    fn is_promised(&self, message: usize) -> bool {
-        let message = &self.messages[message];
-        message.persistent && message.state == State::Promised
-    }
+fn is_promised(message: &Message) -> bool {
+    matches!(message.state, State::Promised | State::Safe)
 }

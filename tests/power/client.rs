@@ -53,6 +53,8 @@ pub struct Client {
     pub ready: bool,
     /// What becomes of publishes and settles.
     pub mode: Mode,
+    /// It takes without settling.
+    pub auto: bool,
     /// Messages to settle, by tag.
     pub unacked: BTreeMap<u64, CopyId>,
     /// Queues that it consumes from.
@@ -79,6 +81,7 @@ impl Client {
             may_go: false,
             ready: false,
             mode,
+            auto: false,
             unacked: BTreeMap::new(),
             consumes: BTreeSet::new(),
             read: Vec::new(),
@@ -140,14 +143,29 @@ impl Client {
         }
     }
 
-    /// Consumes with acknowledgements.
+    /// Copies that it has read and not settled for good.
+    pub fn held(&self) -> impl Iterator<Item = CopyId> {
+        self.unacked.values().copied().chain(self.settling.iter().map(|(_, copy)| *copy))
+    }
+
+    /// Queues that may have sent it what it never reads and nobody else gets.
+    pub fn leaks(&self) -> impl Iterator<Item = usize> {
+        let gets = self.due.iter().filter_map(|due| match due {
+            Due::Get(queue) => Some(*queue),
+            _ => None,
+        });
+        let half_read = self.incoming.iter().map(|incoming| incoming.queue);
+        gets.chain(half_read).chain(self.consumes.iter().copied()).filter(|_| self.auto)
+    }
+
+    /// Consumes.
     pub fn consume(&mut self, queue: usize) {
         let consume = Method::BasicConsume {
             ticket: 0,
             queue: QUEUES[queue],
             consumer_tag: QUEUES[queue],
             no_local: false,
-            no_ack: false,
+            no_ack: self.auto,
             exclusive: false,
             nowait: false,
             arguments: Table::EMPTY,
@@ -163,7 +181,7 @@ impl Client {
 
     /// Gets a message.
     pub fn get(&mut self, queue: usize) {
-        let get = Method::BasicGet { ticket: 0, queue: QUEUES[queue], no_ack: false };
+        let get = Method::BasicGet { ticket: 0, queue: QUEUES[queue], no_ack: self.auto };
         self.ask(Due::Get(queue), &get);
     }
 
@@ -311,8 +329,10 @@ impl Client {
             return books.fail(|| format!("a body that nobody sent: {text:.20}"));
         };
         let copy = (message, incoming.queue);
-        books.delivered(self.id, copy, incoming.flagged);
-        self.unacked.insert(incoming.tag, copy);
+        books.delivered(self.id, copy, incoming.flagged, self.auto);
+        if !self.auto {
+            self.unacked.insert(incoming.tag, copy);
+        }
         self.read.push(message);
     }
 

@@ -9,13 +9,14 @@ const SEEDS: u64 = 2000;
 
 /// What the simulations of the store and of a broker that never ends cannot see, and one fault that
 /// shows that queues write through here too.
-const MUTANTS: [Mutant; 6] = [
+const MUTANTS: [Mutant; 7] = [
     Mutant::ConfirmByApplied,
     Mutant::CommitOkBeforeDurable,
     Mutant::FenceNotOwed,
     Mutant::RecordedTooLate,
     Mutant::FailedSyncIgnored,
     Mutant::SegmentNotAwaited,
+    Mutant::SettleNotTold,
 ];
 
 #[test]

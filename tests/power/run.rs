@@ -66,7 +66,8 @@ impl World {
     fn live(&mut self) {
         for _ in 0..self.rng.usize(1..4) {
             let mode = if self.rng.bool() { Mode::Confirms } else { Mode::Tx };
-            self.connect(mode);
+            let at = self.connect(mode);
+            self.links[at].client.auto = self.rng.u8(..4) == 0;
         }
         if !self.quiet() {
             return;
@@ -83,6 +84,9 @@ impl World {
             let at = self.rng.usize(..self.links.len());
             self.act(at);
             (0..self.rng.usize(..6)).for_each(|_| self.jostle());
+            if self.rng.u8(..50) == 0 && self.quiet() {
+                self.sync();
+            }
         }
         self.disks.messages.full = false;
         if self.rng.u8(..4) == 0 {

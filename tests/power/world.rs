@@ -1,13 +1,16 @@
 //! The broker of one run, its sockets and its ends: everything dies, comes back from the disks, and
 //! clients connect anew.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use fastrand::Rng;
 use model::spec::{Binding, Destination};
 use model::{Arguments, ConnId, Now, Outbox};
 use ringtail::shard::{ConnInfo, Gate, Shard};
+use ringtail::store::{Durability, StoreConfig};
 
-use crate::books::{BOUND, Books, End, FANOUT, MORTAL, QUEUES, TRANSIENT};
+use crate::books::{BOUND, Books, CopyId, End, FANOUT, MORTAL, QUEUES, TRANSIENT};
 use crate::broker::{Broker, Disks, Setup, small_store};
 use crate::client::{Client, Mode};
 
@@ -39,6 +42,8 @@ pub struct World {
     pub disks: Disks,
     /// The broker of this life.
     pub broker: Broker,
+    /// Its confirms do not wait for stable storage.
+    relaxed: bool,
     now: Now,
     connected: usize,
 }
@@ -52,8 +57,19 @@ fn setup(rng: &mut Rng) -> Setup {
         memory_limit: u64::MAX,
         resident_max: [0, 5000, 20_000, usize::MAX][rng.usize(..4)],
         receiving_max: usize::MAX,
-        store: small_store(rng),
+        store: StoreConfig { durability: durability(rng), ..small_store(rng) },
     }
+}
+
+fn durability(rng: &mut Rng) -> Durability {
+    match rng.u8(..3) {
+        0 => Durability::Relaxed { every_ms: rng.u64(1..60) },
+        _ => Durability::Strict,
+    }
+}
+
+fn is_relaxed(setup: &Setup) -> bool {
+    setup.store.durability != Durability::Strict
 }
 
 impl World {
@@ -69,6 +85,7 @@ impl World {
             links: Vec::new(),
             disks,
             broker,
+            relaxed: is_relaxed(&setup),
             now: Now { monotonic_us: 1_000_000, wall_ms: 1_700_000_000_000 },
             connected: 0,
         }
@@ -228,6 +245,33 @@ impl World {
         false
     }
 
+    /// After a rest everything comes onto the disk too, and who takes all there is of a queue has
+    /// got it. A log that is small for what is in it may go on moving that; then nothing is known.
+    pub fn sync(&mut self) {
+        for _ in 0..10 {
+            self.now.monotonic_us += RETRY_US;
+            if !self.settle() {
+                return;
+            }
+            if self.broker.shards.iter().all(Shard::store_idle) {
+                self.books.on_disk();
+                return self.look_for_left();
+            }
+        }
+    }
+
+    fn look_for_left(&mut self) {
+        let held = self.held();
+        let clients = self.links.iter().map(|link| &link.client);
+        let auto = clients.filter(|client| client.auto && !client.gone);
+        auto.flat_map(|client| &client.consumes).for_each(|queue| self.books.taken(*queue, &held));
+    }
+
+    /// What clients have read and not settled for good.
+    fn held(&self) -> BTreeSet<CopyId> {
+        self.links.iter().flat_map(|link| link.client.held()).collect()
+    }
+
     // The end.
 
     /// The broker ends in one of the ways, and starts again from what is left.
@@ -249,6 +293,11 @@ impl World {
             }
             self.crash();
         }
+        // As it stops, what one gives back goes to the next.
+        let held = if self.books.is_stopping() { BTreeSet::new() } else { self.held() };
+        for link in &self.links {
+            link.client.leaks().for_each(|queue| self.books.leaks(queue, &held));
+        }
         self.links.clear();
         self.disks.meta.heals();
         (self.disks.messages.full, self.disks.messages.broken) = (false, false);
@@ -261,8 +310,15 @@ impl World {
         if self.broker.broken.is_none() && self.rng.u8(..3) == 0 {
             self.disks.messages.kill(&mut self.rng);
         } else {
-            self.disks.messages.power_loss(&mut self.rng);
-            self.disks.meta.crash(&mut self.rng);
+            self.power_loss();
+        }
+    }
+
+    fn power_loss(&mut self) {
+        self.disks.messages.power_loss(&mut self.rng);
+        self.disks.meta.crash(&mut self.rng);
+        if self.relaxed {
+            self.books.loses_power();
         }
     }
 
@@ -281,6 +337,7 @@ impl World {
             }
             let over = |shard: &Shard| shard.store_idle() && shard.connections() == 0;
             if self.broker.shards.iter().all(over) {
+                self.books.on_disk();
                 return if at_rest { End::Clean } else { End::Stopped };
             }
             self.now.monotonic_us += RETRY_US;
@@ -301,22 +358,35 @@ impl World {
             let fuse = self.disks.messages.fuse;
             self.books.note(|| format!("a first start, {}, fuse {fuse:?}", started.is_ok()));
             self.disks.messages.fuse = None;
-            if started.is_err() || self.rng.bool() {
-                self.disks.messages.power_loss(&mut self.rng);
+            if started.is_ok() {
+                self.started(&setup);
             }
-            self.disks.meta.crash(&mut self.rng);
+            if started.is_err() || self.rng.bool() {
+                self.power_loss();
+            } else {
+                self.disks.meta.crash(&mut self.rng);
+            }
             end = End::Crash;
             self.books.ended(end);
         }
         self.books.note(|| format!("{setup:?}"));
         match Broker::start(&setup, &mut self.disks) {
-            Ok(broker) => self.broker = broker,
+            Ok(broker) => {
+                self.broker = broker;
+                self.started(&setup);
+            }
             Err(why) => return self.books.fail(|| format!("it does not start: {why}")),
         }
         if end != End::Crash && !self.broker.clean {
             self.books.fail(|| "a clean stop counts as a crash".to_owned());
         }
         self.look();
+    }
+
+    /// What was recovered is on stable storage, whatever the last broker was content with.
+    fn started(&mut self, setup: &Setup) {
+        self.relaxed = is_relaxed(setup);
+        self.books.on_disk();
     }
 
     /// Compares what there is after a start with what was promised.

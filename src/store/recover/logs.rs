@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use model::{Body, QueueId};
 
-use super::{Found, LogMessage, Unrecoverable};
+use super::{Found, LogMessage, Reached, Unrecoverable};
 use crate::store::format::Damage;
 use crate::store::format::batch::Record;
 use crate::store::op::{FileName, Files, RECOVERY};
-use crate::store::scan::{self, Torn};
+use crate::store::scan::{self, LogScan, Torn};
 
 impl Found {
     pub(super) fn log(
@@ -25,14 +25,20 @@ impl Found {
             return Err(Unrecoverable::Damaged { file: name, at, damage });
         }
         let reached = self.logs.entry((boot, shard)).or_default();
-        let lost = reached.last_batch.is_some() && number != reached.last_number + 1;
-        if lost && reached.gap.is_none() {
-            reached.gap = Some((name, 0, reached.last_batch.unwrap_or(0) + 1, None));
-        }
+        reached.look_for_gap(name, number, &scan);
         reached.last_number = number;
+        reached.empty = scan.is_empty();
         reached.synced = reached.synced.max(scan.synced);
-        // Batches are numbered from 1, and one may be empty.
-        if scan.last_batch > 0 {
+        let torn_synced = scan.torn.as_ref().and_then(|torn| torn.synced_behind);
+        reached.synced = reached.synced.max(torn_synced.unwrap_or(0));
+        if reached.gap.is_some() {
+            // A relaxed log: nothing of this was promised to be on stable storage. Settles without
+            // those in front of them would tell another story than the one that happened.
+            reached.clean = None;
+            self.notes.push(format!("{name}: left out, since what was in front of it is lost"));
+            return Ok(());
+        }
+        if !scan.is_empty() {
             reached.last_batch = Some(scan.last_batch);
             reached.clean = match scan.records.iter().rev().find(|one| !is_range(one)) {
                 Some(Record::Clean(shards)) => Some(*shards),
@@ -40,11 +46,9 @@ impl Found {
             };
         }
         if let Some(torn) = scan.torn {
-            let next = reached.last_batch.unwrap_or(0) + 1;
-            reached.synced = reached.synced.max(torn.synced_behind.unwrap_or(0));
+            let next = reached.missing(torn.batch_behind);
             reached.clean = None;
-            let gap = (name, torn.at, next, Some(torn.damage.clone()));
-            reached.gap.get_or_insert(gap);
+            reached.gap = Some((name, torn.at, next, Some(torn.damage.clone())));
             self.note_cut(name, &torn);
         }
         self.replay(scan.records, is_known);
@@ -122,6 +126,36 @@ impl Found {
         let shards = marks.values().flatten().copied().max().unwrap_or(0);
         let all = |shard| marks.get(&shard) == Some(&Some(shards));
         self.logs.is_empty() || shards > 0 && (0..shards).all(all)
+    }
+}
+
+impl Reached {
+    /// Notes if something is missing between what was read and this segment: a whole one, or
+    /// batches at the end of the last one, which was never synced. Batches that were written
+    /// through have numbers and are in no log: they lack in front of one that knew of all.
+    fn look_for_gap(&mut self, name: FileName, number: u32, scan: &LogScan) {
+        let follows = match self.last_batch {
+            Some(_) if number != self.last_number + 1 => false,
+            Some(last) => {
+                let all_synced = scan.first_synced + 1 == scan.first_batch;
+                scan.is_empty() || scan.first_batch == last + 1 || all_synced
+            }
+            None => scan.is_empty() || !self.empty,
+        };
+        let behind = (!scan.is_empty()).then_some(scan.first_batch);
+        let missing = self.missing(behind);
+        match &mut self.gap {
+            Some((_, _, batch, _)) => *batch = missing.min(*batch),
+            None if !follows => self.gap = Some((name, 0, missing, None)),
+            None => {}
+        }
+    }
+
+    /// A batch that is missing in front of the one `behind`: the first one. If no batch is known
+    /// that is in front, since its segment has gone, the last one.
+    fn missing(&self, behind: Option<u64>) -> u64 {
+        let last = behind.map_or(u64::MAX, |batch| batch.saturating_sub(1));
+        self.last_batch.map_or(last, |batch| batch + 1)
     }
 }
 

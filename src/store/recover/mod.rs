@@ -115,6 +115,8 @@ pub fn recover(
 struct Reached {
     last_batch: Option<u64>,
     last_number: u32,
+    /// There was no batch in the last segment.
+    empty: bool,
     /// The greatest batch that was on stable storage.
     synced: u64,
     /// The first thing that is missing: where, and what is wrong.
@@ -189,7 +191,9 @@ impl Found {
         for (queue, recovered) in &mut self.queues {
             complete(recovered, self.settled.remove(queue), self.delivered.remove(queue), clean);
         }
-        // Until there is a log of this start, the next one looks at everything as this one did.
+        // Until there is a log of this start, the next one looks at everything as this one did. A
+        // broker that was killed may have left its log unsynced, if it was a relaxed one.
+        self.unsynced.extend(listed.keys().filter(|name| matches!(name, FileName::Log { .. })));
         files.sync(&self.unsynced)?;
         files.commit()?;
         for name in &self.dead {

@@ -13,7 +13,7 @@ use self::disk::Disk;
 use self::queues::Queues;
 use super::sample::sample;
 use super::{
-    Durability, FileName, Recovered, Relief, Spilled, Store, StoreConfig, Trouble, recover,
+    Durability, FileName, Files, Recovered, Relief, Spilled, Store, StoreConfig, Trouble, recover,
 };
 
 /// One run.
@@ -371,6 +371,70 @@ fn what_could_not_be_synced_is_owed_for_ever() {
     run.store.end_turn(run.now);
     assert_eq!((run.store.next_op(), run.store.durable()), (None, 0));
     assert!(!run.store.owes_nothing());
+}
+
+#[test]
+fn a_relaxed_log_whose_sync_failed_is_never_taken_for_synced() {
+    let mut run = Run::new(7);
+    let durability = Durability::Relaxed { every_ms: 10 };
+    run.store = Store::new(StoreConfig { boot: run.boot, durability, ..StoreConfig::default() });
+    let text = sample("q", 10, true);
+    run.store.log(QueueId(1), 1, text.message());
+    run.store.hurry();
+    work(&mut run);
+    assert_eq!(run.store.durable(), 1);
+    run.disk.broken = true;
+    run.now.monotonic_us += 10_000;
+    work(&mut run);
+    assert!(matches!(run.store.trouble(), Some(Trouble::Poisoned(_))));
+    assert!(!run.store.is_idle());
+}
+
+#[test]
+fn behind_a_segment_whose_removal_failed_none_goes() {
+    let mut run = Run::new(7);
+    let config = StoreConfig { boot: run.boot, segment_octets: 1, ..StoreConfig::default() };
+    run.store = Store::new(config);
+    let (queue, text) = (QueueId(1), sample("q", 10, true));
+    let mut stored = Vec::new();
+    for seq in 1..=3 {
+        stored.push(run.store.log(queue, seq, text.message()));
+        run.store.hurry();
+        work(&mut run);
+    }
+    run.disk.broken = true;
+    run.store.settled(queue, 1, stored[0]);
+    run.store.settled(queue, 2, stored[1]);
+    work(&mut run);
+    assert!(matches!(run.store.trouble(), Some(Trouble::Poisoned(_))));
+    run.store.end_turn(run.now);
+    assert_eq!(run.store.next_op(), None);
+}
+
+#[test]
+fn behind_what_is_lost_of_a_relaxed_log_nothing_counts() {
+    for lost in [0, 1] {
+        let mut run = Run::new(7);
+        let durability = Durability::Relaxed { every_ms: 1_000_000 };
+        let boot = run.boot;
+        let config = StoreConfig { boot, durability, segment_octets: 1, ..StoreConfig::default() };
+        run.store = Store::new(config);
+        let text = sample("q", 10, true);
+        for seq in 0..=lost.into() {
+            run.store.log(QueueId(1), seq + 1, text.message());
+            run.store.hurry();
+            work(&mut run);
+        }
+        run.store.stop(std::iter::empty());
+        work(&mut run);
+        // What is behind it does not say that it was synced.
+        let name = FileName::Log { boot, shard: 0, number: lost };
+        run.disk.write(name, &[0; 64]).expect("the disk is not broken");
+        run.disk.commit().expect("the disk is not broken");
+        let recovered = recover(&mut run.disk, &|_| true).expect("nothing is damaged");
+        let found = recovered.queues.get(&QueueId(1)).map_or(0, |queue| queue.messages);
+        assert_eq!((found, recovered.clean), (u64::from(lost), false));
+    }
 }
 
 /// Says how many messages were written through.
