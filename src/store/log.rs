@@ -114,8 +114,8 @@ pub(super) struct Log {
     /// shrink, and between that and the time before: each time the older half is asked, so both
     /// together is what cannot go. To move that again and again would be no gain.
     moved: (u64, u64),
-    /// Octets written since it was last asked whose they are.
-    unasked: u64,
+    /// Octets and batches written since it was last asked whose they are.
+    unasked: (u64, u64),
     /// The oldest segment is being removed.
     removing: Option<u64>,
     /// The message that was logged last may enter another queue.
@@ -148,7 +148,7 @@ impl Log {
             synced_us: 0,
             barrier: 0,
             moved: (0, 0),
-            unasked: 0,
+            unasked: (0, 0),
             removing: None,
             same: false,
             stopping: false,
@@ -320,14 +320,18 @@ impl Log {
     }
 
     /// So many octets behind the head of a queue make a backlog of it, if it is time to look for
-    /// such queues: they would fill the log, to be written once more.
+    /// such queues: they would fill the log, to be written once more. Where batches are small, the
+    /// log is the place for them: a sync of what was written before is faster than of a file that
+    /// grows.
     pub fn backlog(&mut self) -> Option<u64> {
-        let due = self.unasked > self.config.segment_octets / 2;
-        due.then(|| {
-            self.unasked = 0;
-            // Nearly all that was logged since: one that is drained never has as much.
-            self.config.segment_octets / 8 * 3
-        })
+        let (octets, batches) = self.unasked;
+        if octets <= self.config.segment_octets / 2 {
+            return None;
+        }
+        self.unasked = (0, 0);
+        let large = octets >= batches * self.config.write_through_batch as u64;
+        // Nearly all that was logged since: one that is drained never has as much.
+        large.then_some(self.config.segment_octets / 8 * 3)
     }
 
     /// The log is being asked to shrink.
@@ -403,7 +407,7 @@ impl Log {
         };
         let at = segment.octets;
         segment.octets += len;
-        self.unasked += len;
+        self.unasked = (self.unasked.0 + len, self.unasked.1 + 1);
         segment.live += filling.live;
         let file = self.file(header.segment);
         let pieces = batch::seal(header, &mut filling.records);

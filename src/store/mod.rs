@@ -78,7 +78,7 @@ impl Default for StoreConfig {
             waiting_max: 64 * 1024 * 1024,
             chunk_octets: 256 * 1024,
             write_through_min: 1024 * 1024,
-            write_through_batch: 16 * 1024,
+            write_through_batch: 64 * 1024,
         }
     }
 }
