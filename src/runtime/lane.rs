@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::cached::Cached;
 use super::faults::Faults;
 use super::files::{self, Place};
 use super::open_files::{Open, OpenFiles};
@@ -31,6 +32,7 @@ pub struct Lane {
     lane: DiskLane,
     data_dir: PathBuf,
     files: OpenFiles,
+    cached: Cached,
     /// Only for logs.
     spares: Option<Arc<Spares>>,
     faults: Arc<Faults>,
@@ -77,6 +79,7 @@ impl Lane {
             lane,
             data_dir: data_dir.to_owned(),
             files: OpenFiles::new(data_dir, most),
+            cached: Cached::default(),
             spares,
             faults,
             writes: Writes::default(),
@@ -155,6 +158,9 @@ impl Lane {
                 self.files.break_off(name, failure.clone());
                 return Err(failure);
             }
+            if let Err(error) = self.cached.synced(name, &open.file) {
+                tracing::debug!("{} stays in the page cache: {error}", open.path.display());
+            }
         }
         Ok(())
     }
@@ -217,6 +223,7 @@ impl Lane {
 
     fn remove(&mut self, name: FileName) -> Result<(), Failure> {
         self.files.forget(name);
+        self.cached.removed(name);
         files::remove(&self.files.path(name))
     }
 }

@@ -17,6 +17,7 @@
 mod accept;
 pub mod bell;
 mod broker;
+mod cached;
 mod clock;
 mod connection;
 mod coordinator;
