@@ -252,6 +252,13 @@ impl Consumers {
             && !mutant::active(Mutant::PriorityIgnored)
     }
 
+    /// Whether the consumer has a permit.
+    #[must_use]
+    pub fn has_permit(&self, slot: Slot) -> bool {
+        let consumer = self.slots.get(slot).and_then(Option::as_ref);
+        consumer.is_some_and(|consumer| consumer.permits > 0)
+    }
+
     /// Takes one of the consumer's permits.
     pub fn spend(&mut self, slot: Slot) -> bool {
         let Some(consumer) = self.slot(slot).filter(|consumer| consumer.permits > 0) else {

@@ -292,10 +292,12 @@ impl Queue {
     }
 
     /// Whether what is ready is kept for consumers whose channels were asked for permits: all of
-    /// it, or from one of a lower priority.
+    /// it, unless this one has its permit, or from one of a lower priority. Else two whose permits
+    /// come in turn could each send theirs back for the other's sake, for ever.
     #[cold]
     fn kept_back(&self, slot: Slot) -> bool {
-        self.consumers.reserved() >= self.ready() || self.consumers.outranked(slot)
+        let all = self.consumers.reserved() >= self.ready();
+        (all && !self.consumers.has_permit(slot)) || self.consumers.outranked(slot)
     }
 
     /// Takes a permit for the consumer in front, which its channel limits; or asks for some, and

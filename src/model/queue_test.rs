@@ -157,6 +157,19 @@ fn one_who_waits_does_not_stop_the_others() {
 }
 
 #[test]
+fn who_has_a_permit_is_not_kept_back_by_one_who_asks() {
+    let (mut queue, mut ends) = (queue(), Ends::default());
+    queue.consume(consumer(1));
+    queue.consume(consumer(2));
+    push(&mut queue, &mut ends, &["a"]);
+    assert_eq!(permit(&mut queue, &mut ends, 1, 0), 0);
+    assert_eq!(ends.asks.len(), 2);
+    assert_eq!(permit(&mut queue, &mut ends, 1, 1), 0);
+    assert_eq!(ends.bodies(), list(&[(1, "a")]));
+    assert_eq!(permit(&mut queue, &mut ends, 2, 1), 1);
+}
+
+#[test]
 fn a_message_that_is_kept_can_be_got_and_purged() {
     let (mut queue, mut ends) = (queue(), Ends::default());
     queue.consume(consumer(1));
