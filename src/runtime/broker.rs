@@ -34,7 +34,7 @@ use crate::shard::{
     Coordinator, CoordinatorConfig, Limits, NodeLimits, Place, ReplyKey, ShardConfig,
 };
 use crate::store::meta::{Log, MetaState};
-use crate::store::{self, Recovered, StoreConfig};
+use crate::store::{self, Recovered, StoreConfig, Unrecoverable};
 
 /// How long clients have to close their connections when the broker stops.
 const STOPPING: Duration = Duration::from_secs(5);
@@ -344,6 +344,7 @@ fn recover(
     let begun = Instant::now();
     let known: BTreeSet<_> = queues.iter().map(|(_, spec)| spec.id).collect();
     let mut files = DataFiles::new(&config.data_dir);
+    files.read_ahead().map_err(Unrecoverable::from)?;
     let recovered = store::recover(&mut files, &|queue| known.contains(&queue))?;
     let Recovered { boot, clean, queues: mut found, notes } = recovered;
     notes.iter().for_each(|note| tracing::warn!("{note}"));

@@ -38,6 +38,7 @@ pub use self::op::{Done, Failure, FileName, Files, Op, Work};
 use self::ops::Ops;
 use self::ranges::Ranges;
 pub use self::recover::{Recovered, Unrecoverable, recover};
+pub use self::scan::walk;
 use self::spill::Spill;
 
 /// What a store is started with.
