@@ -263,6 +263,8 @@ SECTIONS = {
          "rabbit_channel.erl:2171"),
         ("CC and BCC", "are routing keys too; BCC is taken out", "mc_amqpl.erl:826"),
         ("CC that is no array", "406 `invalid message: …`", "rabbit_channel.erl:1206"),
+        ("After a restart", "persistent messages in durable queues are there, others are not",
+         "rabbit_variable_queue.erl:405"),
     ),
     "Consume, get, ack": section(
         ("Tag used twice", "530 `attempt to reuse consumer tag 'x'`", "rabbit_channel.erl:1347"),
@@ -363,7 +365,5 @@ SECTIONS = {
         ("Message TTL", "406 naming the expiration", "rabbit_channel.erl:919"),
         ("x-consumer-timeout", "406 naming the argument", "rabbit_amqqueue.erl:974"),
         ("AMQP 1.0", "its header is answered with `AMQP 0 0 9 1`", "rabbit_reader.erl:1165"),
-        ("Messages on disk", "persistent messages last as long as the process",
-         "rabbit_variable_queue.erl:405"),
     ),
 }

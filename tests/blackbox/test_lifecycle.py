@@ -50,7 +50,7 @@ def test_a_taken_port_is_refused(broker, own_broker):
         own_broker(port=broker.port)
 
 
-@pytest.mark.row("Not there yet", "Messages on disk")
+@pytest.mark.row("Publish, return, confirm", "After a restart")
 def test_what_outlives_a_restart(own_broker, connect):
     broker = own_broker()
     channel = connect(to=broker).channel()
