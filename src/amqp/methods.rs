@@ -112,7 +112,9 @@ impl<'a> Publish<'a> {
 fn shortstr(octets: &[u8]) -> Option<(&str, &[u8])> {
     let (len, rest) = octets.split_first()?;
     let (text, rest) = rest.split_at_checked(usize::from(*len))?;
-    Some((std::str::from_utf8(text).ok()?, rest))
+    // The default exchange has no name, and is the most used.
+    let text = if text.is_empty() { "" } else { std::str::from_utf8(text).ok()? };
+    Some((text, rest))
 }
 
 methods! {
