@@ -172,13 +172,12 @@ impl DataFiles {
         let data_dir = &self.data_dir;
         thread::scope(|scope| {
             for part in segments.chunks(share) {
-                scope.spawn(move || {
-                    let mut files = Self::new(data_dir);
-                    for (name, len) in part {
-                        // Whatever is wrong, recovery meets it too and says so.
-                        drop(store::walk(&mut files, *name, *len));
-                    }
-                });
+                let read = move || walk_all(data_dir, part);
+                let name = "ringtail-read".to_owned();
+                if let Err(error) = thread::Builder::new().name(name).spawn_scoped(scope, read) {
+                    tracing::info!("the start reads with fewer threads: {error}");
+                    break;
+                }
             }
         });
         Ok(())
@@ -224,6 +223,14 @@ impl DataFiles {
             }
         }
         Ok(())
+    }
+}
+
+fn walk_all(data_dir: &Path, segments: &[(FileName, u64)]) {
+    let mut files = DataFiles::new(data_dir);
+    for (name, len) in segments {
+        // Whatever is wrong, recovery meets it too and says so.
+        drop(store::walk(&mut files, *name, *len));
     }
 }
 
@@ -366,6 +373,29 @@ mod tests {
         let failure = files.read(LOG, 0, 1).unwrap_err();
         assert!(failure.to_string().contains("00000012-ffff-00000003.log"), "{failure}");
         assert!(!failure.full);
+    }
+
+    #[test]
+    fn what_is_written_anew_is_read_anew() {
+        let (_folder, mut files) = files();
+        for text in ["old", "new"] {
+            files.write(SEGMENT, text.as_bytes()).unwrap();
+            files.commit().unwrap();
+            assert_eq!(files.read(SEGMENT, 0, 3).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn reading_ahead_changes_nothing_and_leaves_damage_to_recovery() {
+        let (_folder, mut files) = files();
+        let segment = |number| FileName::Queue { queue: QueueId(1), number };
+        for number in 0..40 {
+            files.write(segment(number), &[7; 100]).unwrap();
+        }
+        files.commit().unwrap();
+        files.read_ahead().unwrap();
+        assert_eq!(files.list().unwrap().len(), 40);
+        assert_eq!(files.read(segment(39), 99, 5).unwrap(), &[7][..]);
     }
 
     #[test]
