@@ -111,7 +111,6 @@ impl<F: Folder> Seat<F> {
     fn run(&mut self) -> Result<(), Broken> {
         while !self.stop.load(Ordering::Acquire) {
             self.turn()?;
-            self.log_alarms();
             if self.mesh.may_sleep() {
                 self.sleep()?;
             }
@@ -144,6 +143,8 @@ impl<F: Folder> Seat<F> {
                 self.mesh.give_back(number, batch);
             }
         }
+        // Who is told of an alarm finds it in the log.
+        self.log_alarms();
         self.record(now)?;
         self.tell();
         Ok(())
