@@ -1,18 +1,18 @@
 # syntax=docker/dockerfile:1
 
-# The broker needs io_uring, which the host decides about, not the image:
+#   docker run -p 5672:5672 -v ringtail:/var/lib/ringtail ringtail
 #
-# - seccomp: the default profile of Docker and containerd refuses io_uring_setup, io_uring_enter
-#   and io_uring_register. Run with a profile that allows these three, or with
-#   `--security-opt seccomp=unconfined`.
+# The default profile of Docker and containerd refuses io_uring, so the broker serves with epoll. The
+# host decides about io_uring, not the image:
+#
+# - seccomp: run with a profile that allows io_uring_setup, io_uring_enter and io_uring_register, or
+#   with `--security-opt seccomp=unconfined`.
 # - sysctl: kernel.io_uring_disabled must be 0 on the host (1 asks for CAP_SYS_ADMIN or the group
 #   of kernel.io_uring_group, 2 forbids it).
 # - memlock: each core's ring registers buffers, which counts against the locked memory of a
 #   process. Run with `--ulimit memlock=-1` or some MiB a core.
-# - nofile: one descriptor a connection. `--ulimit nofile=500000:500000`.
 #
-#   docker run -p 5672:5672 -v ringtail:/var/lib/ringtail \
-#     --security-opt seccomp=unconfined --ulimit memlock=-1 --ulimit nofile=500000:500000 ringtail
+# One descriptor is needed for each connection: `--ulimit nofile=500000:500000`.
 
 FROM rust:1.95-slim-bookworm AS builder
 # A C compiler for the allocator and for glommio, whose build script also calls git.
@@ -30,7 +30,7 @@ FROM debian:bookworm-slim
 RUN groupadd --system --gid 999 ringtail \
  && useradd --system --uid 999 --gid ringtail --home-dir /var/lib/ringtail --no-create-home \
       --shell /usr/sbin/nologin ringtail \
- && install --directory --owner=ringtail --group=ringtail --mode=0750 /var/lib/ringtail
+ && install --directory --owner=ringtail --group=ringtail --mode=0700 /var/lib/ringtail
 COPY --from=builder /usr/local/bin/ringtail /usr/local/bin/ringtail
 COPY LICENSE-APACHE LICENSE-MIT /usr/share/doc/ringtail/
 USER ringtail

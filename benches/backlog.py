@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a large backlog costs: rates, memory, disk and the time of a restart.
 
-    benches/backlog.py one                20 million persistent messages of 100 octets in one queue
+    benches/backlog.py one                20 million persistent messages of 100 bytes in one queue
     benches/backlog.py many               the same in 1,000 queues
     benches/backlog.py large              messages of 1 MiB in one queue
     benches/backlog.py one --messages 2e6 --json backlog.json
@@ -36,7 +36,7 @@ SAMPLE_SECONDS = 0.1
 # What a message costs on the disk beside its body, at most, and how often it is there.
 OVERHEAD, COPIES = 200, 2
 SHAPES = {
-    # Queues, octets, messages, confirm window, prefetch, messages an ack.
+    # Queues, bytes, messages, confirm window, prefetch, messages an ack.
     "one": (1, 100, 20_000_000, 2_000, 2_000, 500),
     "many": (1_000, 100, 20_000_000, 100, 200, 50),
     "large": (1, MIB, 20_000, 20, 20, 1),
@@ -44,7 +44,7 @@ SHAPES = {
 BACK_SECONDS = 120
 # Where everything stays in memory: what the broker may use, and what the messages take of it. That
 # is less than its log may have, and takes a second or so each time: a shorter run is noise.
-HOT_MEMORY, HOT_OCTETS, HOT_ROUNDS = 4096 * MIB, 384 * MIB, 3
+HOT_MEMORY, HOT_BYTES, HOT_ROUNDS = 4096 * MIB, 384 * MIB, 3
 
 
 class Shape:
@@ -59,7 +59,7 @@ class Shape:
 
     def hot(self):
         """The messages a queue has when all of them stay in memory."""
-        return max(min(self.each, HOT_OCTETS // (self.size + OVERHEAD) // self.queues), 1)
+        return max(min(self.each, HOT_BYTES // (self.size + OVERHEAD) // self.queues), 1)
 
     def queue_flags(self):
         """The queues, for loadgen."""
@@ -78,7 +78,7 @@ class Shape:
 
 
 class Sampler(threading.Thread):
-    """Memory of the process and octets in its data folder, while something runs."""
+    """Memory of the process and bytes in its data folder, while something runs."""
 
     def __init__(self, broker, folder):
         super().__init__(daemon=True)
@@ -113,7 +113,7 @@ def group(leader):
 
 
 def resident(process):
-    """Resident octets of a process, 0 if it is gone."""
+    """Resident bytes of a process, 0 if it is gone."""
     try:
         lines = (process / "status").read_text().splitlines()
     except OSError:
@@ -122,14 +122,14 @@ def resident(process):
 
 
 def used(folder):
-    """Octets of the disk that a folder's files occupy."""
-    octets = 0
+    """Bytes of the disk that a folder's files occupy."""
+    total = 0
     for file in folder.rglob("*"):
         try:
-            octets += file.stat().st_blocks * 512
+            total += file.stat().st_blocks * 512
         except FileNotFoundError:
             pass  # gone since the folder was read
-    return octets
+    return total
 
 
 class Bench:
@@ -226,7 +226,7 @@ def middle(runs):
 
 def table(result):
     """The figures for people."""
-    count = f"{result['messages']:,} messages of {result['size']:,} octets"
+    count = f"{result['messages']:,} messages of {result['size']:,} bytes"
     print(f"{count} in {result['queues']:,} queues; {result['machine']}")
     print(f"{'':8} {'msgs/s':>12} {'slowest 10 %':>13} {'of in memory':>13} {'peak RSS':>10} "
           f"{'peak disk':>11}")

@@ -4,7 +4,7 @@
     benches/compare.py [--rounds N] [--seconds N] [--out FILE]
 
 loadgen has one CPU and the broker the other: one shard for Ringtail, the whole node for RabbitMQ. One
-publisher, one consumer, 16-octet transient bodies, consumed with automatic acknowledgement: as fast as
+publisher, one consumer, 16-byte transient bodies, consumed with automatic acknowledgement: as fast as
 it goes, then latency at 10,000 messages a second (the generator spins, so that its own wakes do not
 count). Needs the release build of both binaries, two CPUs that do nothing else, Debian's package
 rabbitmq-server, and pika (`tests/run` makes a .venv with it). Prints a table, and JSON for `--out`.

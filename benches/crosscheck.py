@@ -37,7 +37,7 @@ TRIES = 3
 AGREE = 0.02
 WARMUP = 1
 MODULES = ROOT / "target/clients/node/node_modules"
-# What loadgen exits with when somebody else has taken what it published.
+# The exit code of loadgen if another consumer took its messages.
 MISSING = 3
 
 

@@ -14,8 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ringtail::runtime::bell::Bell;
-use ringtail::runtime::disk::{Disk, DiskConfig, DiskEnd};
+use ringtail::runtime::disk::{DiskConfig, DiskEnd, DiskThreads};
+use ringtail::runtime::wakeup::Wakeup;
 use ringtail::store::{FileName, Op, Work};
 
 const SEGMENT: u64 = 32 << 20;
@@ -71,10 +71,10 @@ fn bare(folder: &Path, size: usize, lay_out: fn(&File)) -> Vec<Duration> {
     let path = folder.join("bare");
     let file = File::create(&path).expect("a file");
     lay_out(&file);
-    let octets = vec![7; size];
+    let bytes = vec![7; size];
     let append = |round: u64| {
         let start = Instant::now();
-        file.write_all_at(&octets, round * size as u64).expect("room");
+        file.write_all_at(&bytes, round * size as u64).expect("room");
         file.sync_data().expect("a sync");
         start.elapsed()
     };
@@ -87,16 +87,18 @@ fn start(
     folder: &Path,
     shards: usize,
     log_thread_each: bool,
-) -> (Disk, Vec<DiskEnd>, Vec<Arc<Bell>>) {
+) -> (DiskThreads, Vec<DiskEnd>, Vec<Arc<Wakeup>>) {
     for place in ["log", "queues"] {
         fs::create_dir_all(folder.join(place)).expect("a folder");
     }
-    let bells: Vec<_> = (0..shards).map(|_| Arc::new(Bell::new().expect("an eventfd"))).collect();
+    let wakeups: Vec<_> =
+        (0..shards).map(|_| Arc::new(Wakeup::new().expect("an eventfd"))).collect();
     let config = DiskConfig {
         data_dir: folder.to_owned(),
-        segment_octets: SEGMENT,
+        segment_bytes: SEGMENT,
         open_files: 16,
         log_thread_each,
+        give_back: Arc::default(),
         faults: Vec::new(),
     };
     // A spare for each, so that both ways of this comparison begin alike.
@@ -104,37 +106,43 @@ fn start(
         let file = File::create(folder.join(format!("log/spare-{number}"))).expect("a file");
         LAYOUTS[2].1(&file);
     }
-    let (disk, ends) =
-        Disk::start(config, &bells, |why| panic!("{why}")).expect("threads can be started");
-    (disk, ends, bells)
+    let (disk, ends) = DiskThreads::start(config, &wakeups, |why| panic!("{why}"))
+        .expect("threads can be started");
+    (disk, ends, wakeups)
 }
 
 /// One synced batch after the other: from handing out to the answer.
-fn append(end: &mut DiskEnd, bell: &Bell, shard: u16, number: u32, size: usize) -> Vec<Duration> {
-    let octets = Bytes::from(vec![7; size]);
+fn append(
+    end: &mut DiskEnd,
+    wakeup: &Wakeup,
+    shard: u16,
+    number: u32,
+    size: usize,
+) -> Vec<Duration> {
+    let bytes = Bytes::from(vec![7; size]);
     let file = FileName::Log { boot: 1, shard, number };
     let mut times = Vec::new();
     for id in 0..count(size) {
         let start = Instant::now();
         let at = id * size as u64;
-        let work = Work::Write { at, pieces: vec![octets.clone()], create: id == 0, sync: true };
+        let work = Work::Write { at, pieces: vec![bytes.clone()], create: id == 0, sync: true };
         end.submit(Op { id, file, work });
-        end.ring_bells();
+        end.wake_threads();
         let done = loop {
             if let Some(done) = end.next_done() {
                 break done;
             }
-            bell.announce_sleep();
+            wakeup.announce_sleep();
             if !end.has_answers() {
-                bell.take().expect("an eventfd can be read");
+                wakeup.wait().expect("an eventfd can be read");
             }
-            bell.awake();
+            wakeup.awake();
         };
         done.result.expect("room");
         times.push(start.elapsed());
     }
     end.submit(Op { id: u64::MAX, file, work: Work::Delete { sync: false } });
-    end.ring_bells();
+    end.wake_threads();
     while !end.is_idle() {
         end.next_done();
     }
@@ -150,8 +158,8 @@ fn files(folder: &Path) {
             for (layout, (_, lay_out)) in LAYOUTS.into_iter().enumerate() {
                 times[at * 4 + layout].extend(bare(folder, size, lay_out));
             }
-            let (disk, mut ends, bells) = start(folder, 1, false);
-            times[at * 4 + 3].extend(append(&mut ends[0], &bells[0], 0, number, size));
+            let (disk, mut ends, wakeups) = start(folder, 1, false);
+            times[at * 4 + 3].extend(append(&mut ends[0], &wakeups[0], 0, number, size));
             disk.stop();
         }
     }
@@ -171,11 +179,11 @@ fn threads(folder: &Path) {
             let mut times = [Vec::new(), Vec::new()];
             for number in 0..ROUNDS as u32 {
                 for each in [false, true] {
-                    let (disk, ends, bells) = start(folder, shards, each);
-                    let run = |((mut end, bell), shard): ((DiskEnd, Arc<Bell>), u16)| {
-                        thread::spawn(move || append(&mut end, &bell, shard, number, size))
+                    let (disk, ends, wakeups) = start(folder, shards, each);
+                    let run = |((mut end, wakeup), shard): ((DiskEnd, Arc<Wakeup>), u16)| {
+                        thread::spawn(move || append(&mut end, &wakeup, shard, number, size))
                     };
-                    let running: Vec<_> = ends.into_iter().zip(bells).zip(0..).map(run).collect();
+                    let running: Vec<_> = ends.into_iter().zip(wakeups).zip(0..).map(run).collect();
                     for thread in running {
                         times[usize::from(each)].extend(thread.join().expect("it ran"));
                     }

@@ -3,10 +3,10 @@
 
     benches/durable.py [--rounds N] [--seconds N] [--json FILE]
 
-A durable queue, bodies of 16 octets, 1 KiB and 16 KiB, at most 1, 100 and 1,000 publishes without
+A durable queue, bodies of 16 bytes, 1 KiB and 16 KiB, at most 1, 100 and 1,000 publishes without
 their confirm; once with a consumer that acknowledges, once with messages left in the queue. The
 broker has one CPU, its disk threads included, loadgen another. Beside them the bare disk: as many
-octets in batches as large as Ringtail's were, written and synced by one thread that does nothing
+bytes in batches as large as Ringtail's were, written and synced by one thread that does nothing
 else. A single publisher that waits for each confirm (a window of 1, messages left) is held against
 the bare sync and the bare relay's ping-pong together, and 80 microseconds: the median of at least
 five rounds. Prints a table, and JSON for `--json`. Needs the release build of both binaries, two
@@ -41,7 +41,7 @@ def loadgen(arguments, size):
 
 
 def written(process):
-    """Octets that the process had written to the disk so far."""
+    """Bytes that the process had written to the disk so far."""
     lines = pathlib.Path(f"/proc/{process.pid}/io").read_text().splitlines()
     return int(dict(line.split(": ") for line in lines)["write_bytes"])
 
@@ -50,10 +50,10 @@ def batches(folder):
     """The number of the last batch in any log: so often a log was written and synced."""
     last = 0
     for file in (folder / "log").glob("*.log"):
-        octets = file.read_bytes()
-        at = octets.rfind(b"RTLB")
+        data = file.read_bytes()
+        at = data.rfind(b"RTLB")
         if at >= 0:
-            last = max(last, *struct.unpack_from("<Q", octets, at + 16))
+            last = max(last, *struct.unpack_from("<Q", data, at + 16))
     return last
 
 
@@ -70,7 +70,7 @@ def run(broker, size, window, consumers, seconds):
         "messages": report["account"]["confirmed"],
         "p50_us": round(confirms["p50"], 1),
         "p99_us": round(confirms["p99"], 1),
-        "written_per_octet": round(
+        "written_per_byte": round(
             (written(broker.process) - before) / (report["account"]["confirmed"] * size), 2),
     }
 
@@ -97,7 +97,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--windows", type=int, nargs="+", default=WINDOWS, help="only these")
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="only these (octets)")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="only these (bytes)")
     options = parser.parse_args()
     results = []
     for consumers in (1, 0):
@@ -130,7 +130,7 @@ def measure(size, window, consumers, options):
         runs["disk"].append(bare(size, batch, 1))
         if alone:
             runs["relay"].append(ping_pong(size, 1))
-    return {"octets": size, "window": window, "consumers": consumers, "runs": runs}
+    return {"bytes": size, "window": window, "consumers": consumers, "runs": runs}
 
 
 def median(row, broker, key):
@@ -140,12 +140,12 @@ def median(row, broker, key):
 def show(row):
     ours, theirs = (median(row, name, "confirms_per_second") for name in ("Ringtail", "RabbitMQ"))
     print(
-        f"{row['octets']:>6} octets, window {row['window']:>4}, "
+        f"{row['bytes']:>6} bytes, window {row['window']:>4}, "
         f"{'consumed' if row['consumers'] else 'left':<8}: {ours:>9,.0f}/s, RabbitMQ {theirs:>7,.0f}/s "
         f"({ours / theirs:.1f} times); p50 {median(row, 'Ringtail', 'p50_us'):,.0f} us against "
         f"{median(row, 'RabbitMQ', 'p50_us'):,.0f} us; "
         f"{median(row, 'Ringtail', 'messages_per_sync'):,.1f} messages a sync, "
-        f"{median(row, 'Ringtail', 'written_per_octet'):.2f} octets written an octet; "
+        f"{median(row, 'Ringtail', 'written_per_byte'):.2f} bytes written per byte; "
         f"bare disk {median(row, 'disk', 'per_second'):,.0f}/s, p50 "
         f"{median(row, 'disk', 'p50_us'):,.0f} us", flush=True)
     if row["runs"]["relay"]:

@@ -3,8 +3,8 @@
 
     benches/generator.py [--rounds N] [--seconds N] [--least MESSAGES] [--loadgen FILE]
 
-16-octet messages into a reader that forgets them (`loadgen ceiling --sink`), and deliveries from a writer
-that makes them up (`--source`); loadgen has one CPU, the other end another. Needs the release build and
+16-byte messages into a reader that discards them (`loadgen ceiling --sink`), and deliveries from a writer
+that generates them (`--source`); loadgen has one CPU, the other end another. Needs the release build and
 two CPUs that do nothing else. Prints medians; exit code 1 if one is below --least a second.
 """
 
@@ -50,7 +50,7 @@ def main():
     for end, does in (("sink", "publishes"), ("source", "consumes")):
         median = statistics.median(rates[end])
         enough &= median >= options.least
-        print(f"one core {does} {median:,.0f} messages/s of {SIZE} octets "
+        print(f"one core {does} {median:,.0f} messages/s of {SIZE} bytes "
               f"({min(rates[end]):,.0f} to {max(rates[end]):,.0f}; least wanted {options.least:,.0f})")
     return 0 if enough else 1
 

@@ -47,10 +47,10 @@ class Flow {
 }
 
 function body(due, number) {
-  const octets = Buffer.alloc(BODY);
-  octets.writeBigUInt64BE(due, 0);
-  octets.writeBigUInt64BE(BigInt(number), 8);
-  return octets;
+  const body = Buffer.alloc(BODY);
+  body.writeBigUInt64BE(due, 0);
+  body.writeBigUInt64BE(BigInt(number), 8);
+  return body;
 }
 
 // Publishes what is due by now, and comes back as soon as more may be.

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::thread;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ringtail::runtime::mesh::{Endpoint, mesh};
+use ringtail::runtime::rings::{Endpoint, mesh};
 
 const ITEMS: u64 = 64;
 
@@ -24,13 +24,13 @@ fn one_thread(c: &mut Criterion) {
         bencher.iter(|| {
             batch.extend(0..ITEMS);
             a.send(1, &mut batch);
-            a.ring_bells();
+            a.wake_peers();
             let mut taken = b.take(0).expect("it was sent");
             taken.drain(..).for_each(|item| {
                 black_box(item);
             });
             b.give_back(0, taken);
-            b.ring_bells();
+            b.wake_peers();
         });
     });
 }
@@ -45,14 +45,14 @@ fn echo(mut end: Endpoint<Vec<u64>>) {
             end.send(0, &mut batch);
             end.give_back(0, batch);
         }
-        end.ring_bells();
+        end.wake_peers();
         rest(&end);
     }
 }
 
 fn rest(end: &Endpoint<Vec<u64>>) {
     if end.may_sleep() {
-        end.bell().take().expect("an eventfd can be read");
+        end.wakeup().wait().expect("an eventfd can be read");
     }
     end.awake();
 }
@@ -66,7 +66,7 @@ fn two_threads(c: &mut Criterion) {
             batch.clear();
             batch.push(1);
             a.send(1, &mut batch);
-            a.ring_bells();
+            a.wake_peers();
             loop {
                 if let Some(mut answer) = a.take(1) {
                     answer.clear();
@@ -79,7 +79,7 @@ fn two_threads(c: &mut Criterion) {
     });
     batch.clear();
     a.send(1, &mut batch);
-    a.ring_bells();
+    a.wake_peers();
     other.join().expect("the echo ends");
 }
 

@@ -7,11 +7,11 @@ use amqp::table::{TableWriter, Value};
 use criterion::{Criterion, criterion_group, criterion_main};
 use model::topology::Change;
 use model::{
-    Arguments, Binding, Destination, QueueId, QueueSpec, Seed, ShardId, Targets, Topology,
+    Arguments, Binding, Destination, Entropy, QueueId, QueueSpec, ShardId, Targets, Topology,
 };
 
 fn topology(queues: u64) -> Topology {
-    let mut topology = Topology::new(Seed::new(1));
+    let mut topology = Topology::new(Entropy::from_seed(1).map_seed());
     topology.apply(1, &Change::VhostCreated("/".into()));
     for id in 0..queues {
         let spec = QueueSpec {
@@ -109,5 +109,76 @@ fn headers(c: &mut Criterion) {
     route(c, "headers of 1000 bindings", &topology, "amq.headers", &[]);
 }
 
+/// Routes one message with several keys and its headers.
+fn route_message(
+    c: &mut Criterion,
+    name: &str,
+    (topology, exchange): (&Topology, &str),
+    keys: &[String],
+    headers: Table<'_>,
+) {
+    let Some(vhost) = topology.vhost("/") else {
+        return;
+    };
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let mut targets = Targets::new();
+    c.bench_function(name, |bencher| {
+        bencher.iter(|| {
+            targets.clear();
+            if let Some(exchange) = vhost.exchange(black_box(exchange)) {
+                vhost.route(exchange, black_box(&keys), || Some(headers), &mut targets);
+            }
+            black_box(targets.queues().len())
+        });
+    });
+    println!("{name}: {} steps", targets.work());
+}
+
+/// A pattern of 128 words that has `#` every other word; the number decides about the first ones.
+fn repeated_hashes(number: u64) -> String {
+    let word = |at: u32| if number >> at & 1 == 0 { "#.a" } else { "#.*" };
+    (0..64).map(word).collect::<Vec<_>>().join(".")
+}
+
+/// What is cheap to send and looks expensive to route.
+fn hostile(c: &mut Criterion) {
+    let mut topology = topology(4000);
+    let key = |n: usize| format!("{}.a", vec!["a"; 125].join(".")) + &format!(".{}", n % 10);
+    for n in 0..500 {
+        bind(&mut topology, "amq.topic", n, &repeated_hashes(n), Table::EMPTY);
+    }
+    let amq = (&topology, "amq.topic");
+    route_message(c, "hostile topic, 1 key", amq, &[key(0)], Table::EMPTY);
+    for n in 500..1000 {
+        bind(&mut topology, "amq.topic", n, &repeated_hashes(n), Table::EMPTY);
+    }
+    let amq = (&topology, "amq.topic");
+    let keys: Vec<String> = (0..150).map(key).collect();
+    route_message(c, "hostile topic, 150 keys", amq, &keys, Table::EMPTY);
+    for n in 0..4000 {
+        bind(&mut topology, "amq.fanout", n, "", Table::EMPTY);
+    }
+    let keys: Vec<String> = (0..1000).map(|n| format!("{n}")).collect();
+    let amq = (&topology, "amq.fanout");
+    route_message(c, "hostile fanout, 1000 keys", amq, &keys, Table::EMPTY);
+    for left_out in 0..500 {
+        bind(&mut topology, "amq.headers", left_out, "", many_headers(left_out).table());
+    }
+    let headers = many_headers(u64::MAX);
+    let amq = (&topology, "amq.headers");
+    route_message(c, "hostile headers, 9000 each", amq, &[String::new()], headers.table());
+}
+
+/// 9,000 headers, but for one.
+fn many_headers(left_out: u64) -> TableWriter {
+    let numbers = (0..9000).filter(|n| *n != left_out);
+    numbers.fold(TableWriter::new(), |table, n| table.with(&format!("h{n}"), Value::Void))
+}
+
 criterion_group!(benches, direct, default_and_fanout, topic, headers);
-criterion_main!(benches);
+criterion_group! {
+    name = slow;
+    config = Criterion::default().sample_size(10);
+    targets = hostile
+}
+criterion_main!(benches, slow);

@@ -2,8 +2,9 @@
 //! two numbers of rounds under callgrind, and the difference is what the messages cost.
 //!
 //! `shard CASE ROUNDS`, where CASE is `auto`, `ack` or `cross` (both hops over a batch) followed by
-//! the octets of a body, such as `ack-1024`. Every round is [`ROUND`] messages.
+//! the bytes of a body, such as `ack-1024`. Every round is [`ROUND`] messages.
 
+#[path = "../tests/rig/mod.rs"]
 mod rig;
 
 use amqp::methods::Method;
@@ -21,18 +22,19 @@ fn main() {
     let size = size.parse().unwrap_or(16);
     let (shards, ack) = (if kind == "cross" { 2 } else { 1 }, kind == "ack");
 
-    let mut rig = Rig::new(shards);
+    let mut rig = Rig::balanced(shards);
     let consumer = rig.client(0);
     let publisher = rig.client(usize::from(shards) - 1);
-    rig.declare(consumer);
-    rig.consume(consumer, !ack);
+    rig.call(consumer, 1, &rig::declare("q", false));
+    rig.call(consumer, 1, &rig::consume_with("q", !ack));
     let chunk = rig::publishes("q", size, ROUND);
-    let (mut outbox, mut octets, mut acks) = (Outbox::default(), Vec::new(), Vec::new());
+    let (mut outbox, mut bytes, mut acks) = (Outbox::default(), Vec::new(), Vec::new());
     let mut delivered = 0;
     for _ in 0..rounds {
         rig.publish(publisher, &chunk);
-        octets.clear();
-        rig.take_into(consumer, &mut outbox, &mut octets);
+        bytes.clear();
+        rig.take_into(consumer, &mut outbox, &mut bytes);
+        rig.settle();
         delivered += ROUND as u64;
         if ack {
             acks.clear();
@@ -42,6 +44,6 @@ fn main() {
         }
     }
     // The last round is read, so that a broker that loses messages is not measured as a fast one.
-    assert_eq!(rig::deliveries(&octets), (ROUND, delivered));
+    assert_eq!(rig::deliveries(&bytes), (ROUND, delivered));
     println!("{delivered} messages");
 }

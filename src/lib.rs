@@ -6,6 +6,14 @@ pub mod config;
 
 pub mod store;
 
+pub mod mesh;
+
+pub mod coordinator;
+
+pub mod queues;
+
+pub mod sessions;
+
 pub mod shard;
 
 pub mod runtime;

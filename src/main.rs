@@ -6,7 +6,7 @@ use std::env;
 use std::fs;
 use std::process::ExitCode;
 
-use ringtail::config::{Config, Refused};
+use ringtail::config::{Config, ConfigError};
 use ringtail::runtime;
 
 #[global_allocator]
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     match Config::load(env::args_os(), &env, &|path| fs::read_to_string(path)) {
         Ok(config) => runtime::serve(&config),
         // Help and the version too: clap knows where each belongs and its exit code.
-        Err(Refused::Flags(answer)) => answer.exit(),
+        Err(ConfigError::Flags(answer)) => answer.exit(),
         Err(refused) => {
             eprintln!("error: {refused}");
             ExitCode::from(WRONG)

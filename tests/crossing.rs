@@ -1,35 +1,21 @@
 //! Every publish and every delivery crosses shards: the publisher on one, the queue on another, the
 //! consumer on a third.
 
-#[path = "../benches/rig/mod.rs"]
+#[path = "rig/mod.rs"]
 mod rig;
 
-use amqp::methods::Method;
-use amqp::{Frame, Parser};
+use amqp::Method;
 use rig::{Client, Rig};
-use ringtail::shard::Place;
 
 /// The shard that declares and consumes, the queue's home, the publisher's.
 const CONSUMER: usize = 0;
 const HOME: usize = 1;
 const PUBLISHER: usize = 2;
 
-fn acks(octets: &[u8]) -> Vec<(u64, bool)> {
-    let (mut parser, mut at, mut acks) = (Parser::new(0), 0, Vec::new());
-    while let Ok(Some(frame)) = parser.next(octets, &mut at) {
-        if let Frame::Method { payload, .. } = frame
-            && let Ok(Method::BasicAck { delivery_tag, multiple }) = Method::read(payload)
-        {
-            acks.push((delivery_tag, multiple));
-        }
-    }
-    acks
-}
-
 fn crossing() -> (Rig, Client, Client) {
-    let mut rig = Rig::placed(3, Place::Cross);
+    let mut rig = Rig::new(3);
     let (consumer, publisher) = (rig.client(CONSUMER), rig.client(PUBLISHER));
-    rig.declare(consumer);
+    rig.call(consumer, 1, &rig::declare("q", false));
     (rig, consumer, publisher)
 }
 
@@ -37,7 +23,7 @@ fn crossing() -> (Rig, Client, Client) {
 fn messages_take_two_hops_and_confirms_come_back() {
     for size in [0, 16, 2048, 2049, 100_000] {
         let (mut rig, consumer, publisher) = crossing();
-        rig.consume(consumer, true);
+        rig.call(consumer, 1, &rig::consume_with("q", true));
         rig.call(publisher, 1, &Method::ConfirmSelect { nowait: false });
         let (published, delivered) = (rig.crossed(PUBLISHER, HOME), rig.crossed(HOME, CONSUMER));
         assert!(published < 100 && delivered < 200, "only questions so far");
@@ -45,7 +31,7 @@ fn messages_take_two_hops_and_confirms_come_back() {
         // A larger body goes by reference beside the records.
         let least = 10 * if size > 2048 { 16 } else { size.max(16) };
         assert!(rig.crossed(PUBLISHER, HOME) >= least, "the first hop");
-        assert_eq!(acks(&confirmed), [(10, true)], "{size}");
+        assert_eq!(rig::acks(&confirmed), [(10, true)], "{size}");
         // What has left for the socket gives credit for more.
         let mut got = Vec::new();
         while rig::deliveries(&got).0 < 10 {
@@ -62,7 +48,7 @@ fn messages_take_two_hops_and_confirms_come_back() {
 #[test]
 fn what_is_not_settled_is_requeued_at_home() {
     let (mut rig, consumer, publisher) = crossing();
-    rig.consume(consumer, false);
+    rig.call(consumer, 1, &rig::consume("q"));
     rig.send(publisher, &rig::publishes("q", 16, 5));
     assert_eq!(rig::deliveries(&rig.take(consumer)), (5, 5));
     rig.call(consumer, 1, &Method::BasicAck { delivery_tag: 2, multiple: true });
@@ -70,7 +56,7 @@ fn what_is_not_settled_is_requeued_at_home() {
     rig.call(consumer, 1, &close);
     rig.call(consumer, 1, &Method::ChannelOpen { out_of_band: "" });
     rig.crossed(HOME, CONSUMER);
-    rig.consume(consumer, true);
+    rig.call(consumer, 1, &rig::consume_with("q", true));
     rig.take(consumer);
     assert!(rig.crossed(HOME, CONSUMER) > 3 * 16, "three messages came again");
 }

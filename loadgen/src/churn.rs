@@ -1,52 +1,37 @@
-//! `loadgen churn`: things that come and go, one after the other, as fast as the broker answers.
+//! `loadgen churn`: creates and deletes connections, channels, queues, bindings or consumers, one
+//! after the other, as fast as the broker answers.
 //!
-//! One operation is a whole life: a connection is opened and closed, a queue declared and deleted.
-//! Each client is a thread with blocking calls; what is measured is the broker's own work, not how
-//! well this program overlaps it.
+//! One operation creates and deletes one object. Each client is a thread with blocking calls, so
+//! the figures show the broker's own work.
 
+use crate::cli::churn::ChurnKind;
 use std::sync::Mutex;
 
 use amqp::{Method, Table};
-use clap::ValueEnum;
 
-use crate::broker::Watch;
-use crate::cli::ChurnArgs;
-use crate::clock::{self, SECOND};
-use crate::connection::Connection;
-use crate::failure::Failure;
-use crate::figures::Churn;
-use crate::interrupt;
-use crate::latency::Latency;
-use crate::report::Report;
+use crate::cli::churn::ChurnArgs;
+use crate::client::connection::ClientConnection;
+use crate::measure::latency::LatencyRecorder;
+use crate::report::figures::ChurnFigures;
+use crate::report::load_report::LoadReport;
+use crate::system::clock::{self, SECOND};
+use crate::system::error::LoadgenError;
+use crate::system::interrupt;
+use crate::system::process_usage::UsageMonitor;
 
-/// What comes and goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
-    /// Connections with a channel each.
-    Connection,
-    /// Channels of one connection.
-    Channel,
-    /// Queues of one channel.
-    Queue,
-    /// Bindings of one queue.
-    Binding,
-    /// Consumers of one queue.
-    Consumer,
-}
-
-/// What one client did.
+/// The operations of one client.
 #[derive(Debug, Default)]
-struct Lives {
-    operations: u64,
-    latency: Latency,
+struct ClientOperations {
+    count: u64,
+    latency: LatencyRecorder,
 }
 
 /// Runs the clients and reports; a signal ends them early.
 ///
 /// # Errors
-/// The first client that is refused.
-pub fn churn(args: &ChurnArgs) -> Result<Report, Failure> {
-    let watch = args.broker_pid.map(|pid| Watch::start(pid, clock::now())).transpose()?;
+/// The error of the first client that fails.
+pub fn churn(args: &ChurnArgs) -> Result<LoadReport, LoadgenError> {
+    let monitor = args.broker_pid.map(|pid| UsageMonitor::start(pid, clock::now())).transpose()?;
     let begin = clock::now() + clock::from_seconds(args.warmup);
     let end = clock::now() + clock::from_seconds(args.time);
     let results = Mutex::new(Vec::new());
@@ -54,70 +39,75 @@ pub fn churn(args: &ChurnArgs) -> Result<Report, Failure> {
         for number in 0..args.clients {
             let results = &results;
             scope.spawn(move || {
-                let lives = live(args, number, begin, end);
-                // A poisoned lock would mean that a push panicked.
-                results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(lives);
+                let operations = run_client(args, number, begin, end);
+                // The lock is poisoned only if a push panicked; the vector is still valid.
+                results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(operations);
             });
         }
     });
     let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut all = Lives::default();
-    for lives in results {
-        let lives = lives?;
-        all.operations += lives.operations;
-        all.latency.add(lives.latency);
+    let mut all = ClientOperations::default();
+    for operations in results {
+        let operations = operations?;
+        all.count += operations.count;
+        all.latency.add(operations.latency);
     }
     let seconds = clock::now().saturating_sub(begin) as f64 / SECOND as f64;
-    let rate = if seconds > 0.0 { all.operations as f64 / seconds } else { 0.0 };
-    let churn = Churn { operations: all.operations, seconds, rate };
-    let broker = watch.and_then(|watch| watch.end(clock::now(), all.operations));
-    let mut report = Report::of_churn(churn, all.latency, broker);
-    report.interrupted();
+    let rate = if seconds > 0.0 { all.count as f64 / seconds } else { 0.0 };
+    let churn = ChurnFigures { operations: all.count, seconds, rate };
+    let broker = monitor.and_then(|monitor| monitor.end(clock::now(), all.count));
+    let mut report = LoadReport::of_churn(churn, all.latency, broker);
+    report.mark_interrupted();
     Ok(report)
 }
 
-fn live(args: &ChurnArgs, number: u16, begin: u64, end: u64) -> Result<Lives, Failure> {
-    let mut connection = Connection::open(&args.uri)?;
+fn run_client(
+    args: &ChurnArgs,
+    number: u16,
+    begin: u64,
+    end: u64,
+) -> Result<ClientOperations, LoadgenError> {
+    let mut connection = ClientConnection::open(&args.uri)?;
     let name = format!("loadgen.churn.{:x}.{number}", std::process::id());
-    if matches!(args.kind, Kind::Binding | Kind::Consumer) {
+    if matches!(args.kind, ChurnKind::Binding | ChurnKind::Consumer) {
         declare(&mut connection, &name)?;
     }
-    let mut lives = Lives::default();
+    let mut operations = ClientOperations::default();
     loop {
         let start = clock::now();
-        if start >= end || interrupt::came() {
+        if start >= end || interrupt::is_requested() {
             break;
         }
-        one(args, &mut connection, &name, lives.operations)?;
+        operate(args, &mut connection, &name, operations.count)?;
         if start >= begin {
-            lives.operations += 1;
-            lives.latency.record(clock::now() - start);
+            operations.count += 1;
+            operations.latency.record(clock::now() - start);
         }
     }
-    // The queues are exclusive and go with the connection.
+    // The queues are exclusive: the broker deletes them with the connection.
     connection.close()?;
-    Ok(lives)
+    Ok(operations)
 }
 
-fn one(
+fn operate(
     args: &ChurnArgs,
-    connection: &mut Connection,
+    connection: &mut ClientConnection,
     name: &str,
     number: u64,
-) -> Result<(), Failure> {
+) -> Result<(), LoadgenError> {
     match args.kind {
-        Kind::Connection => Connection::open(&args.uri)?.close(),
-        Kind::Channel => connection.close_channel().and_then(|()| connection.open_channel()),
-        Kind::Queue => {
+        ChurnKind::Connection => ClientConnection::open(&args.uri)?.close(),
+        ChurnKind::Channel => connection.close_channel().and_then(|()| connection.open_channel()),
+        ChurnKind::Queue => {
             declare(connection, name)?;
             delete(connection, name)
         }
-        Kind::Binding => bind(connection, name, number),
-        Kind::Consumer => consume(connection, name),
+        ChurnKind::Binding => bind(connection, name, number),
+        ChurnKind::Consumer => consume(connection, name),
     }
 }
 
-fn declare(connection: &mut Connection, queue: &str) -> Result<(), Failure> {
+fn declare(connection: &mut ClientConnection, queue: &str) -> Result<(), LoadgenError> {
     let declare = Method::QueueDeclare {
         ticket: 0,
         queue,
@@ -133,7 +123,7 @@ fn declare(connection: &mut Connection, queue: &str) -> Result<(), Failure> {
     })
 }
 
-fn delete(connection: &mut Connection, queue: &str) -> Result<(), Failure> {
+fn delete(connection: &mut ClientConnection, queue: &str) -> Result<(), LoadgenError> {
     let delete =
         Method::QueueDelete { ticket: 0, queue, if_unused: false, if_empty: false, nowait: false };
     connection.call(&delete, "to queue.delete", |method| {
@@ -141,7 +131,7 @@ fn delete(connection: &mut Connection, queue: &str) -> Result<(), Failure> {
     })
 }
 
-fn bind(connection: &mut Connection, queue: &str, number: u64) -> Result<(), Failure> {
+fn bind(connection: &mut ClientConnection, queue: &str, number: u64) -> Result<(), LoadgenError> {
     let (exchange, arguments) = ("amq.topic", Table::EMPTY);
     let routing_key = &format!("{queue}.{number}.#");
     let bind =
@@ -155,7 +145,7 @@ fn bind(connection: &mut Connection, queue: &str, number: u64) -> Result<(), Fai
     })
 }
 
-fn consume(connection: &mut Connection, queue: &str) -> Result<(), Failure> {
+fn consume(connection: &mut ClientConnection, queue: &str) -> Result<(), LoadgenError> {
     let consumer_tag = "churn";
     let consume = Method::BasicConsume {
         ticket: 0,

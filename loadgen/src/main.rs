@@ -1,68 +1,42 @@
-//! A load generator for AMQP 0-9-1 brokers: how much a broker carries, how late it delivers, and
-//! what became of every single message.
+//! A load generator for AMQP 0-9-1 brokers. It measures throughput and latency and accounts for
+//! every message.
 //!
-//! `run` drives a broker, `ceiling` sends the same octets through a minimal relay, `compare` and
-//! `suite` run scenarios against several brokers in turn and draw what came of it. The floors:
-//! [`publishes`], [`delivery`], [`confirms`], [`account`], [`pace`] know octets and numbers;
-//! [`producer`] and [`consumer`] are machines without sockets; [`worker`] is one thread's event
-//! loop over them; [`drive`] leads the workers through a run.
+//! `run` drives a broker, `ceiling` sends the same bytes through a minimal relay, `churn` creates
+//! and deletes objects, `compare` and `suite` run scenarios against several brokers in turn and
+//! draw the results.
+//!
+//! The folders from the ground up: [`system`], [`messages`], [`client`], [`measure`], [`account`],
+//! [`publish`] and [`consume`] (state machines without sockets), [`cli`], [`worker`] (one thread's
+//! event loop), [`report`], `run`, [`baseline`], [`compare`].
 
 mod account;
-mod broker;
-mod care;
-mod cast;
-mod ceiling;
+mod baseline;
 mod churn;
 mod cli;
-mod clock;
+mod client;
 mod compare;
-mod confirms;
-mod connection;
-mod consumer;
-mod delivery;
-mod drive;
-mod ends;
-mod failure;
-mod figures;
-mod flags;
-mod handshake;
-mod hgrm;
-mod idle;
-mod incoming;
-mod interrupt;
-mod lane;
-mod latency;
-mod ledger;
-mod live;
-mod methods;
-mod pace;
-mod pair;
-mod plan;
-mod poll;
-mod producer;
-mod publishes;
-mod relay;
+mod consume;
+mod measure;
+mod messages;
+mod publish;
 mod report;
-mod routes;
 mod run;
-mod sequences;
-mod shared;
-mod sizes;
-mod socket;
-mod synced;
-mod threads;
-mod topology;
-mod uri;
-mod varied;
+mod system;
 mod worker;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command};
-use crate::failure::Failure;
-use crate::report::Report;
+use crate::baseline::ceiling::ceiling;
+use crate::churn::churn;
+use crate::cli::commands::{Cli, CliCommand};
+use crate::compare::command;
+use crate::measure::hgrm;
+use crate::report::load_report::LoadReport;
+use crate::run::command::run;
+use crate::system::error::LoadgenError;
+use crate::system::interrupt;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -77,23 +51,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn execute(command: Command) -> Result<(), Failure> {
+fn execute(command: CliCommand) -> Result<(), LoadgenError> {
     interrupt::watch()?;
     let (report, json, hgrm) = match command {
-        Command::Run(mut args) => {
+        CliCommand::Run(mut args) => {
             args.check()?;
-            (run::run(&args)?, args.message.json, args.message.hgrm)
+            (run(&args)?, args.message.json, args.message.hgrm)
         }
-        Command::Ceiling(mut args) => {
+        CliCommand::Ceiling(mut args) => {
             args.check()?;
-            (ceiling::ceiling(&args)?, args.message.json, args.message.hgrm)
+            (ceiling(&args)?, args.message.json, args.message.hgrm)
         }
-        Command::Churn(args) => {
+        CliCommand::Churn(args) => {
             args.check()?;
-            (churn::churn(&args)?, args.json, args.hgrm)
+            (churn(&args)?, args.json, args.hgrm)
         }
-        Command::Compare(args) | Command::Suite(args) => return compare::compare(&args),
-        Command::Report(args) => return compare::report(&args),
+        CliCommand::Compare(args) | CliCommand::Suite(args) => return command::compare(&args),
+        CliCommand::Report(args) => return command::report(&args),
     };
     print(&report, json)?;
     if let Some(path) = hgrm {
@@ -102,10 +76,10 @@ fn execute(command: Command) -> Result<(), Failure> {
     report.complete().map(|_| ())
 }
 
-fn print(report: &Report, json: bool) -> Result<(), Failure> {
+fn print(report: &LoadReport, json: bool) -> Result<(), LoadgenError> {
     if json {
         let text = serde_json::to_string(report)
-            .map_err(|error| Failure::io("cannot print the report")(error.into()))?;
+            .map_err(|error| LoadgenError::io("cannot print the report")(error.into()))?;
         println!("{text}");
     } else {
         print!("{report}");

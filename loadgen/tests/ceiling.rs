@@ -59,13 +59,13 @@ fn a_source_is_consumed_without_a_gap() {
 }
 
 #[test]
-fn the_relay_is_shown_beside_a_bare_pair_of_sockets() {
+fn the_relay_is_compared_with_the_socket_baseline() {
     let report = ceiling("-z 0.3 -s 4096");
     let beside = &report["beside"];
     let of = |name: &str| beside[name].as_f64().unwrap();
     assert!(of("relay_megabytes") > 1.0 && of("pair_megabytes") > 1.0, "{beside}");
     assert!((of("share") - of("relay_megabytes") / of("pair_megabytes")).abs() < 1e-9, "{beside}");
-    assert_eq!(ceiling("-z 0.1 -r 1000")["beside"], Value::Null, "a rate is no ceiling");
+    assert_eq!(ceiling("-z 0.1 -r 1000")["beside"], Value::Null, "only without a rate");
 }
 
 #[test]

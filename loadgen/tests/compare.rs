@@ -1,4 +1,4 @@
-//! `loadgen compare` says what each broker did, and goes on whatever one of them does.
+//! `loadgen compare` reports what each broker did, even if one of them fails.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,7 +15,7 @@ use support::{Act, Broker};
 
 const QUICK: &str = "--rounds 2 --seconds 0.2 --warmup 0.1";
 
-/// A folder of its own for each test's reports.
+/// A folder of its own for the reports of each test.
 struct Reports(PathBuf);
 
 impl Reports {
@@ -37,7 +37,7 @@ impl Reports {
         command
     }
 
-    /// A scenario of 500 messages of 50 octets a second.
+    /// A scenario with 500 messages of 50 bytes per second.
     fn slow(&self) -> String {
         let path = self.0.join("slow.toml");
         let text = "title = 'Slow'\nabout = 'Slow.'\nfigure = 'latency'\n\
@@ -75,11 +75,11 @@ fn echo(_: u64, body: &[u8]) -> Vec<Act> {
 }
 
 fn texts(output: &Output) -> (String, String) {
-    let text = |octets| String::from_utf8_lossy(octets).into_owned();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))
 }
 
-/// Sends a signal to a program once `when` has something to tell, and waits for its end.
+/// Waits for `when`, sends a signal to the program and waits for its end.
 fn interrupted(mut command: Command, signal: Signal, when: &Receiver<()>) -> Output {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     when.recv_timeout(Duration::from_secs(20)).unwrap();
@@ -88,7 +88,7 @@ fn interrupted(mut command: Command, signal: Signal, when: &Receiver<()>) -> Out
 }
 
 #[test]
-fn a_ceiling_shows_the_relay_beside_a_bare_pair_of_sockets() {
+fn a_ceiling_compares_the_relay_with_the_socket_baseline() {
     let (broker, reports) = (Broker::start(echo), Reports::new("ceiling"));
     let path = reports.0.join("quick.toml");
     let text = "title = 'Quick'\nabout = 'Quick.'\nfigure = 'received'\nceiling = true\n\
@@ -98,8 +98,11 @@ fn a_ceiling_shows_the_relay_beside_a_bare_pair_of_sockets() {
     let output = reports.command(&[("one", &broker)], &arguments).output().unwrap();
     let (table, shown) = texts(&output);
     assert!(output.status.success(), "{shown}");
-    assert!(table.contains("octets of the relay of a bare pair of sockets: quick "), "{table}");
-    assert!(reports.html().contains("of a bare pair of sockets"));
+    assert!(
+        table.contains("relay throughput as a share of the socket baseline: quick "),
+        "{table}"
+    );
+    assert!(reports.html().contains("of the socket baseline"));
     let of_pair = &reports.json()["scenarios"][0]["ceiling"]["steps"][0]["summary"]["of_pair"];
     assert!(of_pair.as_f64().unwrap() > 0.0, "{of_pair}");
 }
@@ -128,13 +131,17 @@ fn a_signal_ends_a_comparison_with_the_rounds_that_are_finished() {
     assert_eq!(report["ended"], "ended by SIGTERM");
     assert_eq!(report["scenarios"].as_array().unwrap().len(), 1);
     let runs = |n: usize| report["scenarios"][0]["results"][n]["steps"][0]["runs"].as_array();
-    assert_eq!((runs(0).unwrap().len(), runs(1).unwrap().len()), (1, 0), "half a round is none");
-    assert!(two.log().contains(&"QueueDelete".to_owned()), "it tidies up");
+    assert_eq!(
+        (runs(0).unwrap().len(), runs(1).unwrap().len()),
+        (1, 0),
+        "an incomplete round does not count"
+    );
+    assert!(two.log().contains(&"QueueDelete".to_owned()), "the queue is still deleted");
 }
 
 #[test]
-fn who_refuses_a_scenario_is_named_and_all_others_are_measured() {
-    // Whoever has the argument lets all messages expire at once.
+fn a_target_that_refuses_a_scenario_is_named_and_the_others_are_measured() {
+    // The broker that supports the argument discards all messages at once.
     let able = Broker::start(|_, body| if body.len() == 100 { vec![] } else { echo(0, body) });
     let unable = Broker::start(echo).refusing("x-message-ttl");
     let reports = Reports::new("refused");
@@ -162,11 +169,11 @@ fn who_refuses_a_scenario_is_named_and_all_others_are_measured() {
 }
 
 #[test]
-fn what_is_no_comparison_is_not_drawn() {
+fn other_json_is_refused() {
     let path = Reports::new("no-comparison").0.join("other.json");
     std::fs::write(&path, "{}").unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("report").arg(&path).output();
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(texts(&output).1.contains("is not what --json of a comparison writes"));
+    assert!(texts(&output).1.contains("is not the JSON of a comparison"));
 }

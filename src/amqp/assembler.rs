@@ -23,7 +23,7 @@ pub enum Assembler {
     Body(u64),
 }
 
-/// What one frame meant.
+/// What one frame brought.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Step<'a> {
     /// A method; if [`Method::has_content`], a header and a body follow.
@@ -44,7 +44,7 @@ pub enum Step<'a> {
     },
 }
 
-/// A frame that must not come now, or one that cannot be read.
+/// A frame out of sequence, or one that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SequenceError {
     /// Content without a method before it.
@@ -102,8 +102,8 @@ impl Assembler {
         .map(Some)
     }
 
-    /// Takes the payload of a method frame if it is a well-formed basic.publish; for all else
-    /// [`Assembler::method`] finds the words.
+    /// Takes the payload of a method frame if it is a well-formed basic.publish. `None` for any
+    /// other payload; [`Assembler::method`] then takes it or finds the error.
     ///
     /// # Errors
     /// See [`SequenceError`]; the state is unchanged.
@@ -195,5 +195,5 @@ impl Assembler {
 }
 
 #[cfg(test)]
-#[path = "assembler_test.rs"]
+#[path = "checks/assembler_test.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! Bytes to frames and back, whatever boundaries the reads had.
+//! Bytes to frames and back, for any read boundaries.
 //!
 //! ```text
 //!   0      1         3             7                  7+size   8+size
@@ -15,19 +15,22 @@
 
 use crate::methods::Method;
 
+/// Octets in front of the properties in the payload of a content header.
+pub const HEADER_FIXED: usize = 12;
 /// Octets around a payload: type, channel, size and the end octet.
 pub const OVERHEAD: usize = 8;
 /// The octet behind every payload.
 pub const END: u8 = 0xCE;
-/// The smallest frame_max that may be negotiated (spec 1.1, frame-min-size, as RabbitMQ reads it).
-pub const FRAME_MIN: u32 = 8192;
+/// The smallest frame_max that may be negotiated (spec 1.1, frame-min-size). Newer series of
+/// RabbitMQ ask for 8192, but clients that were made for the older ones still answer with this.
+pub const FRAME_MIN: u32 = 4096;
 
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const HEARTBEAT: u8 = 8;
 const HEAD: usize = 7;
-/// A carry buffer larger than this is given back once its frame is through.
+/// A carry buffer larger than this is freed once its frame is handed out.
 const CARRY_KEPT: usize = 4096;
 
 /// A frame, or for a body frame one piece of it.
@@ -77,7 +80,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Bytes that are no frame.
+/// Bytes that are not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The payload's announced size is over the negotiated maximum.
@@ -110,20 +113,20 @@ pub enum FrameError {
     },
 }
 
-/// The first 16 octets of a payload, for the words about an error. Plain octets, so that the result
-/// of every frame that is right stays small and has nothing to drop.
+/// The first 16 octets of a payload, quoted in error texts. A plain array, so that the `Result` of
+/// a correct frame stays small and needs no drop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Snippet {
     first: [u8; Self::MAX],
-    /// Octets of the payload, one more than the most for all that is longer.
+    /// How many octets the payload has; `MAX + 1` for every longer one.
     len: u8,
 }
 
 impl Snippet {
-    /// So many octets at most, as RabbitMQ quotes.
+    /// The most octets that are quoted, as in RabbitMQ.
     pub const MAX: usize = 16;
 
-    /// How this payload begins.
+    /// The beginning of this payload.
     #[must_use]
     pub fn of(payload: &[u8]) -> Self {
         let mut first = [0; Self::MAX];
@@ -138,28 +141,28 @@ impl Snippet {
         &self.first[..usize::from(self.len).min(Self::MAX)]
     }
 
-    /// Whether there are no more.
+    /// Whether the payload has no further octets.
     #[must_use]
     pub fn is_all(&self) -> bool {
         usize::from(self.len) <= Self::MAX
     }
 }
 
-/// Splits a stream of bytes into frames; what a read left incomplete is kept (a body's bytes are
-/// not).
+/// Splits a stream of bytes into frames. Keeps a frame that a read left incomplete, except the
+/// bytes of a body.
 #[derive(Debug)]
 pub struct Parser {
     payload_max: u32,
     /// The start of a frame that the bytes so far have not completed.
     carry: Vec<u8>,
-    /// The carried frame was handed out and goes at the next call.
+    /// The carried frame was handed out; the next call drops it.
     carry_done: bool,
-    body: Option<Body>,
+    body: Option<BodyFrame>,
 }
 
 /// A body frame whose head was read: its channel and the payload still to come.
 #[derive(Debug, Clone, Copy)]
-struct Body {
+struct BodyFrame {
     channel: u16,
     left: usize,
     /// The frame has no payload, so its one empty piece is handed out at its end.
@@ -169,7 +172,7 @@ struct Body {
     came: usize,
 }
 
-impl Body {
+impl BodyFrame {
     fn note(&mut self, piece: &[u8]) {
         let piece = &piece[..piece.len().min(self.start.len() - self.came)];
         self.start[self.came..][..piece.len()].copy_from_slice(piece);
@@ -178,13 +181,13 @@ impl Body {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Head {
+struct FrameHead {
     kind: u8,
     channel: u16,
     size: u32,
 }
 
-impl Head {
+impl FrameHead {
     fn read(bytes: &[u8; HEAD]) -> Self {
         let [kind, c0, c1, s0, s1, s2, s3] = *bytes;
         Self {
@@ -244,16 +247,17 @@ impl Parser {
         self.frame(input, at)
     }
 
-    /// Like [`Parser::next`], for a frame of a method or a content that lies whole in `input`: it
-    /// borrows nothing of the parser, which is free again at once. `None` where that is not all
-    /// there is to say: then [`Parser::next`] says what follows, or what is wrong.
+    /// Like [`Parser::next`], for a method, header or body frame that lies whole in `input`. The
+    /// frame borrows nothing from the parser. `None` for everything else, errors included: then
+    /// call
+    /// [`Parser::next`].
     #[inline]
     pub fn whole<'a>(&self, input: &'a [u8], at: &mut usize) -> Option<Frame<'a>> {
         if self.body.is_some() || !self.carry.is_empty() {
             return None;
         }
         let rest = input.get(*at..)?;
-        let Head { kind, channel, size } = Head::read(rest.first_chunk()?);
+        let FrameHead { kind, channel, size } = FrameHead::read(rest.first_chunk()?);
         if size > self.payload_max {
             return None;
         }
@@ -280,7 +284,7 @@ impl Parser {
         at: &mut usize,
     ) -> Result<Option<Frame<'a>>, FrameError> {
         let rest = input.get(*at..).unwrap_or_default();
-        let Some(head) = rest.first_chunk::<HEAD>().map(Head::read) else {
+        let Some(head) = rest.first_chunk::<HEAD>().map(FrameHead::read) else {
             self.keep(rest, HEAD);
             *at = input.len();
             return Ok(None);
@@ -307,7 +311,7 @@ impl Parser {
         at: &mut usize,
     ) -> Result<Option<Frame<'a>>, FrameError> {
         self.fill_carry(HEAD, input, at);
-        let Some(head) = self.carry.first_chunk::<HEAD>().map(Head::read) else {
+        let Some(head) = self.carry.first_chunk::<HEAD>().map(FrameHead::read) else {
             return Ok(None);
         };
         self.check(head)?;
@@ -333,8 +337,8 @@ impl Parser {
         *at += missing;
     }
 
-    /// Carries `bytes` of something of `whole` octets. Grows by doubling with the bytes that came,
-    /// so an announced size allocates nothing, and never past the whole.
+    /// Carries `bytes` of something that has `whole` octets. The buffer doubles as bytes arrive, up
+    /// to `whole`; an announced size alone allocates nothing.
     fn keep(&mut self, bytes: &[u8], whole: usize) {
         let (len, capacity) = (self.carry.len(), self.carry.capacity());
         let needed = len + bytes.len();
@@ -353,7 +357,7 @@ impl Parser {
         }
     }
 
-    fn check(&self, head: Head) -> Result<(), FrameError> {
+    fn check(&self, head: FrameHead) -> Result<(), FrameError> {
         if head.size > self.payload_max {
             let max = self.payload_max.saturating_sub(OVERHEAD as u32);
             return Err(FrameError::TooLarge { kind: head.kind, size: head.size, max });
@@ -364,13 +368,14 @@ impl Parser {
     /// The head of a body frame was read; the rest of the frame is not all there.
     fn begin_body<'a>(
         &mut self,
-        head: Head,
+        head: FrameHead,
         input: &'a [u8],
         at: &mut usize,
     ) -> Result<Option<Frame<'a>>, FrameError> {
         let left = head.size as usize;
         let start = [0; Snippet::MAX + 1];
-        self.body = Some(Body { channel: head.channel, left, empty: left == 0, start, came: 0 });
+        self.body =
+            Some(BodyFrame { channel: head.channel, left, empty: left == 0, start, came: 0 });
         self.body_piece(input, at)
     }
 
@@ -403,7 +408,7 @@ impl Parser {
 
 /// `whole` is the payload and its end octet.
 #[inline]
-fn whole_frame<'a>(head: Head, whole: &'a [u8]) -> Result<Frame<'a>, FrameError> {
+fn whole_frame<'a>(head: FrameHead, whole: &'a [u8]) -> Result<Frame<'a>, FrameError> {
     let Some((&end, payload)) = whole.split_last() else {
         return Err(wrong_end(head.kind, 0, &[]));
     };
@@ -469,8 +474,8 @@ pub struct Deliver<'a> {
     pub routing_key: &'a [u8],
 }
 
-/// Appends the method frame of a basic.deliver: what [`write_method`] would, in fewer steps, since
-/// nothing is written as often.
+/// Appends the method frame of a basic.deliver: the same bytes as [`write_method`] in fewer steps,
+/// since no method is written as often.
 #[inline]
 pub fn write_deliver(out: &mut Vec<u8>, channel: u16, deliver: &Deliver<'_>) {
     let Deliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key } = *deliver;
@@ -483,9 +488,15 @@ pub fn write_deliver(out: &mut Vec<u8>, channel: u16, deliver: &Deliver<'_>) {
     out.extend_from_slice(consumer_tag);
     let [t0, t1, t2, t3, t4, t5, t6, t7] = delivery_tag.to_be_bytes();
     let flag = u8::from(redelivered);
-    out.extend_from_slice(&[t0, t1, t2, t3, t4, t5, t6, t7, flag, exchange.len() as u8]);
-    out.extend_from_slice(exchange);
-    out.push(routing_key.len() as u8);
+    let key_len = routing_key.len() as u8;
+    if exchange.is_empty() {
+        // The default exchange, which is the most used.
+        out.extend_from_slice(&[t0, t1, t2, t3, t4, t5, t6, t7, flag, 0, key_len]);
+    } else {
+        out.extend_from_slice(&[t0, t1, t2, t3, t4, t5, t6, t7, flag, exchange.len() as u8]);
+        out.extend_from_slice(exchange);
+        out.push(key_len);
+    }
     out.extend_from_slice(routing_key);
     out.push(END);
 }
@@ -507,7 +518,7 @@ pub fn write_small_content(out: &mut Vec<u8>, channel: u16, properties: &[u8], b
 }
 
 /// Appends a content header frame of class `basic`; `properties` is the flag word and the fields.
-/// A header cannot be split: one over the peer's frame_max goes out as it is, as RabbitMQ's does.
+/// A header cannot be split: one above the peer's frame_max is written as it is.
 #[inline]
 pub fn write_header(out: &mut Vec<u8>, channel: u16, body_size: u64, properties: &[u8]) {
     let start = begin(out, HEADER, channel);
@@ -538,6 +549,13 @@ pub fn payload_max(frame_max: u32) -> usize {
     }
 }
 
+/// The most octets of encoded properties in a content header frame of at most `frame_max` octets
+/// (0: no limit). Unlike a body, a header cannot be cut.
+#[must_use]
+pub fn properties_max(frame_max: u32) -> usize {
+    payload_max(frame_max).saturating_sub(HEADER_FIXED)
+}
+
 /// The seven octets in front of a body payload of `size`; the payload and [`END`] follow.
 #[must_use]
 pub fn body_head(channel: u16, size: u32) -> [u8; HEAD] {
@@ -566,5 +584,5 @@ fn finish(out: &mut Vec<u8>, start: usize) {
 }
 
 #[cfg(test)]
-#[path = "frame_test.rs"]
+#[path = "checks/frame_test.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! The wire of AMQP 0-9-1, read and written without allocation per frame.
+//! The wire format of AMQP 0-9-1, read and written without an allocation per frame.
 //!
 //! From the ground up: [`octets`] (integers, strings, packed bits), [`table`] (field tables, kept
 //! encoded), [`methods`] (one table of all methods), [`properties`] (content headers, kept
@@ -25,9 +25,7 @@ pub use reply::Code;
 pub use table::{Array, ArrayWriter, Table, TableWriter, Value};
 
 #[cfg(test)]
-mod draw;
-#[cfg(test)]
-mod peer;
+mod checks;
 
 /// The header a client opens with: `AMQP`, 0, 0, 9, 1 (spec 4.2.2).
 pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";

@@ -1,5 +1,7 @@
 //! Every method of AMQP 0-9-1 with RabbitMQ's extensions, as one table.
 
+use std::fmt;
+
 use crate::octets::{Reader, WireError, Writer};
 use crate::table::Table;
 
@@ -25,11 +27,23 @@ pub(crate) struct Row {
 macro_rules! methods {
     ($($class:literal $method:literal $name:ident { $($field:ident: $kind:ident),* })*) => {
         /// A method and its arguments, borrowed from the frame that carried it.
-        #[derive(Debug, Clone, Copy, PartialEq)]
+        #[derive(Clone, Copy, PartialEq)]
         #[expect(missing_docs, reason = "names and arguments are those of the specification")]
         pub enum Method<'a> { $($name { $($field: field!($kind)),* }),* }
 
-        /// The table as plain text, for the tests that hold it against other lists.
+        impl fmt::Debug for Method<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Method::$name { $($field),* } => {
+                        let mut shown = f.debug_struct(stringify!($name));
+                        $(show(&mut shown, stringify!($field), $field);)*
+                        shown.finish()
+                    })*
+                }
+            }
+        }
+
+        /// The table as plain text, for the tests that compare it with other lists.
         #[cfg(test)]
         pub(crate) const ROWS: &[Row] = &[$(Row {
             id: ($class, $method),
@@ -80,22 +94,30 @@ macro_rules! methods {
     };
 }
 
+/// Adds an argument to debug output, but not one that may contain a password.
+fn show(shown: &mut fmt::DebugStruct<'_, '_>, name: &str, value: &dyn fmt::Debug) {
+    match name {
+        "response" | "new_secret" => shown.field(name, &format_args!("[redacted]")),
+        _ => shown.field(name, value),
+    };
+}
+
 /// The arguments of basic.publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Publish<'a> {
-    /// Where to.
+    /// The exchange; empty for the default exchange.
     pub exchange: &'a str,
-    /// With what key.
+    /// The routing key.
     pub routing_key: &'a str,
-    /// Comes back if it goes nowhere.
+    /// Return the message if no queue takes it.
     pub mandatory: bool,
-    /// Never obeyed.
+    /// Not supported, as in RabbitMQ.
     pub immediate: bool,
 }
 
 impl<'a> Publish<'a> {
-    /// Reads the payload of a method frame if that is a well-formed basic.publish: what
-    /// [`Method::read`] would, in fewer steps, since nothing is read as often.
+    /// Reads the payload of a method frame if it is a well-formed basic.publish: the same result as
+    /// [`Method::read`] in fewer steps, since no method is read as often.
     #[must_use]
     #[inline]
     pub fn read(payload: &'a [u8]) -> Option<Self> {
@@ -194,5 +216,5 @@ methods! {
 }
 
 #[cfg(test)]
-#[path = "methods_test.rs"]
+#[path = "checks/methods_test.rs"]
 mod tests;

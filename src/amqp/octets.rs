@@ -1,8 +1,8 @@
 //! Integers, strings and packed bits: the elementary types of spec section 4.2.5.
 
-use crate::table::{self, Table};
+use crate::table::Table;
 
-/// Why bytes could not be read as what they were announced to be.
+/// Why bytes could not be read as the announced type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// A field reaches past the end of what holds it.
@@ -17,7 +17,7 @@ pub enum WireError {
     /// A field table holds a value of unknown type (the type's octet).
     #[error("unknown field type {0}")]
     FieldType(u8),
-    /// A field table is nested deeper than [`table::DEPTH_MAX`].
+    /// A field table is nested deeper than [`crate::table::DEPTH_MAX`].
     #[error("field table nested too deeply")]
     TooDeep,
     /// A class and method id that no table lists.
@@ -149,7 +149,7 @@ impl<'a> Reader<'a> {
         Ok(bit)
     }
 
-    /// What has not been read yet.
+    /// The bytes that have not been read yet.
     #[must_use]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
@@ -242,8 +242,6 @@ impl<'b> Writer<'b> {
     }
 }
 
-const _: () = assert!(table::DEPTH_MAX < 256);
-
 #[cfg(test)]
-#[path = "octets_test.rs"]
+#[path = "checks/octets_test.rs"]
 mod tests;

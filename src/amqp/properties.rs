@@ -2,7 +2,7 @@
 //!
 //! RabbitMQ relays properties that are not UTF-8 (clients of languages without a text type put raw
 //! bytes into correlation ids), so they are relayed here too, and absent in the decoded form. The
-//! two that the broker judges by, `expiration` and `user_id`, must be text.
+//! two that the broker itself reads, `expiration` and `user_id`, must be text.
 
 use crate::octets::{Reader, WireError, Writer};
 use crate::table::Table;
@@ -46,8 +46,8 @@ impl<'a> Properties<'a> {
         Ok((Self(encoded), basic))
     }
 
-    /// Checks properties that hold nothing, or nothing but the delivery mode, which is returned (0
-    /// if absent): what most publishers send. `None` for others.
+    /// A fast check for what most publishers send: no properties, or only a delivery mode. Returns
+    /// the delivery mode, 0 if absent; `None` for all other properties.
     #[must_use]
     #[inline]
     pub fn parse_plain(encoded: &'a [u8]) -> Option<(Self, u8)> {
@@ -77,13 +77,24 @@ impl<'a> Properties<'a> {
         Basic::read(self.0).unwrap_or_default()
     }
 
-    /// Appends these properties to `out`, with those of `by` in place of their own. What is not
-    /// there is not added, and what is not replaced stays as it came, octet for octet.
+    /// Appends these properties to `out` and replaces the fields that are present both here and in
+    /// `by`. No field is added; the others are copied octet for octet.
     ///
     /// # Errors
     /// None for properties that were parsed.
     pub fn replaced(&self, by: &Basic<'_>, out: &mut Vec<u8>) -> Result<(), WireError> {
         by.replace(self.0, out)
+    }
+
+    /// Appends these properties to `out` without the expiration, with `headers` in the place of
+    /// theirs, or beside the others if there were none. The others are copied octet for octet.
+    ///
+    /// # Errors
+    /// None for properties that were parsed.
+    pub fn unexpiring_with(&self, headers: Table<'_>, out: &mut Vec<u8>) -> Result<(), WireError> {
+        const EXPIRATION: u16 = 1 << 8;
+        let by = Basic { headers: Some(headers), ..Basic::default() };
+        by.revise(self.0, EXPIRATION, out)
     }
 }
 
@@ -137,12 +148,43 @@ macro_rules! properties {
                 Ok(())
             }
 
-            /// Appends the flag word and the present fields.
-            pub fn write(&self, out: &mut Vec<u8>) {
+            /// Copies encoded fields, but not those of the flags `without`. The fields that are
+            /// present here replace theirs, or are added.
+            fn revise(
+                &self,
+                encoded: &[u8],
+                without: u16,
+                out: &mut Vec<u8>,
+            ) -> Result<(), WireError> {
+                let mut reader = Reader::new(encoded);
+                let mut writer = Writer::new(out);
+                let flags = reader.short()?;
+                writer.short((flags | self.flags()) & !without);
+                $({
+                    let before = reader.rest();
+                    if flags & (1 << $bit) != 0 { get!(reader $kind)?; }
+                    let kept = without & (1 << $bit) == 0;
+                    match self.$name.filter(|_| kept) {
+                        Some(value) => put!(writer $kind value),
+                        None if kept => {
+                            writer.bytes(&before[..before.len() - reader.rest().len()]);
+                        }
+                        None => {}
+                    }
+                })*
+                Ok(())
+            }
+
+            fn flags(&self) -> u16 {
                 let mut flags = 0u16;
                 $(if self.$name.is_some() { flags |= 1 << $bit; })*
+                flags
+            }
+
+            /// Appends the flag word and the present fields.
+            pub fn write(&self, out: &mut Vec<u8>) {
                 let mut writer = Writer::new(out);
-                writer.short(flags);
+                writer.short(self.flags());
                 $(if let Some(value) = self.$name { put!(writer $kind value); })*
             }
         }
@@ -167,5 +209,5 @@ properties! {
 }
 
 #[cfg(test)]
-#[path = "properties_test.rs"]
+#[path = "checks/properties_test.rs"]
 mod tests;

@@ -1,12 +1,15 @@
 //! Field tables (spec 4.2.5.5, with RabbitMQ's type octets), checked once and kept encoded.
 //!
-//! As in RabbitMQ the name of an entry is any octets. An entry whose name is not UTF-8 is relayed
-//! as it came and never shown.
+//! As in RabbitMQ, the name of an entry may be any octets. An entry whose name is not UTF-8 is
+//! relayed unchanged and skipped by the readers here.
 
 use crate::octets::{Reader, WireError, Writer};
 
-/// How deep tables and arrays may nest.
-pub const DEPTH_MAX: usize = 64;
+/// How deep tables and arrays may nest, 0 for a table of plain values. RabbitMQ has no such limit;
+/// here it bounds what a check has to remember.
+pub const DEPTH_MAX: usize = 1024;
+/// Down to this depth a check remembers without allocating.
+const DEPTH_PLAIN: usize = 4;
 
 /// A field table in its encoded form, known to be well formed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -45,12 +48,13 @@ impl<'a> Table<'a> {
     /// The table without entries.
     pub const EMPTY: Table<'static> = Table(&[]);
 
-    /// Checks the content of a table (without its length) down to the last nested value.
+    /// Checks the content of a table (without its length) down to the last nested value, in time
+    /// linear in its length and without recursion.
     ///
     /// # Errors
-    /// What is wrong with the first malformed entry.
+    /// What is wrong with the first malformed entry; [`WireError::TooDeep`] beyond [`DEPTH_MAX`].
     pub fn parse(content: &'a [u8]) -> Result<Self, WireError> {
-        check_table(content, DEPTH_MAX)?;
+        check(content)?;
         Ok(Self(content))
     }
 
@@ -88,6 +92,23 @@ impl<'a> Table<'a> {
             let (name, _) = entry(&mut reader).ok()?;
             if name == key.as_bytes() {
                 return Some(TableWriter([&self.0[..start], reader.rest()].concat()));
+            }
+        }
+    }
+}
+
+impl Table<'_> {
+    /// The table without all entries named as one of `keys`; the others are copied octet for octet.
+    #[must_use]
+    pub fn without_any(&self, keys: &[&str]) -> TableWriter {
+        let mut reader = Reader::new(self.0);
+        let mut kept = Vec::with_capacity(self.0.len());
+        loop {
+            let before = reader.rest();
+            // The only error a checked table has is its end.
+            let Ok((name, _)) = entry(&mut reader) else { return TableWriter(kept) };
+            if !keys.iter().any(|key| key.as_bytes() == name) {
+                kept.extend_from_slice(&before[..before.len() - reader.rest().len()]);
             }
         }
     }
@@ -167,29 +188,63 @@ impl<'a> Value<'a> {
     }
 }
 
-fn check_table(content: &[u8], depth: usize) -> Result<(), WireError> {
-    let mut reader = Reader::new(content);
-    while !reader.is_empty() {
-        let (_, value) = entry(&mut reader)?;
-        check_nested(value, depth)?;
-    }
-    Ok(())
+/// What is left of a table or an array, and whether its values have names.
+#[derive(Debug, Clone, Copy)]
+struct Level<'a> {
+    rest: Reader<'a>,
+    named: bool,
 }
 
-fn check_array(content: &[u8], depth: usize) -> Result<(), WireError> {
-    let mut reader = Reader::new(content);
-    while !reader.is_empty() {
-        check_nested(value(&mut reader)?, depth)?;
-    }
-    Ok(())
+/// The tables and arrays around the one that is being checked.
+#[derive(Debug)]
+struct Outer<'a> {
+    plain: [Option<Level<'a>>; DEPTH_PLAIN],
+    deep: Vec<Level<'a>>,
+    depth: usize,
 }
 
-fn check_nested(value: Value<'_>, depth: usize) -> Result<(), WireError> {
-    let nested = depth.checked_sub(1).ok_or(WireError::TooDeep);
-    match value {
-        Value::Table(inner) => check_table(inner.0, nested?),
-        Value::Array(inner) => check_array(inner.0, nested?),
-        _ => Ok(()),
+impl<'a> Outer<'a> {
+    fn push(&mut self, level: Level<'a>) -> Result<(), WireError> {
+        if self.depth == DEPTH_MAX {
+            return Err(WireError::TooDeep);
+        }
+        match self.plain.get_mut(self.depth) {
+            Some(place) => *place = Some(level),
+            None => self.deep.push(level),
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Option<Level<'a>> {
+        self.depth = self.depth.checked_sub(1)?;
+        match self.plain.get_mut(self.depth) {
+            Some(place) => place.take(),
+            None => self.deep.pop(),
+        }
+    }
+}
+
+/// Checks the content of a table down to the last nested value.
+fn check(content: &[u8]) -> Result<(), WireError> {
+    let mut outer = Outer { plain: [None; DEPTH_PLAIN], deep: Vec::new(), depth: 0 };
+    let mut level = Level { rest: Reader::new(content), named: true };
+    loop {
+        while !level.rest.is_empty() {
+            let value =
+                if level.named { entry(&mut level.rest)?.1 } else { value(&mut level.rest)? };
+            let (inner, named) = match value {
+                Value::Table(inner) => (inner.0, true),
+                Value::Array(inner) => (inner.0, false),
+                _ => continue,
+            };
+            outer.push(level)?;
+            level = Level { rest: Reader::new(inner), named };
+        }
+        match outer.pop() {
+            Some(around) => level = around,
+            None => return Ok(()),
+        }
     }
 }
 
@@ -200,7 +255,7 @@ fn entry<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], Value<'a>), WireError
     Ok((name, value(reader)?))
 }
 
-/// Reads one value; what a nested table or array holds is not looked at.
+/// Reads one value; the content of a nested table or array is not checked.
 fn value<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, WireError> {
     Ok(match reader.octet()? {
         b't' => Value::Bool(reader.octet()? != 0),
@@ -244,6 +299,13 @@ impl TableWriter {
         self
     }
 
+    /// Appends all entries of a table.
+    #[must_use]
+    pub fn with_all(mut self, table: Table<'_>) -> Self {
+        self.0.extend_from_slice(table.0);
+        self
+    }
+
     /// The table built so far.
     #[must_use]
     pub fn table(&self) -> Table<'_> {
@@ -265,8 +327,13 @@ impl ArrayWriter {
     /// Appends a value.
     #[must_use]
     pub fn with(mut self, value: Value<'_>) -> Self {
-        write_value(&mut self.0, value);
+        self.push(value);
         self
+    }
+
+    /// Appends a value.
+    pub fn push(&mut self, value: Value<'_>) {
+        write_value(&mut self.0, value);
     }
 
     /// The array built so far.
@@ -314,5 +381,5 @@ fn counted(writer: &mut Writer<'_>, tag: u8, bytes: &[u8]) {
 }
 
 #[cfg(test)]
-#[path = "table_test.rs"]
+#[path = "checks/table_test.rs"]
 mod tests;

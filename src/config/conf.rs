@@ -15,7 +15,7 @@ pub struct Setting<'a> {
 ///
 /// # Errors
 ///
-/// The number of the first line that is no setting.
+/// The number of the first line that is not a setting.
 pub fn parse(text: &str) -> Result<Vec<Setting<'_>>, usize> {
     let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
     lines

@@ -1,85 +1,91 @@
-//! Faults of the disk that a test asks for: `RINGTAIL_TEST_DISK`.
+//! Disk faults that tests inject: `RINGTAIL_TEST_DISK`.
 //!
-//! A list with commas, each `lane:operation:effect` or `lane:operation:effect:which`. The lane is
-//! `log`, `queue` or `meta`; the operation `write`, `sync` or `read`; the effect `eio`, `enospc`,
-//! `short` (half of what is written or read at once is left to another call) or `slow` with
-//! milliseconds, as `slow20`. Which says of the operations of that lane, counted from 1, whom it
-//! befalls: `3`, `3-7` or `3-`; without it, all.
+//! A list with commas, each `worker:operation:effect` or `worker:operation:effect:which`. The
+//! worker is `log`, `queue` or `meta`; the operation `open`, `write`, `sync` or `read`; the effect
+//! `eio`, `enospc`, `emfile`, `enfile`, `enomem`, `short` (half of what is written or read at once
+//! is left to another call) or `slow` with milliseconds, as `slow20`. Which selects among the
+//! operations of that worker, counted from 1: `3`, `3-7` or `3-`; without it, all.
 
-/// The threads that have something to do with the disk.
+/// The threads that use the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DiskLane {
-    /// For the logs.
+pub enum DiskWorker {
+    /// Logs of messages.
     Log,
-    /// For what queues spill.
+    /// Segments of queues.
     Queue,
-    /// The coordinator, for the metadata.
+    /// The coordinator: metadata.
     Meta,
 }
 
-/// What is done with a file.
+/// An action on a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DiskDeed {
-    /// A write, as the system is asked for it: adjacent ones may have become one.
+pub enum DiskAction {
+    /// A write system call. Adjacent operations may be joined in one.
     Write,
     /// A sync.
     Sync,
     /// A read.
     Read,
+    /// An open of a file that is not open.
+    Open,
 }
 
-/// What goes wrong.
+/// The effect of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskEffect {
     /// It fails with this error number.
     Error(i32),
     /// Half of it is done.
     Short,
-    /// It takes so many milliseconds longer.
+    /// It takes so many milliseconds more.
     Slow(u64),
 }
 
-/// A fault of the disk.
+/// A disk fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskFault {
-    /// Where.
-    pub lane: DiskLane,
-    /// At what.
-    pub deed: DiskDeed,
-    /// What happens.
+    /// The thread.
+    pub worker: DiskWorker,
+    /// The action.
+    pub action: DiskAction,
+    /// The effect.
     pub effect: DiskEffect,
-    /// The first and the last it befalls, counted from 1.
+    /// The first and the last action with the fault, counted from 1.
     pub which: (u64, u64),
 }
 
-/// The faults of a list. `None`: it is not one.
+/// Parses a list of faults. `None`: it is not valid.
 pub(super) fn faults(text: &str) -> Option<Vec<DiskFault>> {
     text.split(',').map(fault).collect()
 }
 
 fn fault(text: &str) -> Option<DiskFault> {
     let mut parts = text.trim().split(':');
-    let lane = match parts.next()? {
-        "log" => DiskLane::Log,
-        "queue" => DiskLane::Queue,
-        "meta" => DiskLane::Meta,
+    let worker = match parts.next()? {
+        "log" => DiskWorker::Log,
+        "queue" => DiskWorker::Queue,
+        "meta" => DiskWorker::Meta,
         _ => return None,
     };
-    let deed = match parts.next()? {
-        "write" => DiskDeed::Write,
-        "sync" => DiskDeed::Sync,
-        "read" => DiskDeed::Read,
+    let action = match parts.next()? {
+        "write" => DiskAction::Write,
+        "sync" => DiskAction::Sync,
+        "read" => DiskAction::Read,
+        "open" => DiskAction::Open,
         _ => return None,
     };
     let effect = effect(parts.next()?)?;
     let which = parts.next().map_or(Some((1, u64::MAX)), which)?;
-    parts.next().is_none().then_some(DiskFault { lane, deed, effect, which })
+    parts.next().is_none().then_some(DiskFault { worker, action, effect, which })
 }
 
 fn effect(text: &str) -> Option<DiskEffect> {
     Some(match text {
         "eio" => DiskEffect::Error(libc::EIO),
         "enospc" => DiskEffect::Error(libc::ENOSPC),
+        "emfile" => DiskEffect::Error(libc::EMFILE),
+        "enfile" => DiskEffect::Error(libc::ENFILE),
+        "enomem" => DiskEffect::Error(libc::ENOMEM),
         "short" => DiskEffect::Short,
         other => DiskEffect::Slow(other.strip_prefix("slow")?.parse().ok()?),
     })
@@ -101,15 +107,21 @@ mod tests {
     #[test]
     fn faults_are_read() {
         let found = faults("log:sync:eio:3, queue:write:short,log:write:slow20:2-").unwrap();
-        let fault = |lane, deed, effect, which| DiskFault { lane, deed, effect, which };
+        let fault = |worker, action, effect, which| DiskFault { worker, action, effect, which };
         let expected = [
-            fault(DiskLane::Log, DiskDeed::Sync, DiskEffect::Error(libc::EIO), (3, 3)),
-            fault(DiskLane::Queue, DiskDeed::Write, DiskEffect::Short, (1, u64::MAX)),
-            fault(DiskLane::Log, DiskDeed::Write, DiskEffect::Slow(20), (2, u64::MAX)),
+            fault(DiskWorker::Log, DiskAction::Sync, DiskEffect::Error(libc::EIO), (3, 3)),
+            fault(DiskWorker::Queue, DiskAction::Write, DiskEffect::Short, (1, u64::MAX)),
+            fault(DiskWorker::Log, DiskAction::Write, DiskEffect::Slow(20), (2, u64::MAX)),
         ];
         assert_eq!(found, expected);
         assert_eq!(faults("queue:read:enospc:2-5").unwrap()[0].which, (2, 5));
-        assert_eq!(faults("meta:sync:eio").unwrap()[0].lane, DiskLane::Meta);
+        assert_eq!(faults("meta:sync:eio").unwrap()[0].worker, DiskWorker::Meta);
+        for (text, code) in
+            [("emfile", libc::EMFILE), ("enfile", libc::ENFILE), ("enomem", libc::ENOMEM)]
+        {
+            let found = faults(&format!("log:open:{text}")).unwrap().remove(0);
+            assert_eq!((found.action, found.effect), (DiskAction::Open, DiskEffect::Error(code)));
+        }
         for wrong in ["", "log", "log:sync", "disk:sync:eio", "log:sync:eio:0", "log:sync:eio:5-2"]
         {
             assert_eq!(faults(wrong), None, "{wrong}");

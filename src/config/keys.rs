@@ -1,23 +1,21 @@
 //! The one table of keys of the configuration file, which has the format of rabbitmq.conf.
 
 use super::units::{self, ADDRESS, COUNT, LIMIT, SIZE};
-use super::{Config, Durability, LogLevel, Mechanism, Watermark};
+use super::{Config, DurabilityMode, IoMode, LogLevel, Mechanism, MemoryStrategy, SizeLimit};
 
 /// RabbitMQ's hard limit on `max_message_size`.
 const MESSAGE_SIZE_MAX: u64 = 536_870_912;
-/// The smallest frame_max that clients may answer with, as RabbitMQ's frame-min-size.
-const FRAME_MIN: u32 = 8192;
-/// What is asked of connection.start-ok at least.
-const INITIAL_FRAME_MIN: u32 = 4096;
+/// The smallest frame_max that clients may answer with. connection.start-ok must fit in it.
+const FRAME_MIN: u32 = 4096;
 
 /// A key of the configuration file.
 pub struct Key {
     /// A name that ends in `.*` stands for all names that begin so.
     pub name: &'static str,
-    /// What its value may be, for people.
+    /// The values that are allowed, in words.
     pub allowed: &'static str,
-    /// Puts the value into the configuration: what stands for `*`, then the value. `None`: the
-    /// value is not allowed.
+    /// Sets the value. Arguments: the part of the name that `*` stands for, then the value. `None`
+    /// if the value is not allowed.
     pub set: fn(&mut Config, &str, &str) -> Option<()>,
 }
 
@@ -29,11 +27,13 @@ const fn key_of(
     Key { name, allowed, set }
 }
 
+/// What keys of definitions allow.
+pub const DEFINITIONS: &str = "the path of a JSON file, or of a folder of such files";
 const BOOLEAN: &str = "true or false";
 const CHANNELS: &str = "a whole number from 0 (no limit) to 65535";
-const BUFFER: &str = "octets from 1 to 2147483647, perhaps with the unit KB, MB or GB";
+const BUFFER: &str = "bytes from 1 to 2147483647, optionally with the unit KB, MB or GB";
 
-/// Every key that is understood.
+/// Every known key.
 pub const KEYS: &[Key] = &[
     key_of("listeners.tcp", "none", |config, _, value| {
         (value == "none").then(|| config.listen.clear())
@@ -56,10 +56,10 @@ pub const KEYS: &[Key] = &[
         put(units::boolean(value), |yes| config.tcp.keepalive = yes)
     }),
     key_of("tcp_listen_options.sndbuf", BUFFER, |config, _, value| {
-        put(buffer(value), |octets| config.tcp.sndbuf = Some(octets))
+        put(buffer(value), |bytes| config.tcp.sndbuf = Some(bytes))
     }),
     key_of("tcp_listen_options.recbuf", BUFFER, |config, _, value| {
-        put(buffer(value), |octets| config.tcp.recbuf = Some(octets))
+        put(buffer(value), |bytes| config.tcp.recbuf = Some(bytes))
     }),
     key_of("tcp_listen_options.linger.on", BOOLEAN, |config, _, value| {
         put(units::boolean(value), |yes| config.tcp.linger = yes)
@@ -67,15 +67,23 @@ pub const KEYS: &[Key] = &[
     key_of("tcp_listen_options.linger.timeout", "seconds from 0 to 65535", |config, _, value| {
         put(value.parse().ok(), |seconds| config.tcp.linger_s = seconds)
     }),
-    // Erlang's, about a process that does not exist here: what it asks for is always so.
+    // About a process of Erlang that does not exist here. Accepted without effect.
     key_of("tcp_listen_options.exit_on_close", BOOLEAN, |_, _, value| {
         put(units::boolean(value), drop)
     }),
     key_of("default_user", "a user name", |config, _, value| text(&mut config.default_user, value)),
-    key_of("default_pass", "a password", |config, _, value| text(&mut config.default_pass, value)),
+    key_of("default_pass", "a password", |config, _, value| {
+        (!value.is_empty()).then(|| config.default_pass = value.into())
+    }),
     key_of("default_vhost", "a vhost's name", |config, _, value| {
         text(&mut config.default_vhost, value)
     }),
+    key_of("load_definitions", DEFINITIONS, load_definitions),
+    key_of("management.load_definitions", DEFINITIONS, load_definitions),
+    key_of("definitions.import_backend", "local_filesystem", |_, _, value| {
+        (value == "local_filesystem").then_some(())
+    }),
+    key_of("definitions.local.path", DEFINITIONS, load_definitions),
     key_of("loopback_users", "none", |config, _, value| {
         (value == "none").then(|| config.loopback_users.clear())
     }),
@@ -99,15 +107,15 @@ pub const KEYS: &[Key] = &[
     }),
     key_of(
         "frame_max",
-        "0 (no limit) or octets from 8192 on, perhaps with the unit KB, MB or GB",
+        "0 (no limit) or bytes from 4096 on, optionally with the unit KB, MB or GB",
         |config, _, value| {
-            let octets = frame(value).filter(|&n| n == 0 || n >= FRAME_MIN);
-            put(octets, |n| config.frame_max = n)
+            let bytes = frame(value).filter(|&n| n == 0 || n >= FRAME_MIN);
+            put(bytes, |n| config.frame_max = n)
         },
     ),
-    key_of("initial_frame_max", "octets from 4096 on", |config, _, value| {
-        let octets = frame(value).filter(|&n| n >= INITIAL_FRAME_MIN);
-        put(octets, |n| config.initial_frame_max = n)
+    key_of("initial_frame_max", "bytes from 4096 on", |config, _, value| {
+        let bytes = frame(value).filter(|&n| n >= FRAME_MIN);
+        put(bytes, |n| config.initial_frame_max = n)
     }),
     key_of("heartbeat", "seconds from 0 (off) to 65535", |config, _, value| {
         put(value.parse().ok(), |n| config.heartbeat_s = n)
@@ -116,20 +124,33 @@ pub const KEYS: &[Key] = &[
         let ms = if value == "infinity" { Some(u64::MAX) } else { units::duration_ms(value) };
         put(ms.filter(|&ms| ms > 0), |ms| config.handshake_timeout_ms = ms)
     }),
-    key_of("max_message_size", "octets from 1 to 536870912", |config, _, value| {
-        let octets = units::size(value).filter(|n| (1..=MESSAGE_SIZE_MAX).contains(n));
-        put(octets, |n| config.max_message_size = n)
+    key_of("consumer_timeout", CONSUMER_TIMEOUT, |config, _, value| {
+        let off = value == "infinity" || value == "undefined";
+        let ms = units::duration_ms(value).filter(|&ms| ms > 0);
+        put(if off { Some(None) } else { ms.map(Some) }, |ms| config.consumer_timeout_ms = ms)
+    }),
+    key_of("max_message_size", "bytes from 1 to 536870912", |config, _, value| {
+        let bytes = units::size(value).filter(|n| (1..=MESSAGE_SIZE_MAX).contains(n));
+        put(bytes, |n| config.max_message_size = n)
     }),
     key_of(
         "vm_memory_high_watermark.relative",
         "a fraction of the memory from 0 to 1",
         |config, _, value| {
             let share = value.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-            put(share, |share| config.memory = Watermark::Relative(share))
+            put(share, |share| config.memory = SizeLimit::Relative(share))
         },
     ),
     key_of("vm_memory_high_watermark.absolute", SIZE, |config, _, value| {
-        put(units::size(value), |octets| config.memory = Watermark::Absolute(octets))
+        put(units::size(value), |bytes| config.memory = SizeLimit::Absolute(bytes))
+    }),
+    key_of("vm_memory_calculation_strategy", "rss or allocated", |config, _, value| {
+        let strategy = match value {
+            "rss" => Some(MemoryStrategy::Rss),
+            "allocated" => Some(MemoryStrategy::Allocated),
+            _ => None,
+        };
+        put(strategy, |strategy| config.memory_strategy = strategy)
     }),
     key_of(
         "vm_memory_high_watermark_paging_ratio",
@@ -141,19 +162,19 @@ pub const KEYS: &[Key] = &[
     ),
     key_of("disk_free_limit.relative", "a multiple of the memory from 0 on", |config, _, value| {
         let share = value.parse().ok().filter(|&share: &f64| 0.0 <= share && share.is_finite());
-        put(share, |share| config.disk_free = Watermark::Relative(share))
+        put(share, |share| config.disk_free = SizeLimit::Relative(share))
     }),
     key_of("disk_free_limit.absolute", SIZE, |config, _, value| {
-        put(units::size(value), |octets| config.disk_free = Watermark::Absolute(octets))
+        put(units::size(value), |bytes| config.disk_free = SizeLimit::Absolute(bytes))
     }),
     key_of(
         "durability",
-        "strict (a confirm means stable storage) or relaxed (a power loss takes what came since \
+        "strict (a confirm means stable storage) or relaxed (a power loss may lose messages since \
          the last sync)",
         |config, _, value| {
             let durability = match value {
-                "strict" => Some(Durability::Strict),
-                "relaxed" => Some(Durability::Relaxed),
+                "strict" => Some(DurabilityMode::Strict),
+                "relaxed" => Some(DurabilityMode::Relaxed),
                 _ => None,
             };
             put(durability, |durability| config.durability = durability)
@@ -161,11 +182,16 @@ pub const KEYS: &[Key] = &[
     ),
     key_of(
         "durability.interval",
-        "milliseconds from 1 on between syncs, or a duration like 1s; for relaxed durability",
+        "milliseconds between syncs from 1 on, or a duration like 1s; used with relaxed durability",
         |config, _, value| {
             let ms = units::duration_ms(value).filter(|&ms| ms > 0);
             put(ms, |ms| config.durability_interval_ms = ms)
         },
+    ),
+    key_of(
+        "io",
+        "auto (io_uring where allowed, else epoll), uring or epoll",
+        |config, _, value| put(IoMode::named(value), |mode| config.io = mode),
     ),
     key_of(
         "log.console.level",
@@ -174,9 +200,11 @@ pub const KEYS: &[Key] = &[
     ),
 ];
 
+const CONSUMER_TIMEOUT: &str =
+    "infinity or undefined (off), milliseconds from 1 on, or a duration like 30m";
 const TIMEOUT: &str = "infinity, milliseconds from 1 on, or a duration like 10s or 1m30s";
 
-/// The key of that name, and what stands for its `*`.
+/// The key with this name, and what its `*` stands for.
 pub fn key(name: &str) -> Option<(&'static Key, &str)> {
     KEYS.iter().find_map(|key| {
         match key.name.strip_suffix('*') {
@@ -187,7 +215,7 @@ pub fn key(name: &str) -> Option<(&'static Key, &str)> {
     })
 }
 
-/// The known key that an unknown one resembles so much that it is a slip of the pen.
+/// The known key that is probably meant by an unknown one: at most one typo in four characters.
 pub fn nearest(name: &str) -> Option<String> {
     let last = name.rsplit('.').next().unwrap_or_default();
     let candidates = KEYS.iter().map(|key| match key.name.strip_suffix('*') {
@@ -200,7 +228,7 @@ pub fn nearest(name: &str) -> Option<String> {
     (distance <= far).then_some(key)
 }
 
-/// All keys with what each may be, for the help.
+/// All keys with their allowed values, for the help.
 pub fn help() -> String {
     let lines = KEYS.iter().map(|key| format!("  {}\n          {}", key.name, key.allowed));
     let lines: Vec<_> = lines.collect();
@@ -223,8 +251,12 @@ fn frame(value: &str) -> Option<u32> {
 }
 
 fn buffer(value: &str) -> Option<u32> {
-    let octets = u32::try_from(units::bytes(value)?).ok()?;
-    (octets > 0 && i32::try_from(octets).is_ok()).then_some(octets)
+    let bytes = u32::try_from(units::bytes(value)?).ok()?;
+    (bytes > 0 && i32::try_from(bytes).is_ok()).then_some(bytes)
+}
+
+fn load_definitions(config: &mut Config, _: &str, value: &str) -> Option<()> {
+    (!value.is_empty()).then(|| config.load_definitions = Some(value.into()))
 }
 
 fn channel_max(config: &mut Config, _: &str, value: &str) -> Option<()> {
@@ -244,7 +276,7 @@ fn loopback_user(config: &mut Config, user: &str, value: &str) -> Option<()> {
     Some(())
 }
 
-/// A mechanism that is not built is not offered, as RabbitMQ does not offer one without its plugin.
+/// A mechanism that is not built is not offered, like one of RabbitMQ without its plugin.
 fn mechanism(config: &mut Config, place: &str, value: &str) -> Option<()> {
     let name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-' || c == '_';
     if value.is_empty() || !value.chars().all(name) {

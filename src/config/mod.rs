@@ -1,7 +1,7 @@
-//! What the broker is told at its start: flags, environment and a file become one plain struct.
+//! The configuration: flags, environment and a file become one plain struct.
 //!
-//! Absent by design: anything that is not an input here. Files and variables are read through
-//! functions that the caller gives; only `RINGTAIL_…` variables are read by the flag parser itself.
+//! Absent by design: anything but its inputs. Files and variables are read through functions that
+//! the caller passes; only the flag parser reads `RINGTAIL_…` variables itself.
 
 mod conf;
 mod faults;
@@ -10,40 +10,49 @@ mod options;
 mod settings;
 pub mod units;
 
-pub use self::faults::{DiskDeed, DiskEffect, DiskFault, DiskLane};
-pub use self::settings::{Durability, LogFormat, LogLevel, Mechanism, TcpOptions, Watermark};
+pub use self::faults::{DiskAction, DiskEffect, DiskFault, DiskWorker};
+pub use self::settings::{
+    DurabilityMode, IoMode, LogFormat, LogLevel, Mechanism, MemoryStrategy, SizeLimit, StageKind,
+    TcpOptions,
+};
 
 use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use model::Secret;
+
 use options::Flags;
 
-/// Everything the broker is told at its start.
+/// Every setting of the broker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Where clients are accepted.
+    /// Addresses that accept clients.
     pub listen: Vec<SocketAddr>,
-    /// What must survive a restart is kept here.
+    /// The folder for everything that survives a restart.
     pub data_dir: PathBuf,
-    /// How many shards; `None`: one a core.
+    /// How many shards; `None`: one per core.
     pub shards: Option<u16>,
     /// The CPUs to run on; `None`: all that the process may use.
     pub cpus: Option<Vec<usize>>,
+    /// How shards wait for sockets.
+    pub io: IoMode,
     /// Text or JSON.
     pub log_format: LogFormat,
-    /// What is logged.
+    /// The least important lines that are logged.
     pub log_level: LogLevel,
     /// The first user.
     pub default_user: String,
     /// The first user's password.
-    pub default_pass: String,
+    pub default_pass: Secret,
     /// The first vhost.
     pub default_vhost: String,
+    /// The file or folder with definitions that every start imports.
+    pub load_definitions: Option<PathBuf>,
     /// Users who may log in from this host only.
     pub loopback_users: Vec<String>,
-    /// What clients may log in with.
+    /// Mechanisms that clients may log in with.
     pub auth_mechanisms: Vec<Mechanism>,
     /// Channels per connection; 0: no limit.
     pub channel_max: u16,
@@ -55,36 +64,42 @@ pub struct Config {
     pub consumer_max_per_channel: Option<u64>,
     /// Queues that may be declared; `None`: no limit.
     pub cluster_queue_limit: Option<u64>,
-    /// Exchanges there may be, those of every vhost included; `None`: no limit.
+    /// Exchanges, with the predeclared ones of every vhost; `None`: no limit.
     pub cluster_exchange_limit: Option<u64>,
-    /// Octets per frame; 0: no limit.
+    /// Bytes per frame; 0: no limit.
     pub frame_max: u32,
-    /// Octets per frame before tune-ok.
+    /// Bytes per frame before tune-ok.
     pub initial_frame_max: u32,
     /// Seconds; 0: off.
     pub heartbeat_s: u16,
     /// Milliseconds a client has for its handshake; `u64::MAX`: no limit.
     pub handshake_timeout_ms: u64,
-    /// Octets per message.
+    /// How long a client may take to settle a delivery; `None`: for ever.
+    pub consumer_timeout_ms: Option<u64>,
+    /// Bytes per message.
     pub max_message_size: u64,
-    /// What is set on sockets.
+    /// Transport stages of every connection, before its session opens; only for tests yet.
+    pub transport_stages: Vec<StageKind>,
+    /// Options of sockets.
     pub tcp: TcpOptions,
-    /// From where on publishers are blocked.
-    pub memory: Watermark,
-    /// The part of that memory, 0 to 1, which messages of queues fill before they go to disk.
+    /// The memory above which publishers are blocked.
+    pub memory: SizeLimit,
+    /// What counts as used of it.
+    pub memory_strategy: MemoryStrategy,
+    /// The share of that memory, 0 to 1, that messages of queues fill before they spill to disk.
     pub paging_ratio: f64,
-    /// Publishers are blocked while less than that is free where the data folder is; a part is
-    /// one of the memory.
-    pub disk_free: Watermark,
+    /// The free disk space below which publishers are blocked; a relative one is a multiple of the
+    /// memory.
+    pub disk_free: SizeLimit,
     /// When a message counts as durable.
-    pub durability: Durability,
+    pub durability: DurabilityMode,
     /// Milliseconds between syncs, if the durability is relaxed.
     pub durability_interval_ms: u64,
-    /// Faults of the disk: for tests (`RINGTAIL_TEST_DISK`).
+    /// Faults that are injected into the disk: for tests (`RINGTAIL_TEST_DISK`).
     pub disk_faults: Vec<DiskFault>,
     /// Queues never live where they are declared: for tests (`RINGTAIL_TEST_PLACE=cross`).
     pub place_cross: bool,
-    /// What was strange but no reason to stop; to be logged.
+    /// Warnings for the log.
     pub warnings: Vec<String>,
 }
 
@@ -95,11 +110,13 @@ impl Default for Config {
             data_dir: PathBuf::from("/var/lib/ringtail"),
             shards: None,
             cpus: None,
+            io: IoMode::Auto,
             log_format: LogFormat::Text,
             log_level: LogLevel::Info,
             default_user: "guest".to_owned(),
-            default_pass: "guest".to_owned(),
+            default_pass: "guest".into(),
             default_vhost: "/".to_owned(),
+            load_definitions: None,
             loopback_users: vec!["guest".to_owned()],
             auth_mechanisms: vec![Mechanism::Plain, Mechanism::AmqPlain],
             channel_max: 2047,
@@ -112,12 +129,15 @@ impl Default for Config {
             initial_frame_max: 8192,
             heartbeat_s: 60,
             handshake_timeout_ms: 10_000,
+            consumer_timeout_ms: None,
             max_message_size: 134_217_728,
+            transport_stages: Vec::new(),
             tcp: TcpOptions::default(),
-            memory: Watermark::Relative(0.6),
+            memory: SizeLimit::Relative(0.6),
+            memory_strategy: MemoryStrategy::Rss,
             paging_ratio: 0.5,
-            disk_free: Watermark::Absolute(50_000_000),
-            durability: Durability::Strict,
+            disk_free: SizeLimit::Absolute(50_000_000),
+            durability: DurabilityMode::Strict,
             durability_interval_ms: 100,
             disk_faults: Vec::new(),
             place_cross: false,
@@ -126,10 +146,10 @@ impl Default for Config {
     }
 }
 
-/// Why there is no configuration.
+/// Why the configuration is refused.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    /// The command line or a `RINGTAIL_…` variable is wrong; or help or the version was asked for.
+pub enum ConfigError {
+    /// The command line or a `RINGTAIL_…` variable is wrong, or help or the version was requested.
     #[error(transparent)]
     Flags(#[from] clap::Error),
     /// The file cannot be read.
@@ -140,7 +160,7 @@ pub enum Refused {
         /// The system's reason.
         why: io::Error,
     },
-    /// A line of the file is no setting.
+    /// A line of the file is not a setting.
     #[error("{path}, line {line}: a line is `key = value` or a comment behind `#`")]
     Line {
         /// The file.
@@ -155,13 +175,13 @@ pub enum Refused {
         path: String,
         /// From 1.
         line: usize,
-        /// The option.
+        /// The key.
         key: String,
         /// The variable.
         variable: String,
     },
-    /// `RINGTAIL_TEST_DISK` is no list of faults.
-    #[error("RINGTAIL_TEST_DISK: '{0}' is no list of faults")]
+    /// `RINGTAIL_TEST_DISK` is not a list of faults.
+    #[error("RINGTAIL_TEST_DISK: '{0}' is not a list of faults")]
     Faults(String),
     /// A key of the file has a value that is not allowed.
     #[error("{path}, line {line}: invalid value '{value}' for '{key}': allowed is {allowed}")]
@@ -170,11 +190,11 @@ pub enum Refused {
         path: String,
         /// From 1.
         line: usize,
-        /// The option.
+        /// The key.
         key: String,
-        /// What was given.
+        /// The value.
         value: String,
-        /// What is allowed.
+        /// The values that are allowed, in words.
         allowed: &'static str,
     },
 }
@@ -182,15 +202,16 @@ pub enum Refused {
 /// Reads an environment variable.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// Reads a file.
-pub type Read<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
+pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 
 impl Config {
-    /// Flags before environment before file before defaults.
+    /// Reads all sources. Flags override the environment, the environment the file, the file the
+    /// defaults.
     ///
     /// # Errors
     ///
-    /// See [`Refused`]; each names the option, what was given and what is allowed.
-    pub fn load<A>(args: A, env: Env<'_>, read: Read<'_>) -> Result<Self, Refused>
+    /// See [`ConfigError`]; each names the option, its value and the values that are allowed.
+    pub fn load<A>(args: A, env: Env<'_>, read: ReadFile<'_>) -> Result<Self, ConfigError>
     where
         A: IntoIterator,
         A::Item: Into<OsString> + Clone,
@@ -199,7 +220,8 @@ impl Config {
         let mut config = Self::default();
         if let Some(path) = &flags.config {
             let name = path.display().to_string();
-            let text = read(path).map_err(|why| Refused::Unreadable { path: name.clone(), why })?;
+            let text =
+                read(path).map_err(|why| ConfigError::Unreadable { path: name.clone(), why })?;
             config.apply_file(name, &text, env)?;
         }
         config.apply_env(env)?;
@@ -207,10 +229,10 @@ impl Config {
         Ok(config)
     }
 
-    fn apply_file(&mut self, path: String, text: &str, env: Env<'_>) -> Result<(), Refused> {
+    fn apply_file(&mut self, path: String, text: &str, env: Env<'_>) -> Result<(), ConfigError> {
         let settings = match conf::parse(text) {
             Ok(settings) => settings,
-            Err(line) => return Err(Refused::Line { path, line }),
+            Err(line) => return Err(ConfigError::Line { path, line }),
         };
         self.begin_lists(&settings);
         for setting in settings {
@@ -224,7 +246,7 @@ impl Config {
         path: &str,
         setting: &conf::Setting<'_>,
         env: Env<'_>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), ConfigError> {
         let conf::Setting { line, key, value } = *setting;
         let Some((known, rest)) = keys::key(key) else {
             let meant = keys::nearest(key).map(|key| format!("; is '{key}' meant?"));
@@ -236,10 +258,10 @@ impl Config {
         let (path, key) = (path.to_owned(), key.to_owned());
         let value = match conf::interpolate(value, env) {
             Ok(value) => value,
-            Err(variable) => return Err(Refused::Variable { path, line, key, variable }),
+            Err(variable) => return Err(ConfigError::Variable { path, line, key, variable }),
         };
         if (known.set)(self, rest, &value).is_none() {
-            return Err(Refused::Value { path, line, key, value, allowed: known.allowed });
+            return Err(ConfigError::Value { path, line, key, value, allowed: known.allowed });
         }
         Ok(())
     }
@@ -258,20 +280,24 @@ impl Config {
         }
     }
 
-    fn apply_env(&mut self, env: Env<'_>) -> Result<(), Refused> {
+    fn apply_env(&mut self, env: Env<'_>) -> Result<(), ConfigError> {
         if let Some(user) = env("RABBITMQ_DEFAULT_USER") {
             self.default_user = user;
             self.loopback_users.retain(|known| *known != self.default_user);
         }
         if let Some(password) = env("RABBITMQ_DEFAULT_PASS") {
-            self.default_pass = password;
+            self.default_pass = password.into();
         }
         if let Some(vhost) = env("RABBITMQ_DEFAULT_VHOST") {
             self.default_vhost = vhost;
         }
         self.place_cross = env("RINGTAIL_TEST_PLACE").as_deref() == Some("cross");
+        #[cfg(feature = "second-kinds")]
+        if let Some(text) = env("RINGTAIL_TEST_STAGES") {
+            self.transport_stages = StageKind::list(&text);
+        }
         if let Some(text) = env("RINGTAIL_TEST_DISK") {
-            self.disk_faults = faults::faults(&text).ok_or(Refused::Faults(text))?;
+            self.disk_faults = faults::faults(&text).ok_or(ConfigError::Faults(text))?;
         }
         Ok(())
     }

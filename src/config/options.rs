@@ -7,31 +7,31 @@ use std::path::PathBuf;
 use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser};
 
 use super::units::{self, ADDRESS, CPU_LIST};
-use super::{Config, LogFormat, keys};
+use super::{Config, IoMode, LogFormat, keys};
 
 /// More shards than this are a mistake.
 const SHARDS_MAX: u16 = 1024;
-/// No variable has this name; an option that is to have none gets it.
+/// A name that no variable has, for options without a variable.
 const NO_VARIABLE: &str = "RINGTAIL_";
 
 /// A message broker for AMQP 0-9-1 clients. Without options it serves with defaults.
 #[derive(Debug, Default, Parser)]
 #[command(name = "ringtail", version, about, max_term_width = 100)]
-#[command(after_help = "A flag goes before its environment variable, that before the \
-    configuration file, that before the default. RABBITMQ_DEFAULT_USER, RABBITMQ_DEFAULT_PASS and \
-    RABBITMQ_DEFAULT_VHOST name the first user, who may then log in from anywhere, and the first \
-    vhost.")]
+#[command(after_help = "A flag overrides its environment variable, the variable overrides the \
+    configuration file, the file overrides the default. RABBITMQ_DEFAULT_USER, \
+    RABBITMQ_DEFAULT_PASS and RABBITMQ_DEFAULT_VHOST name the first user, who may then log in from \
+    anywhere, and the first vhost.")]
 pub struct Flags {
     /// Accept clients here; may be given more than once [default: 0.0.0.0:5672]
     #[arg(long, env = "RINGTAIL_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
     #[arg(value_parser = address)]
     pub listen: Vec<SocketAddr>,
 
-    /// Keep what must survive a restart in this folder [default: /var/lib/ringtail]
+    /// Keep everything that survives a restart in this folder [default: /var/lib/ringtail]
     #[arg(long, env = "RINGTAIL_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// Run so many shards, each a thread on a core of its own [default: the cores this process may
+    /// Number of shards, each a thread on a core of its own [default: the cores this process may
     /// use by its affinity and its CPU quota]
     #[arg(long, env = "RINGTAIL_SHARDS", value_name = "N")]
     #[arg(value_parser = shards)]
@@ -40,6 +40,11 @@ pub struct Flags {
     /// Run the shards on these CPUs, for example 0-3,5 [default: all this process may use]
     #[arg(long, env = "RINGTAIL_CPUS", value_name = "LIST", value_parser = cpus)]
     pub cpus: Option<CpuList>,
+
+    /// Wait for sockets with io_uring or with epoll; auto: io_uring where the system allows it,
+    /// else epoll with a warning [default: auto]
+    #[arg(long, env = "RINGTAIL_IO", value_name = "MODE", value_enum)]
+    pub io: Option<IoMode>,
 
     /// Read this file, in the format of rabbitmq.conf
     #[arg(long, env = "RINGTAIL_CONFIG", value_name = "FILE")]
@@ -50,7 +55,7 @@ pub struct Flags {
     pub log_format: Option<LogFormat>,
 }
 
-/// CPU numbers, sorted and each once.
+/// CPU numbers, sorted and without duplicates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CpuList(pub Vec<usize>);
 
@@ -68,11 +73,11 @@ fn cpus(text: &str) -> Result<CpuList, String> {
 }
 
 impl Flags {
-    /// What the command line and the environment say. An empty variable counts as none.
+    /// Reads the command line and the environment. An empty variable counts as unset.
     ///
     /// # Errors
     ///
-    /// A wrong flag or value; also the help and the version.
+    /// A wrong flag or value; a request for the help or the version.
     pub fn read<A>(args: A) -> Result<Self, clap::Error>
     where
         A: IntoIterator,
@@ -82,7 +87,7 @@ impl Flags {
         Self::from_arg_matches(&command.try_get_matches_from(args)?)
     }
 
-    /// Puts what was given over what the file and the defaults say.
+    /// Overrides the file and the defaults.
     pub fn apply(self, config: &mut Config) {
         if !self.listen.is_empty() {
             config.listen = self.listen;
@@ -90,11 +95,12 @@ impl Flags {
         config.data_dir = self.data_dir.unwrap_or(std::mem::take(&mut config.data_dir));
         config.shards = self.shards.or(config.shards);
         config.cpus = self.cpus.map(|list| list.0).or(config.cpus.take());
+        config.io = self.io.unwrap_or(config.io);
         config.log_format = self.log_format.unwrap_or(config.log_format);
     }
 }
 
-/// The command line without the variables that are empty, and with the keys in its long help.
+/// The command line, without the variables that are empty and with the keys in its long help.
 fn command(is_empty: &dyn Fn(&OsStr) -> bool) -> Command {
     let without_empty = |arg: Arg| match arg.get_env().is_some_and(is_empty) {
         true => arg.env(NO_VARIABLE).hide_env(true),

@@ -1,11 +1,11 @@
-//! What the options do together.
+//! How flags, variables and the file work together.
 
 use std::io;
 use std::path::Path;
 
 use super::*;
 
-fn load(args: &[&str], env: &[(&str, &str)], file: &str) -> Result<Config, Refused> {
+fn load(args: &[&str], env: &[(&str, &str)], file: &str) -> Result<Config, ConfigError> {
     let env = |name: &str| {
         env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
     };
@@ -57,14 +57,21 @@ fn all_flags() {
 fn all_keys() {
     let config = file(
         "default_user = u\ndefault_pass = p\ndefault_vhost = v\nchannel_max = 7\n\
-         frame_max = 8192\nheartbeat = 5\nhandshake_timeout = 1\nmax_message_size = 1M\n\
+         load_definitions = /d.json\nframe_max = 8192\nheartbeat = 5\n\
+         handshake_timeout = 1\nmax_message_size = 1M\n\
          vm_memory_high_watermark.relative = 0.25\nlog.console.level = warning",
     );
-    assert_eq!([config.default_user, config.default_pass, config.default_vhost], ["u", "p", "v"]);
+    assert_eq!(config.load_definitions.as_deref(), Some(Path::new("/d.json")));
+    let other = file("management.load_definitions = /e").load_definitions;
+    assert_eq!(other.as_deref(), Some(Path::new("/e")));
+    assert_eq!([config.default_user, config.default_vhost], ["u", "v"]);
+    assert_eq!(config.default_pass.expose(), b"p");
     assert_eq!((config.channel_max, config.frame_max, config.heartbeat_s), (7, 8192, 5));
     assert_eq!((config.handshake_timeout_ms, config.max_message_size), (1, 1 << 20));
     assert_eq!(config.memory.limit(1000), 250);
     assert_eq!(config.log_level, LogLevel::Warning);
+    let strategy = file("vm_memory_calculation_strategy = allocated").memory_strategy;
+    assert_eq!(strategy, MemoryStrategy::Allocated);
     let absolute = file("vm_memory_high_watermark.absolute = 2GB").memory;
     assert_eq!(absolute.limit(1), 2_000_000_000);
 }
@@ -77,16 +84,17 @@ fn the_disk() {
     );
     assert_eq!(config.disk_free.limit(1), 2_000_000_000);
     assert_eq!(config.paging_ratio.to_string(), "0.25");
-    assert_eq!((config.durability, config.durability_interval_ms), (Durability::Relaxed, 1000));
+    assert_eq!((config.durability, config.durability_interval_ms), (DurabilityMode::Relaxed, 1000));
     assert_eq!(file("disk_free_limit.relative = 1.5").disk_free.limit(1000), 1500);
     let defaults = Config::default();
     assert_eq!(
         (defaults.durability, defaults.disk_free.limit(1)),
-        (Durability::Strict, 50_000_000)
+        (DurabilityMode::Strict, 50_000_000)
     );
     for wrong in [
         "disk_free_limit.relative = -1",
         "disk_free_limit.relative = inf",
+        "vm_memory_calculation_strategy = legacy",
         "vm_memory_high_watermark_paging_ratio = 0",
         "vm_memory_high_watermark_paging_ratio = 1.5",
         "durability = lax",
@@ -95,6 +103,17 @@ fn the_disk() {
         let text = sentence(&["--config", "r.conf"], wrong);
         assert!(text.contains("allowed is"), "{text}");
     }
+}
+
+#[test]
+fn the_poller() {
+    assert_eq!(Config::default().io, IoMode::Auto);
+    assert_eq!(file("io = epoll").io, IoMode::Epoll);
+    assert_eq!(load(&["--io", "uring"], &[], "").unwrap().io, IoMode::Uring);
+    let args = ["--config", "r.conf", "--io", "auto"];
+    assert_eq!(load(&args, &[], "io = epoll").unwrap().io, IoMode::Auto);
+    assert!(sentence(&["--config", "r.conf"], "io = select").contains("allowed is auto"));
+    assert!(sentence(&["--io", "select"], "").contains("uring"));
 }
 
 #[test]
@@ -113,10 +132,17 @@ fn loopback_users() {
 }
 
 #[test]
+fn debug_output_does_not_show_the_password() {
+    let config = file("default_pass = hunter2");
+    assert_eq!(config.default_pass.expose(), b"hunter2");
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
 fn the_environment_names_the_first_user() {
     let env = [("RABBITMQ_DEFAULT_USER", "guest"), ("RABBITMQ_DEFAULT_PASS", "p")];
     let config = load(&["--config", "r.conf"], &env, "default_pass = q").unwrap();
-    assert_eq!((config.default_user.as_str(), config.default_pass.as_str()), ("guest", "p"));
+    assert_eq!((config.default_user.as_str(), config.default_pass.expose()), ("guest", &b"p"[..]));
     assert_eq!(config.loopback_users, [""; 0]);
     let env = [("RABBITMQ_DEFAULT_USER", "me"), ("RABBITMQ_DEFAULT_VHOST", "v")];
     let config = load(&[], &env, "").unwrap();
@@ -162,6 +188,9 @@ fn limits_of_the_node() {
     assert_eq!(file("connection_max = 9\nconnection_max = infinity").connection_max, None);
     assert_eq!(file("max_channels_per_connection = 5").channel_max, 5);
     assert_eq!(file("frame_max = 64KB\ninitial_frame_max = 4096").frame_max, 65_536);
+    assert_eq!(file("consumer_timeout = 1800000").consumer_timeout_ms, Some(1_800_000));
+    assert_eq!(file("consumer_timeout = 30m").consumer_timeout_ms, Some(1_800_000));
+    assert_eq!(file("consumer_timeout = undefined").consumer_timeout_ms, None);
     assert_eq!(file("handshake_timeout = 20s").handshake_timeout_ms, 20_000);
     assert_eq!(file("handshake_timeout = infinity").handshake_timeout_ms, u64::MAX);
 }
@@ -235,7 +264,10 @@ fn wrong_values_are_explained() {
 
 #[test]
 fn every_key_refuses_nonsense() {
-    for key in keys::KEYS.iter().filter(|key| !key.name.starts_with("default_")) {
+    // Names, passwords and paths may be anything.
+    let is_free =
+        |key: &keys::Key| key.name.starts_with("default_") || key.allowed == keys::DEFINITIONS;
+    for key in keys::KEYS.iter().filter(|key| !is_free(key)) {
         let name = key.name.replace('*', "x");
         let text = sentence(&["--config", "r.conf"], &format!("{name} = ?"));
         assert!(text.contains(key.allowed), "{text}");

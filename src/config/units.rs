@@ -2,16 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// What [`address`] takes.
+/// What [`address`] accepts.
 pub const ADDRESS: &str = "ADDRESS:PORT (0.0.0.0:5672, [::]:5672) or a port";
-/// What [`cpu_list`] takes.
+/// What [`cpu_list`] accepts.
 pub const CPU_LIST: &str = "a list of CPU numbers and ranges (0-3,5)";
-/// What [`size`] takes.
-pub const SIZE: &str = "octets, or a number with one of the units k, kiB, M, MiB, G, GiB, T, TiB \
+/// What [`size`] accepts.
+pub const SIZE: &str = "bytes, or a number with one of the units k, kiB, M, MiB, G, GiB, T, TiB \
                         (powers of 1024) or kB, MB, GB, TB (powers of 1000)";
-/// What [`count`] takes.
+/// What [`count`] accepts.
 pub const COUNT: &str = "infinity or a whole number from 1 on";
-/// What [`limit`] takes.
+/// What [`limit`] accepts.
 pub const LIMIT: &str = "infinity or a whole number from 0 on";
 /// No machine has more CPUs than Linux counts by default.
 const CPU_MAX: usize = 8192;
@@ -25,7 +25,7 @@ pub fn address(text: &str) -> Option<SocketAddr> {
     }
 }
 
-/// rabbitmq.conf has IPv6 addresses without brackets too: `::1:5672`.
+/// rabbitmq.conf also has IPv6 addresses without brackets: `::1:5672`.
 fn bare_v6(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.rsplit_once(':')?;
     Some(SocketAddr::new(IpAddr::V6(address.parse().ok()?), port.parse().ok()?))
@@ -51,7 +51,7 @@ fn cpu(text: &str) -> Option<usize> {
     text.trim().parse().ok().filter(|&cpu| cpu < CPU_MAX)
 }
 
-/// Octets: a number and perhaps a unit.
+/// Bytes: a number with an optional unit.
 pub fn size(text: &str) -> Option<u64> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
@@ -70,7 +70,7 @@ pub fn size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
-/// Octets as rabbitmq.conf gives the sizes of frames and buffers: there a kB has 1024 octets.
+/// Bytes, as rabbitmq.conf writes sizes of frames and buffers: there a kB has 1024 bytes.
 pub fn bytes(text: &str) -> Option<u64> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
@@ -158,8 +158,8 @@ mod tests {
     #[test]
     fn sizes() {
         let good = [("0", 0), ("17", 17), ("1k", 1024), ("2 MiB", 2 << 20), ("3GB", 3_000_000_000)];
-        for (text, octets) in good {
-            assert_eq!(size(text), Some(octets), "{text}");
+        for (text, bytes) in good {
+            assert_eq!(size(text), Some(bytes), "{text}");
         }
         for wrong in ["", "k", "-1", "1.5G", "1 apple", "99999999999999999T"] {
             assert_eq!(size(wrong), None, "{wrong}");

@@ -5,11 +5,11 @@
 pub struct ShardId(pub u16);
 
 impl ShardId {
-    /// The origin of the queues that the coordinator makes. It is not the coordinator's number,
-    /// since these identities reach the disk, and the number of shards may be another next time.
+    /// The origin of the queues that the coordinator makes. It is not the coordinator's own number:
+    /// these ids reach the disk, and the number of shards may change between two starts.
     pub const OF_QUEUES: Self = Self(u16::MAX);
 
-    /// The shard's place in a list of all endpoints.
+    /// The shard's index in a list of all endpoints.
     #[must_use]
     pub fn index(self) -> usize {
         usize::from(self.0)
@@ -50,12 +50,22 @@ ids! {
     ConsumerId
     /// One queue; a queue that is deleted and declared again is a new one.
     QueueId
-    /// A question that crossed a ring and waits for its answer.
-    Ticket
+    /// A request that crossed a ring and waits for its answer.
+    RequestId
 }
 
-/// Gives out identities: the endpoint's number above a counter.
-#[derive(Debug)]
+impl QueueId {
+    /// True for the queue of a direct reply-to consumer: its connection's shard made it. All other
+    /// queues come from the coordinator.
+    #[must_use]
+    #[inline]
+    pub fn is_direct_reply(self) -> bool {
+        self.origin() != ShardId::OF_QUEUES
+    }
+}
+
+/// Gives out ids: the number of the endpoint in the upper 16 bits, a counter below.
+#[derive(Debug, Hash)]
 pub struct IdSource {
     next: u64,
 }
@@ -69,19 +79,19 @@ impl IdSource {
         Self { next: (u64::from(shard.0) << Self::COUNTER_BITS) + 1 }
     }
 
-    /// A source that goes on with `next`, which nobody was given yet.
+    /// A source that goes on with `next`, which was not given out yet.
     #[must_use]
     pub fn resumed(next: u64) -> Self {
         Self { next }
     }
 
-    /// The number of the next identity, which is not given out by this.
+    /// The number of the next id, without giving it out.
     #[must_use]
     pub fn peek(&self) -> u64 {
         self.next
     }
 
-    /// The next identity: 2^48 of them last a million years at ten a second.
+    /// The next id: 2^48 of them last a million years at ten a second.
     pub fn fresh<T: From<u64>>(&mut self) -> T {
         let id = self.next;
         self.next += 1;

@@ -4,48 +4,45 @@
 //!
 //! Absent by design: I/O, clocks, threads, globals, randomness that was not injected.
 
-pub mod arena;
-mod backlog;
-pub mod consumer;
-mod entry;
-pub mod erlang;
-pub mod excess;
+pub mod access;
+pub mod body;
+pub mod dead_letters;
 pub mod exchange;
-pub mod fault;
 pub mod hash;
+#[cfg(test)]
+mod hash_test;
 pub mod ids;
-pub mod ledger;
 pub mod message;
 pub mod mutant;
 pub mod outbox;
-mod outlet;
+pub mod policy;
 pub mod queue;
-mod queue_store;
-#[cfg(test)]
-mod queue_store_test;
-#[cfg(test)]
-mod queue_test;
+pub mod random;
 pub mod refusal;
+pub mod replay;
+pub mod secret;
 pub mod session;
-pub mod spec;
-pub mod stored;
 pub mod time;
 pub mod topology;
-pub mod vhost;
-#[cfg(test)]
-mod vhost_test;
 
-pub use consumer::{Ask, ConsumerSpec};
+pub use body::{Body, BodyCounts, BodyGauge};
 pub use exchange::{Exchange, Targets};
-pub use fault::Fault;
 pub use hash::{Map, Seed};
-pub use ids::{ChannelId, ConnId, ConsumerId, IdSource, QueueId, ShardId, Ticket};
-pub use message::{Body, Draft, Message};
+pub use ids::{ChannelId, ConnId, ConsumerId, IdSource, QueueId, RequestId, ShardId};
+pub use message::{Draft, Message};
 pub use outbox::Outbox;
-pub use queue::Queue;
+pub use queue::consumer::{Ask, ConsumerSpec};
+pub use queue::stored::Stored;
+pub use queue::work::{self, WorkBudget};
+pub use queue::{QueueCommands, QueueKind};
+pub use random::{Entropy, Generator};
+pub use refusal::fault::Fault;
 pub use refusal::{Refusal, Resource};
-pub use spec::{Arguments, Binding, Destination, ExchangeKind, ExchangeSpec, Name, QueueSpec};
-pub use stored::Stored;
+pub use replay::{StateHash, StateHasher};
+pub use secret::Secret;
 pub use time::Now;
 pub use topology::Topology;
-pub use vhost::{QueueEntry, Vhost};
+pub use topology::spec::{
+    Arguments, Binding, Destination, ExchangeKind, ExchangeSpec, Name, QueueSpec,
+};
+pub use topology::vhost::{QueueEntry, Vhost};

@@ -1,19 +1,19 @@
-//! Deliberate faults, for the simulation to catch: a check that catches nothing checks nothing.
+//! Mutants: deliberate faults that tests must catch, which shows that the tests check something.
 //!
-//! Without the feature `mutants` every question is answered `false` by a constant, so the branches
-//! are not compiled. With it, one fault may be selected per thread.
+//! Without the feature `mutants`, [`active`] is always false, so the branches are not compiled.
+//! With it, each thread may select one mutant.
 
 macro_rules! mutants {
     ($($(#[$doc:meta])* $rule:literal $name:ident)*) => {
-        /// A deliberate fault, and the rule of ARCHITECTURE.md that it breaks.
+        /// A deliberate fault; each breaks a rule of docs/rules.md.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Mutant { $($(#[$doc])* $name),* }
 
         impl Mutant {
-            /// All of them.
+            /// All mutants.
             pub const ALL: &[Mutant] = &[$(Mutant::$name),*];
 
-            /// Those of the store, whose own simulation catches them.
+            /// Mutants of the store, caught by its own simulation.
             pub const STORE: &[Mutant] = &[
                 Mutant::ConfirmBeforeSync,
                 Mutant::SyncSkipped,
@@ -23,7 +23,23 @@ macro_rules! mutants {
                 Mutant::FolderNotSynced,
                 Mutant::SegmentNotAwaited,
                 Mutant::MissingWriteSynced,
+                Mutant::ExpiryLost,
             ];
+
+            /// Mutants of rights, caught by the tests of restricted users and of the coordinator.
+            pub const ACCESS: &[Mutant] = &[
+                Mutant::RightsIgnored,
+                Mutant::MethodsUnchecked,
+                Mutant::PublishUnchecked,
+                Mutant::TopicsUnchecked,
+                Mutant::RightsKept,
+                Mutant::DeletedUserStays,
+                Mutant::PolicyAnsweredEarly,
+            ];
+
+            /// Mutants of priorities, caught by the random run of a queue with priorities.
+            pub const LANES: &[Mutant] =
+                &[Mutant::LaneIgnored, Mutant::LaneUnordered, Mutant::LaneOvertaken];
 
             /// The number of the rule it breaks.
             #[must_use]
@@ -35,144 +51,260 @@ macro_rules! mutants {
 }
 
 mutants! {
-    /// An enqueue for a queue that is gone is not confirmed.
+    /// Every right counts as given.
+    24 RightsIgnored
+    /// Rights to declare, bind and consume are not looked at.
+    24 MethodsUnchecked
+    /// Rights to publish are not looked at.
+    24 PublishUnchecked
+    /// Rights to routing keys are not looked at.
+    24 TopicsUnchecked
+    /// Rights that changed while a client is connected change nothing for it.
+    24 RightsKept
+    /// Connections of a deleted user stay.
+    24 DeletedUserStays
+    /// A policy is answered before every queue obeys it.
+    24 PolicyAnsweredEarly
+    /// An enqueue for a deleted queue is not confirmed.
     1 DeadEnqueueUnanswered
-    /// What an exchange cannot route is dropped, its alternate exchange ignored.
+    /// Alternate exchanges are ignored.
     2 AlternateIgnored
-    /// Changes are called settled when the first shard has applied them.
+    /// A version counts as settled when the first shard has applied it.
     2 SettledTooEarly
-    /// The use of a frozen queue is answered with 404 at once, declares too.
+    /// Requests for a frozen queue get 404 at once, declares too.
     3 FrozenNotFound
-    /// if-unused is not looked at.
+    /// if-unused is ignored.
     3 IfUnusedIgnored
-    /// if-empty is not looked at.
+    /// if-empty is ignored.
     3 IfEmptyIgnored
-    /// The queue of another connection may be used.
+    /// Exclusive queues of other connections may be used.
     3 LockIgnored
     /// Later methods do not wait for a method decided elsewhere.
     4 NoBarrier
-    /// Methods parked behind one that failed are obeyed.
+    /// Methods parked behind a failed one are executed.
     4 ParkedObeyed
-    /// A cancelled consumer stays in the round.
+    /// A cancelled consumer still gets messages.
     5 CancelKeepsConsumer
-    /// A new consumer is served before it is answered.
+    /// A new consumer gets messages before consume-ok.
     5 DeliverBeforeConsumeOk
-    /// What is given back goes to the tail.
+    /// Requeued messages go to the tail.
     6 RequeueToTail
-    /// Settling up to a number settles everything of the channel.
+    /// A multiple settle settles all deliveries of the channel.
     6 SettleTooMuch
-    /// What was delivered before is not flagged.
+    /// Requeued messages are not flagged redelivered.
     6 FlagLost
-    /// close-ok does not wait for the homes.
+    /// close-ok does not wait for the home shards.
     7 CloseOkTooEarly
     /// Exclusive queues outlive their connection.
     7 ExclusiveSurvives
     /// Auto-delete queues outlive their last consumer.
     7 AutoDeleteNever
-    /// A channel's unacknowledged messages are not given back.
+    /// The unacknowledged messages of a closed channel are not requeued.
     7 ChannelKeepsUnacked
-    /// One message more than the prefetch.
+    /// A consumer gets one message more than its prefetch.
     8 PrefetchPlusOne
-    /// A settle gives no room for the next message.
+    /// A settle frees no prefetch.
     8 PrefetchNotReturned
     /// Flow credit of other shards does not return.
     8 CreditNotReturned
     /// Messages are delivered without flow credit.
     8 CreditIgnored
-    /// A confirm does not wait for homes on other shards.
+    /// A confirm does not wait for other home shards.
     9 ConfirmTooEarly
-    /// A confirm waits for the first home only.
+    /// A confirm waits only for the first home shard.
     9 ConfirmByFirst
+    /// The deadline of a queue is forgotten.
+    9 QueueTimerLost
+    /// An enqueue that a queue holds is confirmed by the watermark.
+    9 HeldConfirmed
+    /// Enqueues that a queue holds are applied before their time.
+    9 HeldTooShort
+    /// An enqueue that a queue held is listed before its record is durable.
+    9 ListedTooEarly
     /// Mandatory messages are confirmed before they are returned.
     9 AckBeforeReturn
-    /// commit-ok does not wait until homes have the publishes.
+    /// commit-ok does not wait for the publishes.
     10 CommitOkTooEarly
-    /// What is rolled back is published.
+    /// Publishes that are rolled back are sent.
     10 RollbackPublishes
     /// Settles of a transaction do not wait for its commit.
     10 TxSettlesAtOnce
     /// Publishes of a transaction do not wait for its commit.
     10 TxPublishesAtOnce
-    /// Settles that are rolled back are forgotten together with their deliveries.
+    /// A rollback drops the deliveries of held settles.
     10 RollbackLosesTags
-    /// Settles of a transaction are never carried out.
+    /// A commit drops its settles.
     10 CommitDropsSettles
-    /// commit-ok does not wait until homes have the settles.
+    /// commit-ok does not wait for the settles.
     10 CommitOkBeforeSettles
-    /// Publishers are read however much is under way.
+    /// A dead letter that comes to a queue in a circle without rejections enters it.
+    11 CycleUndetected
+    /// A second death of a message in one queue for one reason is not counted.
+    11 DeathNotCounted
+    /// A later death replaces the headers that tell of the first one.
+    11 FirstDeathOverwritten
+    /// A dead letter keeps its expiration.
+    11 DeadLetterExpires
+    /// The dead-letter routing key of a queue is ignored.
+    11 DeadLetterKeepsKeys
+    /// A dead message is settled before its letter has arrived.
+    11 BuriedTooEarly
+    /// A dead message is settled before its letter is durable.
+    11 BuriedBeforeDurable
+    /// A dead letter that meets a closed window is dropped.
+    11 DeadLetterNotKept
+    /// A dead message is never settled.
+    11 NeverBuried
+    /// Windows are ignored: publishers are always read.
     12 WindowIgnored
-    /// A connection that is not read is dropped for its silence.
+    /// A paused connection is dropped for its silence.
     12 PausedDropped
-    /// The cap on half-received messages stops the oldest too.
+    /// The bound of partial messages stops the oldest too.
     13 OldestStopped
     /// The last piece of a large body is lost.
     14 PieceLost
-    /// A message that is away is overtaken by those behind it.
-    15 AwayOvertaken
-    /// A message goes to the store at once although some in front of it are in memory.
-    15 ThroughOvertakes
-    /// The first of several messages that go to the store does not arrive there.
+    /// A spilled message is overtaken by those behind it.
+    15 SpilledOvertaken
+    /// A message bypasses the log although resident messages are ahead of it.
+    15 BypassOvertakes
+    /// The first of several spilled messages is lost.
     15 SpillSkipsOne
-    /// Messages that were fetched are put into their place in the wrong order.
+    /// Fetched messages are put back in the wrong order.
     15 LoadedBackwards
-    /// A message that was delivered before is not flagged when the store brings it back.
+    /// A fetched message loses its flag redelivered.
     15 LoadedAsNew
     /// The store is not told that a message was settled.
     16 SettleNotTold
-    /// A message in the queue's memory stays in the part of the log that is to go.
+    /// Compaction leaves a resident message in the segment that is deleted.
     17 StaysInLog
-    /// A purge leaves what is at the tail.
+    /// A purge leaves the last message.
     3 PurgeKeepsOne
     /// The first consumer always comes first.
     8 AlwaysTheFirst
-    /// Names are made from randomness that was not injected.
+    /// Names come from randomness that was not injected.
     19 OutsideRandomness
+    /// The order in which a hash map has channels decides the order of records in the log.
+    19 HashOrderLogged
+    /// A queue does what takes long in one turn.
+    23 SettlesUncut
+    /// A queue delivers all it can in one turn.
+    23 DispatchUncut
+    /// All queues of a channel that is gone are told in one turn.
+    23 WalksUncut
+    /// The tags of a multiple settle are taken off their channel in one turn.
+    23 TagsUncut
+    /// All channels of a connection are released in one turn.
+    23 TeardownUncut
+    /// A publish is routed by all its keys in one turn.
+    23 RouteUncut
+    /// A publish is copied to all its queues in one turn.
+    23 CopiesUncut
+    /// A commit publishes everything in one turn.
+    23 CommitUncut
+    /// A deleted queue is dropped in one turn.
+    23 DropsUncut
+    /// A client is given up before what it sent is read.
+    12 LateJudged
     /// No heartbeats are sent.
     12 NoHeartbeats
-    /// One message more than the channel's limit.
+    /// Consumers that wait for room for a large message are not told that there is some.
+    8 LargeTurnForgotten
+    /// A channel gets one message more than its limit.
     8 LimitPlusOne
-    /// A permit that was not used is lost.
+    /// Unused permits are lost.
     8 PermitNotReturned
-    /// A settle gives no room under the channel's limit.
+    /// A settle frees nothing of the channel's limit.
     8 LimitNotReturned
-    /// What basic.get brought does not count under the channel's limit.
+    /// Deliveries of basic.get do not count against the channel's limit.
     8 GetNotCounted
-    /// basic.qos is answered before every home limits the channel's consumers.
+    /// basic.qos is answered before every home shard knows the limit.
     8 LimitedTooEarly
-    /// Consumers are served in turn whatever their priority.
+    /// Priorities of consumers are ignored.
     8 PriorityIgnored
+    /// A queue with a single active consumer serves two.
+    8 SecondActive
+    /// The consumer that registered last takes the place of the active one.
+    8 FailOverToNewest
+    /// Nobody takes the place of an active consumer that is gone.
+    8 ActiveOutlived
+    /// A consumer that waits to become the active one survives its cancel.
+    5 PassiveKept
+    /// Deliveries may be unacknowledged for ever.
+    6 TimeoutIgnored
+    /// A delivery starts the time for all unacknowledged ones of its channel anew.
+    6 TimeoutOfNewest
+    /// The time for an acknowledgement is half as long.
+    6 TimeoutTooEarly
     /// A confirm does not wait for the disk, only for the queue.
     9 ConfirmByApplied
     /// commit-ok does not wait for the disk.
     10 CommitOkBeforeDurable
-    /// Settles that a commit waits for are not owed: it may be told before they are on the disk.
-    10 FenceNotOwed
-    /// What is decided is told before it is handed out to be made durable.
+    /// The settles of a commit do not request a flush: commit-ok may come before they are durable.
+    10 FenceNotFlushed
+    /// Decisions are sent before their facts are handed out.
     2 RecordedTooLate
-    /// A batch of the log counts as durable when it is handed out.
+    /// A batch of the log counts as durable once it is handed out.
     9 ConfirmBeforeSync
-    /// A batch of the log does not wait for the segments that its messages were written to.
+    /// A batch of the log does not wait for the syncs of messages that bypassed it.
     9 SegmentNotAwaited
-    /// A sync counts although a write in front of it found no room and is to come again.
+    /// A sync counts although an earlier write failed and will be repeated.
     17 MissingWriteSynced
     /// The log is written and not synced.
     9 SyncSkipped
     /// A sync that failed counts as done.
     17 FailedSyncIgnored
-    /// What is read back is believed without a look at its checksum.
+    /// Checksums of chunks are not checked.
     17 CrcUnchecked
-    /// A segment of the log goes although there are live messages in it.
+    /// A segment of the log is deleted with live messages in it.
     16 LogGoesTooEarly
-    /// Settles of spilled messages go with the segment of the log that tells of them.
+    /// Settles of spilled messages are lost with their segment of the log.
     17 SettleForgotten
-    /// Recovery deletes old logs before what it made of them is on stable storage.
+    /// Recovery deletes old logs before its own segments are stable.
     16 FolderNotSynced
-    /// A change of the topology is answered before it is on stable storage.
+    /// The metadata log is written and not synced.
     17 MetaSyncSkipped
-    /// The folder is not synced after a new file of metadata got its name.
+    /// The folder is not synced after a new metadata log got its name.
     17 MetaFolderUnsynced
-    /// Checksums of metadata are not looked at.
+    /// Checksums of the metadata log are not checked.
     17 MetaCrcUnchecked
+    /// A list in chunks leaves out what comes behind a chunk.
+    20 ChunkSkipsOne
+    /// A chunk of a list may have any number of rows.
+    20 ChunkUnbounded
+    /// A list of queues ends where the last queue of its last chunk was deleted.
+    20 WalkEndsWithQueue
+    /// A purge from outside is not answered if its queue is being deleted.
+    20 PurgeUnanswered
+    /// A connection that an operator closes is not told why.
+    20 ClosedWithoutReason
+    /// Messages that have expired are delivered.
+    21 ExpiredDelivered
+    /// Of the two times that a message may live, the higher one counts.
+    21 HigherTtlWins
+    /// A message that may not live at all is dropped although a consumer waits.
+    21 ZeroTtlDropped
+    /// A message that was spilled and loaded does not expire any more.
+    21 LoadedForEver
+    /// A restart forgets when messages of the log expire.
+    21 ExpiryLost
+    /// A queue with x-expires is never deleted.
+    21 UnusedQueueStays
+    /// basic.get does not count as a use of the queue.
+    21 GetIsNoUse
+    /// A queue that refuses what is too much takes it.
+    22 LimitIgnored
+    /// At its limit a queue drops the last message instead of the first.
+    22 DropTail
+    /// Bytes of unacknowledged messages count against the limit of a queue.
+    22 UnackedBytesCount
+    /// With spilled messages, a queue holds one more than its limit.
+    22 SpilledLimitPlusOne
+    /// A queue with priorities ignores those of its messages.
+    25 LaneIgnored
+    /// Messages of one priority that are put back lose their order.
+    25 LaneUnordered
+    /// A message in memory overtakes spilled ones of a higher priority.
+    25 LaneOvertaken
 }
 
 #[cfg(feature = "mutants")]
@@ -180,20 +312,20 @@ thread_local! {
     static SELECTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
 }
 
-/// Selects the fault of this thread.
+/// Selects the mutant of this thread.
 #[cfg(feature = "mutants")]
 pub fn select(mutant: Option<Mutant>) {
     SELECTED.set(mutant);
 }
 
-/// Whether this thread's broker has the fault.
+/// Whether this thread's broker has the mutant.
 #[cfg(feature = "mutants")]
 #[must_use]
 pub fn active(mutant: Mutant) -> bool {
     SELECTED.get() == Some(mutant)
 }
 
-/// Whether this thread's broker has the fault: never.
+/// Whether this thread's broker has the mutant: never.
 #[cfg(not(feature = "mutants"))]
 #[must_use]
 #[inline(always)]

@@ -1,4 +1,4 @@
-//! What waits to leave for a socket: octets, and large bodies by reference between them.
+//! Output that waits for a socket: bytes, with large bodies by reference between them.
 
 use std::io::IoSlice;
 
@@ -6,52 +6,81 @@ use amqp::frame::{self, Deliver};
 use amqp::methods::Method;
 use bytes::Bytes;
 
+use crate::body::Body;
 use crate::message::{INLINE_MAX, Message};
 
 /// Output of one connection, in order.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    octets: Vec<u8>,
-    /// A piece of a body and how many octets of the buffer are in front of it.
+    bytes: Vec<u8>,
+    /// A piece of a body, and how many bytes of the buffer come before it.
     pieces: Vec<(usize, Bytes)>,
-    piece_octets: usize,
-    /// Octets that were moved on since the start.
+    piece_bytes: usize,
+    /// The bodies of the pieces: they count as long as a piece is here.
+    bodies: Vec<Body>,
+    /// Bytes appended by reference since the start.
+    referred: u64,
+    /// Bytes moved to another outbox since the start.
     drained: u64,
+    /// Frames appended since the start.
+    frames: u64,
 }
 
 impl Outbox {
-    /// Octets appended since the start.
+    /// Bytes appended since the start.
     #[must_use]
     pub fn produced(&self) -> u64 {
         self.drained + self.len() as u64
     }
 
-    /// Octets waiting, bodies by reference included.
+    /// Frames appended since the start.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// Bytes that wait, bodies by reference included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.octets.len() + self.piece_octets
+        self.bytes.len() + self.piece_bytes
+    }
+
+    /// Bytes of memory held. Those of bodies count where [`crate::BodyGauge`] says.
+    #[must_use]
+    pub fn pinned(&self) -> usize {
+        let pieces = self.pieces.capacity() * size_of::<(usize, Bytes)>();
+        self.bytes.capacity() + pieces + self.bodies.capacity() * size_of::<Body>()
+    }
+
+    /// Bytes appended by reference since the start.
+    #[must_use]
+    pub fn referred(&self) -> u64 {
+        self.referred
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.octets.is_empty() && self.pieces.is_empty()
+        self.bytes.is_empty() && self.pieces.is_empty()
     }
 
-    /// The buffer to append to.
+    /// The buffer to append to one frame, or a protocol header.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.octets
+        self.frames += 1;
+        &mut self.bytes
     }
 
     /// Appends a method frame.
     pub fn method(&mut self, channel: u16, method: &Method<'_>) {
-        frame::write_method(&mut self.octets, channel, method);
+        self.frames += 1;
+        frame::write_method(&mut self.bytes, channel, method);
     }
 
     /// Appends the method frame of a delivery.
     #[inline]
     pub fn deliver(&mut self, channel: u16, deliver: &Deliver<'_>) {
-        frame::write_deliver(&mut self.octets, channel, deliver);
+        self.frames += 1;
+        frame::write_deliver(&mut self.bytes, channel, deliver);
     }
 
     /// Appends the content header and the body of a message, in frames of at most `frame_max`.
@@ -59,20 +88,29 @@ impl Outbox {
     pub fn content(&mut self, channel: u16, message: Message<'_>, frame_max: u32) {
         let properties = message.properties().encoded();
         let size = message.body_len();
-        if (1..=INLINE_MAX).contains(&size) {
+        if (1..=INLINE_MAX).contains(&size) && !message.properties_are_apart() {
             // No frame_max is so small that it would not fit.
             let body = message.inline_body();
-            frame::write_small_content(&mut self.octets, channel, properties, body);
+            self.frames += 2;
+            frame::write_small_content(&mut self.bytes, channel, properties, body);
             return;
         }
-        frame::write_header(&mut self.octets, channel, size as u64, properties);
-        if let Some(body) = message.large_body() {
-            self.pieces(channel, body.pieces(), size, frame_max);
+        self.frames += 1;
+        frame::write_header(&mut self.bytes, channel, size as u64, properties);
+        if size > 0 {
+            self.bodies.extend(message.large_body().cloned());
+            self.pieces(channel, message.body_pieces(), size, frame_max);
         }
     }
 
-    /// Cuts a body's pieces into frames, which may end anywhere in a piece.
-    fn pieces(&mut self, channel: u16, pieces: &[Bytes], mut left: usize, frame_max: u32) {
+    /// Cuts the pieces of a body into frames; a frame may end anywhere in a piece.
+    fn pieces(
+        &mut self,
+        channel: u16,
+        pieces: impl Iterator<Item = Bytes>,
+        mut left: usize,
+        frame_max: u32,
+    ) {
         let mut room = 0;
         for piece in pieces {
             let mut at = 0;
@@ -80,7 +118,8 @@ impl Outbox {
                 if room == 0 {
                     room = left.min(frame::payload_max(frame_max));
                     // At most frame_max, which is 32 bits.
-                    self.octets.extend_from_slice(&frame::body_head(channel, room as u32));
+                    self.bytes.extend_from_slice(&frame::body_head(channel, room as u32));
+                    self.frames += 1;
                 }
                 let taken = room.min(piece.len() - at);
                 self.reference(piece.slice(at..at + taken));
@@ -88,40 +127,43 @@ impl Outbox {
                 room -= taken;
                 left -= taken;
                 if room == 0 {
-                    self.octets.push(frame::END);
+                    self.bytes.push(frame::END);
                 }
             }
         }
     }
 
-    /// Appends octets by reference.
+    /// Appends bytes by reference.
     fn reference(&mut self, piece: Bytes) {
-        self.piece_octets += piece.len();
-        self.pieces.push((self.octets.len(), piece));
+        self.piece_bytes += piece.len();
+        self.referred += piece.len() as u64;
+        self.pieces.push((self.bytes.len(), piece));
     }
 
-    /// Moves everything to the end of `other`; buffers are swapped when that is empty.
+    /// Moves everything to the end of `other`. If `other` is empty, the buffers are swapped.
     pub fn drain_into(&mut self, other: &mut Outbox) {
         self.drained += self.len() as u64;
         if other.is_empty() {
             other.clear();
-            std::mem::swap(&mut self.octets, &mut other.octets);
+            std::mem::swap(&mut self.bytes, &mut other.bytes);
             std::mem::swap(&mut self.pieces, &mut other.pieces);
-            std::mem::swap(&mut self.piece_octets, &mut other.piece_octets);
+            std::mem::swap(&mut self.bodies, &mut other.bodies);
+            std::mem::swap(&mut self.piece_bytes, &mut other.piece_bytes);
             return;
         }
-        let shift = other.octets.len();
-        other.octets.append(&mut self.octets);
+        let shift = other.bytes.len();
+        other.bytes.append(&mut self.bytes);
         other.pieces.extend(self.pieces.drain(..).map(|(at, piece)| (at + shift, piece)));
-        other.piece_octets += std::mem::take(&mut self.piece_octets);
+        other.bodies.append(&mut self.bodies);
+        other.piece_bytes += std::mem::take(&mut self.piece_bytes);
     }
 
-    /// The octets from `from` on as slices for writev, as many as the spare capacity of `slices`.
+    /// The bytes from `from` on as slices for writev, as many as the spare capacity of `slices`.
     pub fn slices<'a>(&'a self, from: usize, slices: &mut Vec<IoSlice<'a>>) {
         let mut skip = from;
         let mut start = 0;
         for (at, piece) in &self.pieces {
-            for part in [&self.octets[start..*at], piece.as_ref()] {
+            for part in [&self.bytes[start..*at], piece.as_ref()] {
                 if slices.len() == slices.capacity() {
                     return;
                 }
@@ -130,17 +172,18 @@ impl Outbox {
             start = *at;
         }
         if slices.len() < slices.capacity() {
-            push_rest(&self.octets[start..], &mut skip, slices);
+            push_rest(&self.bytes[start..], &mut skip, slices);
         }
     }
 
-    /// Forgets what waits; a buffer of ordinary size is kept for the next output.
+    /// Drops what waits. A buffer of ordinary size is kept for the next output.
     pub fn clear(&mut self) {
         const KEPT: usize = 256 * 1024;
-        self.octets.clear();
-        self.octets.shrink_to(KEPT);
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT);
         self.pieces.clear();
-        self.piece_octets = 0;
+        self.bodies.clear();
+        self.piece_bytes = 0;
     }
 }
 
@@ -178,11 +221,11 @@ mod tests {
             }
             let mut outbox = Outbox::default();
             outbox.content(3, draft.message(), frame_max);
-            let octets = joined(&outbox, 0);
-            assert_eq!(octets.len(), outbox.len());
-            assert_eq!(joined(&outbox, 1000), octets[1000..]);
+            let bytes = joined(&outbox, 0);
+            assert_eq!(bytes.len(), outbox.len());
+            assert_eq!(joined(&outbox, 1000), bytes[1000..]);
             let (mut parser, mut at, mut body) = (Parser::new(frame_max), 0, Vec::new());
-            while let Some(frame) = parser.next(&octets, &mut at).unwrap() {
+            while let Some(frame) = parser.next(&bytes, &mut at).unwrap() {
                 if let Frame::Body { channel: 3, piece, last: true } = frame {
                     assert!(piece.len() <= frame::payload_max(frame_max));
                     body.extend_from_slice(piece);

@@ -12,7 +12,7 @@ pub struct Machine {
     pub cpus: Vec<usize>,
     /// How many CPUs' time it may use, rounded up; `None`: no quota.
     pub quota: Option<usize>,
-    /// Octets of memory it may use.
+    /// Bytes of memory it may use.
     pub memory: u64,
 }
 
@@ -51,7 +51,7 @@ impl Machine {
     }
 }
 
-type Read<'a> = &'a dyn Fn(&Path) -> Option<String>;
+type ReadText<'a> = &'a dyn Fn(&Path) -> Option<String>;
 
 /// The process's folder of that kind and all above it: the tightest limit of them counts. In a
 /// container the path of the host may not exist; then the mount point itself is the group.
@@ -66,7 +66,7 @@ fn folders(groups: &str, kind: &Groups) -> Vec<PathBuf> {
     below.ancestors().map(|part| Path::new(kind.mount).join(part)).collect()
 }
 
-fn quota(groups: &str, read: Read<'_>) -> Option<usize> {
+fn quota(groups: &str, read: ReadText<'_>) -> Option<usize> {
     let version_2 = folders(groups, &VERSION_2).into_iter().filter_map(|folder| {
         let text = read(&folder.join("cpu.max"))?;
         let (quota, period) = text.trim().split_once(' ')?;
@@ -85,7 +85,7 @@ fn cpus(quota: &str, period: &str) -> Option<usize> {
     (period > 0).then(|| quota.div_ceil(period).max(1))
 }
 
-fn memory(groups: &str, read: Read<'_>) -> u64 {
+fn memory(groups: &str, read: ReadText<'_>) -> u64 {
     let limits = [(&VERSION_2, "memory.max"), (&VERSION_1_MEMORY, "memory.limit_in_bytes")];
     let limits = limits.into_iter().flat_map(|(kind, file)| {
         folders(groups, kind)
@@ -95,7 +95,7 @@ fn memory(groups: &str, read: Read<'_>) -> u64 {
     limits.chain(installed(read)).min().unwrap_or(u64::MAX)
 }
 
-fn installed(read: Read<'_>) -> Option<u64> {
+fn installed(read: ReadText<'_>) -> Option<u64> {
     let text = read(Path::new("/proc/meminfo"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -1,10 +1,10 @@
-//! The shell: threads, executors, sockets, rings between threads, the clock and signals.
+//! The shell: threads, sockets, rings between threads, the clock and signals.
 //!
 //! ```text
 //!  main            waits for signals and for reports of the others
 //!  ringtail-accept takes clients, hands each to a shard          (inbox)
-//!  ringtail-s0…    one a CPU, pinned: glommio, sockets, the shard (turn)
-//!  ringtail-coord  the coordinator and the metadata on disk      (mesh, meta)
+//!  ringtail-s0…    one a CPU, pinned: a poller, sockets, the shard (turn, net)
+//!  ringtail-coord  the coordinator and the metadata on disk      (rings, meta)
 //!  ringtail-wal    writes the logs of messages                   (disk)
 //!  ringtail-seg    writes and reads what queues spilled          (disk)
 //!  ringtail-spare  prepares segments of the logs
@@ -12,34 +12,25 @@
 //!  ringtail-log    writes the lines of the text log
 //! ```
 //!
-//! Absent by design: anything that a client could see the decision of.
+//! This room makes no decision that a client can see.
 
-mod accept;
-pub mod bell;
 mod broker;
-mod cached;
 mod clock;
-mod connection;
 mod coordinator;
-mod data_dir;
+mod definitions;
 pub mod disk;
-mod executor;
-mod faults;
-mod files;
-mod inbox;
-mod lane;
-mod log;
+pub mod inspect;
 mod machine;
-pub mod mesh;
-mod meta;
-mod open_files;
-mod output;
+pub mod memory;
+mod net;
 mod probe;
+pub mod rings;
+mod shard_thread;
 mod sizes;
-mod socket;
-mod space;
-mod spare;
 mod sys;
+mod text_log;
 mod turn;
+pub mod wakeup;
 
-pub use broker::serve;
+pub use broker::{Embedded, serve, start};
+pub use probe::StartError;

@@ -1,50 +1,34 @@
-//! Looks before the start whether the system lets the broker run, and says what to change if not.
+//! The errors that stop a start, each with what to change, and listening. Whether io_uring can be
+//! used is looked at in `net/poller/choose.rs`.
 
-use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use super::data_dir::Unusable;
-use super::sys::{self, Limit, SocketOption};
+use super::sys::{self, ProcessLimit, SocketOption};
 use crate::config::TcpOptions;
-use crate::store::Unrecoverable;
-use crate::store::meta::Refused;
-
-/// glommio refuses to start an executor with less memory that may be locked.
-const LOCKED_MIN: u64 = 512 * 1024;
-/// Fewer descriptors would not even do for the broker itself.
-const FILES_MIN: u64 = 256;
+use crate::runtime::disk::data_dir::DataDirError;
+use crate::runtime::net::poller::UringRefusal;
+use crate::store::RecoveryError;
+use crate::store::meta::MetaError;
 
 /// Why the broker does not start; each a line that says what to change.
 #[derive(Debug, thiserror::Error)]
-pub enum Obstacle {
-    /// No io_uring.
-    #[error("io_uring is denied ({why}): {advice}")]
-    IoUring {
-        /// The system's reason.
-        why: io::Error,
-        /// What to change.
-        advice: String,
-    },
-    /// Too little memory may be locked.
-    #[error(
-        "only {octets} octets of memory may be locked, io_uring needs {LOCKED_MIN}: raise the \
-         limit (`ulimit -l 1024`; systemd: LimitMEMLOCK=infinity; docker: --ulimit memlock=-1)"
-    )]
-    LockedMemory {
-        /// The limit.
-        octets: u64,
-    },
+pub enum StartError {
+    /// No io_uring, and nothing else was asked for.
+    #[error(transparent)]
+    Poller(#[from] UringRefusal),
     /// Too few descriptors.
     #[error(
-        "only {files} files may be open, at least {FILES_MIN} are needed: raise the limit \
+        "only {files} files may be open, at least {needed} are needed: raise the limit \
          (`ulimit -n 65536`; systemd: LimitNOFILE=65536; docker: --ulimit nofile=65536)"
     )]
     Files {
         /// The limit.
         files: u64,
+        /// What it must be at least.
+        needed: u64,
     },
-    /// A listener's address is not to be had.
+    /// Cannot bind a listen address.
     #[error("cannot listen on {address}: {why}: {advice}")]
     Listen {
         /// The address.
@@ -56,13 +40,21 @@ pub enum Obstacle {
     },
     /// The data folder cannot be used.
     #[error(transparent)]
-    DataDir(#[from] Unusable),
+    DataDir(#[from] DataDirError),
     /// What was declared before the last stop cannot be read.
     #[error(transparent)]
-    Metadata(#[from] Refused),
+    Metadata(#[from] MetaError),
     /// The messages of the last start cannot be read.
     #[error(transparent)]
-    Messages(#[from] Unrecoverable),
+    Messages(#[from] RecoveryError),
+    /// Definitions cannot be imported.
+    #[error("load_definitions: {path}: {why}")]
+    Definitions {
+        /// The file or folder.
+        path: String,
+        /// The object and what is wrong with it, or the system's reason.
+        why: String,
+    },
     /// A CPU that the process may not use.
     #[error("--cpus: CPU {cpu} is not among those this process may use ({allowed:?})")]
     Cpu {
@@ -88,61 +80,32 @@ pub enum Obstacle {
 }
 
 /// Wraps the system's reason for something that never fails.
-pub fn cannot(what: &'static str) -> impl FnOnce(io::Error) -> Obstacle {
-    move |why| Obstacle::System { what, why }
+pub fn cannot(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |why| StartError::System { what, why }
 }
 
-/// Raises the limits as far as allowed and looks whether they suffice; then tries io_uring.
+/// Raises the limit of open files as far as allowed. What it is then.
 ///
 /// # Errors
 ///
-/// See [`Obstacle`].
-pub fn limits_and_io_uring() -> Result<(), Obstacle> {
-    let files = sys::raise(Limit::Files).map_err(cannot("raise the limit of open files"))?;
-    if files < FILES_MIN {
-        return Err(Obstacle::Files { files });
-    }
-    let octets =
-        sys::raise(Limit::LockedMemory).map_err(cannot("raise the limit of locked memory"))?;
-    if octets < LOCKED_MIN {
-        return Err(Obstacle::LockedMemory { octets });
-    }
-    sys::try_io_uring().map_err(|why| {
-        let sysctl = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
-        let advice = advice(&why, sysctl.trim());
-        Obstacle::IoUring { why, advice }
-    })
-}
-
-fn advice(why: &io::Error, sysctl: &str) -> String {
-    match (why.raw_os_error(), sysctl) {
-        (Some(libc::ENOMEM), _) => "raise the limit of locked memory (`ulimit -l 1024`; systemd: \
-             LimitMEMLOCK=infinity; docker: --ulimit memlock=-1)"
-            .to_owned(),
-        (Some(libc::ENOSYS), _) => "it needs Linux 5.8 or later, built with io_uring, and a \
-             sandbox (gVisor, seccomp) that lets it through"
-            .to_owned(),
-        (_, "1" | "2") => {
-            format!(
-                "kernel.io_uring_disabled is {sysctl}; run `sysctl -w kernel.io_uring_disabled=0`"
-            )
-        }
-        _ => "a seccomp profile forbids it; allow io_uring_setup, io_uring_enter and \
-             io_uring_register (docker: --security-opt seccomp=PROFILE.json or seccomp=unconfined)"
-            .to_owned(),
-    }
+/// See [`StartError::System`].
+pub fn open_files() -> Result<u64, StartError> {
+    sys::raise(ProcessLimit::Files).map_err(cannot("raise the limit of open files"))
 }
 
 /// Listens on all addresses, without sharing a port with anybody.
 ///
 /// # Errors
 ///
-/// See [`Obstacle::Listen`].
-pub fn listen(addresses: &[SocketAddr], options: TcpOptions) -> Result<Vec<TcpListener>, Obstacle> {
+/// See [`StartError::Listen`].
+pub fn listen(
+    addresses: &[SocketAddr],
+    options: TcpOptions,
+) -> Result<Vec<TcpListener>, StartError> {
     addresses.iter().map(|address| listen_on(*address, options)).collect()
 }
 
-fn listen_on(address: SocketAddr, options: TcpOptions) -> Result<TcpListener, Obstacle> {
+fn listen_on(address: SocketAddr, options: TcpOptions) -> Result<TcpListener, StartError> {
     let listener = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
         set_options(&listener, options)?;
@@ -156,7 +119,7 @@ fn listen_on(address: SocketAddr, options: TcpOptions) -> Result<TcpListener, Ob
             io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
             _ => "see --listen",
         };
-        Obstacle::Listen { address, why, advice }
+        StartError::Listen { address, why, advice }
     })
 }
 
@@ -166,9 +129,9 @@ fn set_options(listener: &TcpListener, options: TcpOptions) -> io::Result<()> {
     sys::set_option(listener, SocketOption::KeepAlive, options.keepalive.into())?;
     let buffers =
         [(SocketOption::SendBuffer, options.sndbuf), (SocketOption::ReceiveBuffer, options.recbuf)];
-    for (option, octets) in buffers {
-        if let Some(octets) = octets {
-            sys::set_option(listener, option, i32::try_from(octets).unwrap_or(i32::MAX))?;
+    for (option, bytes) in buffers {
+        if let Some(bytes) = bytes {
+            sys::set_option(listener, option, i32::try_from(bytes).unwrap_or(i32::MAX))?;
         }
     }
     if options.linger {
@@ -201,14 +164,5 @@ mod tests {
         let taken = listeners[0].local_addr().unwrap();
         let text = listen(&[taken], TcpOptions::default()).unwrap_err().to_string();
         assert!(text.contains(&taken.to_string()) && text.contains("--listen"), "{text}");
-    }
-
-    #[test]
-    fn every_denial_has_its_advice() {
-        let error = io::Error::from_raw_os_error;
-        assert!(advice(&error(libc::EPERM), "0").contains("seccomp"));
-        assert!(advice(&error(libc::EPERM), "2").contains("sysctl -w"));
-        assert!(advice(&error(libc::ENOMEM), "0").contains("ulimit -l"));
-        assert!(advice(&error(libc::ENOSYS), "").contains("Linux 5.8"));
     }
 }

@@ -8,7 +8,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem;
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub fn sync_file_system(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// The system's; none is expected of an open eventfd far below 2^64.
 pub fn add_one(fd: BorrowedFd<'_>) -> io::Result<()> {
     let one = 1u64.to_ne_bytes();
-    // SAFETY: `one` is eight octets.
+    // SAFETY: `one` is eight bytes.
     count(unsafe { libc::write(fd.as_raw_fd(), one.as_ptr().cast(), one.len()) }).map(drop)
 }
 
@@ -166,9 +166,9 @@ pub enum SocketOption {
     NoDelay,
     /// SO_KEEPALIVE.
     KeepAlive,
-    /// SO_SNDBUF, octets.
+    /// SO_SNDBUF, bytes.
     SendBuffer,
-    /// SO_RCVBUF, octets.
+    /// SO_RCVBUF, bytes.
     ReceiveBuffer,
 }
 
@@ -212,34 +212,61 @@ fn set<T: Copy>(
     check(unsafe { libc::setsockopt(listener.as_raw_fd(), level, name, place, len) }).map(drop)
 }
 
-/// The stream as glommio's, on the executor of this thread.
+/// Gives a descriptor to a type that closes it.
 #[must_use]
-pub fn glommio_stream(stream: TcpStream) -> glommio::net::TcpStream {
-    // SAFETY: `into_raw_fd` gave the descriptor up; it is a connected TCP socket.
-    unsafe { glommio::net::TcpStream::from_raw_fd(stream.into_raw_fd()) }
+pub fn adopt<T: FromRawFd>(fd: impl Into<OwnedFd>) -> T {
+    let fd: OwnedFd = fd.into();
+    // SAFETY: `into_raw_fd` gave the open descriptor up.
+    unsafe { T::from_raw_fd(fd.into_raw_fd()) }
 }
 
-/// The descriptor as a file of glommio's, on the executor of this thread.
-#[must_use]
-pub fn glommio_file(fd: OwnedFd) -> glommio::io::BufferedFile {
-    // SAFETY: `into_raw_fd` gave the descriptor up.
-    unsafe { glommio::io::BufferedFile::from_raw_fd(fd.into_raw_fd()) }
-}
+/// One event of an epoll.
+pub use libc::epoll_event as EpollEvent;
 
-/// Random from the kernel.
+/// An event that says nothing.
+pub const NO_EVENT: EpollEvent = EpollEvent { events: 0, u64: 0 };
+
+/// Waits for events of an epoll, at most `timeout` rounded up to milliseconds. Says how many there
+/// are now in the front of `events`; 0 also if a signal came.
 ///
 /// # Errors
 ///
-/// The system's; none is expected for eight octets.
-pub fn random() -> io::Result<u64> {
-    let mut octets = [0u8; 8];
-    // SAFETY: `octets` has that length.
-    let got = count(unsafe { libc::getrandom(octets.as_mut_ptr().cast(), octets.len(), 0) })?;
-    if got == octets.len() {
-        Ok(u64::from_ne_bytes(octets))
-    } else {
-        Err(io::ErrorKind::Other.into())
+/// The system's.
+pub fn epoll_wait(
+    epoll: BorrowedFd<'_>,
+    events: &mut [EpollEvent],
+    timeout: Option<Duration>,
+) -> io::Result<usize> {
+    let ms =
+        |time: Duration| i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX);
+    let ms = timeout.map_or(-1, ms);
+    let most = i32::try_from(events.len()).unwrap_or(i32::MAX);
+    // Not epoll_pwait2, which some sandboxes do not know.
+    // SAFETY: `events` has at least that length and is ours to write.
+    let result = unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), most, ms) };
+    match check(result) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+        ready => ready.map(|ready| usize::try_from(ready).unwrap_or(0)),
     }
+}
+
+/// Returns memory to the system that this thread allocated and that has been freed since, by
+/// whichever thread. Takes up to some milliseconds for each GiB in use.
+pub fn give_memory_back() {
+    // SAFETY: no pointers; it may be called by any thread at any time.
+    unsafe { libmimalloc_sys::mi_collect(true) }
+}
+
+/// Random bytes from the kernel.
+///
+/// # Errors
+///
+/// The system's; none is expected for up to 256 bytes.
+pub fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0u8; N];
+    // SAFETY: `bytes` has that length.
+    let got = count(unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) })?;
+    if got == bytes.len() { Ok(bytes) } else { Err(io::ErrorKind::Other.into()) }
 }
 
 /// The CPUs this process may use.
@@ -259,10 +286,10 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
 
 /// A limit of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
+pub enum ProcessLimit {
     /// Open descriptors.
     Files,
-    /// Octets of memory that may be locked.
+    /// Bytes of memory that may be locked.
     LockedMemory,
 }
 
@@ -271,10 +298,10 @@ pub enum Limit {
 /// # Errors
 ///
 /// The system's.
-pub fn raise(limit: Limit) -> io::Result<u64> {
+pub fn raise(limit: ProcessLimit) -> io::Result<u64> {
     let which = match limit {
-        Limit::Files => libc::RLIMIT_NOFILE,
-        Limit::LockedMemory => libc::RLIMIT_MEMLOCK,
+        ProcessLimit::Files => libc::RLIMIT_NOFILE,
+        ProcessLimit::LockedMemory => libc::RLIMIT_MEMLOCK,
     };
     let mut values = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `values` is a local.
@@ -286,26 +313,46 @@ pub fn raise(limit: Limit) -> io::Result<u64> {
     Ok(values.rlim_cur)
 }
 
-/// Tries to set up an io_uring and takes it down again.
+/// Tries the three calls of io_uring: sets a ring up, enters it, asks which operations it knows.
 ///
 /// # Errors
 ///
-/// The system's: EPERM, ENOSYS, ENOMEM.
+/// The system's: EPERM, ENOSYS, ENOMEM. ENOSYS also if the kernel is older than 5.8.
 pub fn try_io_uring() -> io::Result<()> {
-    // struct io_uring_params: 120 octets, all zero but what the kernel fills in.
+    /// IORING_REGISTER_PROBE.
+    const PROBE: u32 = 8;
+    /// IORING_OP_TEE, which came with Linux 5.8.
+    const NEWEST: u8 = 33;
+    // struct io_uring_params: 120 bytes, all zero but what the kernel fills in.
     let mut params = [0u64; 15];
     // SAFETY: `params` is as large as the structure and as aligned; the result is a new descriptor.
     let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 8u32, params.as_mut_ptr()) };
     let ring = check(RawFd::try_from(ring).unwrap_or(-1))?;
     // SAFETY: the descriptor is new and nobody else's.
-    drop(unsafe { OwnedFd::from_raw_fd(ring) });
-    Ok(())
+    let ring = unsafe { OwnedFd::from_raw_fd(ring) };
+    let (fd, none) = (ring.as_raw_fd(), ptr::null::<u8>());
+    // SAFETY: nothing is submitted or waited for, and the null pointer has the length 0.
+    let entered = unsafe { libc::syscall(libc::SYS_io_uring_enter, fd, 0u32, 0u32, 0u32, none, 0) };
+    check(i32::try_from(entered).unwrap_or(-1))?;
+    // struct io_uring_probe: 16 bytes, then 8 for each of 256 operations.
+    let mut probe = [0u64; 2 + 256];
+    let place = probe.as_mut_ptr();
+    // SAFETY: `probe` is as large as the structure with so many operations.
+    let asked = unsafe { libc::syscall(libc::SYS_io_uring_register, fd, PROBE, place, 256u32) };
+    check(i32::try_from(asked).unwrap_or(-1))?;
+    // Its first byte is the newest operation.
+    let [newest, ..] = probe[0].to_ne_bytes();
+    if newest < NEWEST { Err(io::Error::from_raw_os_error(libc::ENOSYS)) } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::net::TcpStream;
     use std::os::fd::AsFd;
+    use std::time::Instant;
+
+    use rustix::event::epoll;
 
     use super::*;
 
@@ -328,7 +375,24 @@ mod tests {
     }
 
     #[test]
-    fn octets_go_through_a_socket_without_waiting() {
+    fn an_epoll_tells_the_key_of_what_is_ready() {
+        let flags = epoll::EventFlags::IN;
+        let (epoll, fd) = (epoll::create(epoll::CreateFlags::CLOEXEC).unwrap(), eventfd().unwrap());
+        epoll::add(&epoll, &fd, epoll::EventData::new_u64(7), flags).unwrap();
+        let mut events = [NO_EVENT; 2];
+        let begin = Instant::now();
+        let timeout = Some(Duration::from_micros(1));
+        assert_eq!(epoll_wait(epoll.as_fd(), &mut events, timeout).unwrap(), 0);
+        // Rounded up: a wait that ends too early would have the caller spin.
+        assert!(begin.elapsed() >= Duration::from_micros(500));
+        add_one(fd.as_fd()).unwrap();
+        assert_eq!(epoll_wait(epoll.as_fd(), &mut events, None).unwrap(), 1);
+        let EpollEvent { events: ready, u64: key } = events[0];
+        assert_eq!((ready, key), (flags.bits(), 7));
+    }
+
+    #[test]
+    fn bytes_go_through_a_socket_without_waiting() {
         let (near, mut far) = pair();
         let mut buffer = [0; 8];
         let nothing = receive(near.as_raw_fd(), &mut buffer).unwrap_err();
@@ -356,9 +420,9 @@ mod tests {
     #[test]
     fn a_full_socket_would_block() {
         let (near, _far) = pair();
-        let octets = vec![0; 1 << 20];
+        let bytes = vec![0; 1 << 20];
         let error = loop {
-            if let Err(error) = send(near.as_raw_fd(), &[IoSlice::new(&octets)]) {
+            if let Err(error) = send(near.as_raw_fd(), &[IoSlice::new(&bytes)]) {
                 break error;
             }
         };
@@ -368,8 +432,8 @@ mod tests {
     #[test]
     fn the_machine_answers() {
         assert!(!allowed_cpus().unwrap().is_empty());
-        assert_ne!(random().unwrap(), random().unwrap());
-        assert!(raise(Limit::Files).unwrap() > 0);
+        assert_ne!(random::<16>().unwrap(), random().unwrap());
+        assert!(raise(ProcessLimit::Files).unwrap() > 0);
         try_io_uring().unwrap();
     }
 }

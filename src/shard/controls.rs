@@ -1,217 +1,151 @@
-//! Controls from other endpoints, and this shard's part as a home of queues.
+//! Controls from other endpoints.
 
-use amqp::Method;
-use model::mutant::{self, Mutant};
-use model::queue::Get;
-use model::{ChannelId, ConsumerSpec, Now, QueueId, Refusal, ShardId, Ticket};
+use model::{Now, QueueId, RequestId, ShardId};
 
-use super::conn::pause;
 use super::machine::Shard;
-use super::message::{Alarms, Control, QueueAnswer, QueueRequest};
+use crate::mesh::control::{Control, QueueAnswer, QueueRequest};
+use crate::queues::LateAnswer;
 
 impl Shard {
-    pub(super) fn control(&mut self, from: ShardId, control: Control, now: Now) {
+    pub(crate) fn control(&mut self, from: ShardId, control: Control, now: Now) {
+        let Some(control) = self.answer_to_command(control, now) else { return };
+        let (sessions, mut broker) = self.parts(now);
         match control {
-            Control::Answer(ticket, answer) => self.answered(ticket, answer, now),
+            Control::Answer(ticket, answer) => sessions.answered(ticket, answer, &mut broker),
             Control::Apply(version, change) => {
-                self.topology.apply(version, &change);
-                self.peers.get(from).out.control(Control::Applied(version));
+                sessions.apply(version, &change, &mut broker);
+                self.tell(from, Control::Applied(version));
             }
-            Control::Settled(version) => self.settled = version,
-            Control::Create(vhost, spec) => {
-                let id = spec.id;
-                self.home.create(vhost, spec);
-                self.peers.get(from).out.control(Control::Created(id));
+            Control::Settled(version) => sessions.settle_topology(version),
+            Control::Alarm(alarms) => sessions.set_alarms(alarms),
+            Control::QueueAnswer(ticket, answer) => {
+                sessions.queue_answered(ticket, answer, &mut broker);
             }
-            Control::Freeze { queue, if_unused, if_empty } => {
-                let frozen = self.home.freeze(queue, if_unused, if_empty);
-                self.with_queue(queue, |queue, door| queue.dispatch(door));
-                self.peers.get(from).out.control(Control::Frozen(queue, frozen));
+            Control::ChannelReleased(channel) => sessions.channel_released(channel, now),
+            Control::Limited(conn, channel) => {
+                sessions.limit_applied(conn, channel, &mut broker);
             }
-            Control::Drop(queue) => self.drop_queue(queue),
-            Control::Alarm(alarms) => self.set_alarms(alarms),
-            Control::QueueAsk(ticket, queue, request) => {
-                self.queue_asked(from, ticket, queue, request);
-            }
-            Control::QueueAnswer(ticket, answer) => self.queue_answer(ticket, answer, now),
-            Control::ChannelGone(channel) => {
-                self.channel_gone(channel);
-                self.peers.get(from).out.control(Control::ChannelReleased(channel));
-            }
-            Control::ChannelReleased(channel) => self.channel_released(channel),
-            Control::Limit(conn, channel, limited) => {
-                self.limit_here(channel, limited);
-                self.peers.get(from).out.control(Control::Limited(conn, channel));
-            }
-            Control::Limited(conn, channel) => self.limit_applied(conn, channel),
-            Control::ConnGone(conn) => {
-                self.home.links.remove(&conn);
-            }
+            Control::Unfit(unfit) => sessions.close_unfit(unfit, &mut broker),
+            Control::Overdue(overdue) => sessions.close_overdue(overdue, &mut broker),
             Control::ConsumerGone(conn, channel, consumer) => {
-                self.consumer_gone(conn, channel, consumer);
+                sessions.connections().consumer_gone(conn, channel, consumer);
             }
             Control::Refused(enqueue) => {
-                if let Some(of) = self.peers.get(from).refused(enqueue) {
-                    self.clients.refuse(of.conn, of.channel, of.publish);
+                if let Some(of) = broker.peers.get(from).refused(enqueue) {
+                    sessions.connections().refuse(of.conn, of.channel, of.publish);
                 }
             }
-            Control::Left => self.peer_left(),
-            // These go to the coordinator only.
-            Control::Ask(..)
-            | Control::Applied(_)
-            | Control::Created(_)
-            | Control::Frozen(..)
-            | Control::Unused(_)
-            | Control::Memory(_)
-            | Control::ConnectionLeft(_)
-            | Control::ChannelLeft(_) => {}
+            Control::Held(enqueue) => broker.peers.get(from).held_there(enqueue),
+            Control::Finished(ended) => broker.finished(sessions.connections(), from, &ended),
+            Control::Left => self.stopping.peer_left(),
+            control => self.home_control(from, control, now),
         }
     }
 
-    fn queue_asked(&mut self, from: ShardId, ticket: Ticket, queue: QueueId, what: QueueRequest) {
-        if let Some(answer) = self.queue_request(ticket, queue, what) {
-            self.peers.get(from).out.control(Control::QueueAnswer(ticket, answer));
+    /// Controls for this shard as a home of queues.
+    fn home_control(&mut self, from: ShardId, control: Control, now: Now) {
+        let (queues, mut output) = self.home();
+        match control {
+            Control::Create(vhost, spec) => {
+                let id = spec.id;
+                queues.create(vhost, spec, &mut output);
+                self.tell(from, Control::Created(id));
+            }
+            Control::Reconfigure(queue, arguments) => {
+                queues.reconfigure(queue, &arguments, &mut output);
+                self.tell(from, Control::Reconfigured(queue));
+            }
+            Control::Freeze { queue, if_unused, if_empty } => {
+                if let Some(frozen) = queues.freeze(queue, if_unused, if_empty, &mut output) {
+                    self.frozen(from, queue, frozen);
+                }
+            }
+            Control::Drop(queue) => queues.delete(queue, &mut output),
+            Control::QueueAsk(ticket, queue, request) => {
+                self.queue_asked(from, ticket, queue, request, now);
+            }
+            Control::ChannelGone(channel) => {
+                if queues.channel_gone(channel, &mut output) {
+                    self.tell(from, Control::ChannelReleased(channel));
+                }
+            }
+            Control::Limit(conn, channel, limited) => {
+                if queues.limit((conn, channel), limited, &mut output) {
+                    self.tell(from, Control::Limited(conn, channel));
+                }
+            }
+            Control::ConnGone(conn) => queues.forget_connection(conn),
+            // The coordinator is told, and nobody else.
+            _ => debug_assert!(false, "{control:?} is for the coordinator"),
+        }
+    }
+
+    fn queue_asked(
+        &mut self,
+        from: ShardId,
+        ticket: RequestId,
+        queue: QueueId,
+        request: QueueRequest,
+        _now: Now,
+    ) {
+        let (queues, mut output) = self.home();
+        if let Some(answer) = queues.request(ticket, queue, request, &mut output) {
+            output.peers.get(from).out.control(Control::QueueAnswer(ticket, answer));
         }
         // What a new consumer gets comes behind its consume-ok.
-        self.with_queue(queue, |queue, door| queue.dispatch(door));
+        queues.dispatch(queue, &mut output);
     }
 
-    /// Does what was asked of a queue of this shard. `None`: the answer comes by itself.
-    pub(super) fn queue_request(
-        &mut self,
-        ticket: Ticket,
-        id: QueueId,
-        request: QueueRequest,
-    ) -> Option<QueueAnswer> {
-        let kept = self.home.queues.get(&id).filter(|kept| !kept.queue.frozen());
-        let cancels = matches!(request, QueueRequest::Cancel(_));
-        let Some(kept) = kept else {
-            // A consumer of a queue that goes away gets nothing more in any case.
-            let cancelled = cancels.then_some(QueueAnswer::Cancelled);
-            return Some(cancelled.unwrap_or(QueueAnswer::Frozen(id)));
-        };
-        let takes = matches!(request, QueueRequest::Consume(_) | QueueRequest::Get { .. });
-        if takes && kept.queue.broken() {
-            return Some(QueueAnswer::Refused(Refusal::Broken(kept.resource())));
+    /// Goes on with what the queues do in pieces, and answers what has waited for that.
+    pub(super) fn go_on_with_queues(&mut self, now: Now) {
+        let (queues, mut output) = self.home();
+        queues.go_on(&mut output);
+        loop {
+            let (queues, mut output) = self.home();
+            let Some(answer) = queues.next_answer(&mut output) else { return };
+            self.answer_late(answer, now);
         }
-        match request {
-            QueueRequest::Count => {
-                let consumers = kept.queue.consumers().len();
-                Some(QueueAnswer::Counts(kept.queue.ready(), consumers as u32))
+    }
+
+    fn answer_late(&mut self, answer: LateAnswer, now: Now) {
+        let me = self.me;
+        match answer {
+            LateAnswer::Request(ticket, answer, queue) => {
+                self.answer(ticket, answer, now);
+                let (queues, mut output) = self.home();
+                queues.dispatch(queue, &mut output);
             }
-            QueueRequest::Consume(consumer) => Some(self.add_consumer(id, consumer)),
-            QueueRequest::Cancel(consumer) => {
-                if mutant::active(Mutant::CancelKeepsConsumer) {
-                    return Some(QueueAnswer::Cancelled);
-                }
-                let unused = self.with_queue(id, |queue, _| queue.cancel(consumer));
-                self.tell_unused(id, unused);
-                Some(QueueAnswer::Cancelled)
+            LateAnswer::Frozen(queue, frozen) => {
+                let coordinator = self.peers.coordinator();
+                self.frozen(coordinator, queue, frozen);
             }
-            QueueRequest::Get { conn, channel, no_ack } => {
-                self.home.involve(channel, id);
-                let get = Get { ticket, conn, channel, no_ack };
-                self.with_queue(id, |queue, door| queue.get(get, door));
-                None
+            LateAnswer::Released(channel) if channel.origin() == me => {
+                self.sessions.channel_released(channel, now);
             }
-            QueueRequest::Purge => {
-                self.with_queue(id, |queue, door| queue.purge(door)).map(QueueAnswer::Purged)
+            LateAnswer::Released(channel) => {
+                self.tell(channel.origin(), Control::ChannelReleased(channel));
+            }
+            LateAnswer::Limited(conn, channel) if conn.origin() == me => {
+                let (sessions, mut broker) = self.parts(now);
+                sessions.limit_applied(conn, channel, &mut broker);
+            }
+            LateAnswer::Limited(conn, channel) => {
+                self.tell(conn.origin(), Control::Limited(conn, channel));
             }
         }
     }
 
-    pub(super) fn add_consumer(&mut self, id: QueueId, consumer: ConsumerSpec) -> QueueAnswer {
-        let Some(kept) = self.home.queues.get(&id) else {
-            return QueueAnswer::Frozen(id);
-        };
-        if !kept.queue.admits(consumer.exclusive) {
-            return QueueAnswer::Refused(Refusal::ExclusiveUse(kept.resource()));
+    /// Answers a request to a queue of this shard.
+    pub(super) fn answer(&mut self, ticket: RequestId, answer: QueueAnswer, now: Now) {
+        let there = ticket.origin();
+        let answer = Control::QueueAnswer(ticket, answer);
+        if there != self.me {
+            return self.tell(there, answer);
         }
-        self.home.involve(consumer.channel, id);
-        self.home.link(consumer.conn);
-        self.with_queue(id, |queue, door| {
-            queue.consume(consumer);
-            if mutant::active(Mutant::DeliverBeforeConsumeOk) {
-                queue.dispatch(door);
-            }
-        });
-        QueueAnswer::Consuming
-    }
-
-    /// An auto-delete queue whose last consumer went asks for its end.
-    fn tell_unused(&mut self, id: QueueId, unused: Option<bool>) {
-        if unused == Some(true) && !mutant::active(Mutant::AutoDeleteNever) {
-            let coordinator = self.coordinator();
-            self.peers.get(coordinator).out.control(Control::Unused(id));
+        // A command's request is answered like a client's.
+        if let Some(Control::QueueAnswer(ticket, answer)) = self.answer_to_command(answer, now) {
+            let (sessions, mut broker) = self.parts(now);
+            sessions.queue_answered(ticket, answer, &mut broker);
         }
-    }
-
-    /// Takes back what a channel has not settled, and its consumers.
-    pub(super) fn channel_gone(&mut self, channel: ChannelId) {
-        for id in self.home.channels.remove(&channel).unwrap_or_default() {
-            let unused = self.with_queue(id, |queue, door| {
-                if mutant::active(Mutant::ChannelKeepsUnacked) {
-                    return false;
-                }
-                let unused = queue.channel_gone(channel, door);
-                queue.dispatch(door);
-                unused
-            });
-            self.tell_unused(id, unused);
-            if self.is_reply_queue(id) {
-                self.drop_queue(id);
-            }
-        }
-    }
-
-    pub(super) fn drop_queue(&mut self, id: QueueId) {
-        self.with_queue(id, |queue, door| queue.let_go(door));
-        self.store.forget_queue(id);
-        let consumers = self.home.drop_queue(id);
-        self.consumers_gone(consumers);
-    }
-
-    /// A queue has given these consumers up.
-    pub(super) fn consumers_gone(&mut self, consumers: Vec<ConsumerSpec>) {
-        for ConsumerSpec { id: consumer, conn, channel, .. } in consumers {
-            let there = conn.origin();
-            if there == self.me {
-                self.consumer_gone(conn, channel, consumer);
-            } else {
-                let gone = Control::ConsumerGone(conn, channel, consumer);
-                self.peers.get(there).out.control(gone);
-            }
-        }
-    }
-
-    fn set_alarms(&mut self, alarms: Alarms) {
-        self.alarms = alarms;
-        if alarms.any() {
-            // Who was told of one before is not told of another, as in RabbitMQ.
-            return;
-        }
-        let mut ids: Vec<_> = self.clients.conns.keys().copied().collect();
-        ids.sort_unstable();
-        for id in ids {
-            self.unpause(id, pause::ALARM);
-            let Some(conn) = self.clients.get(id) else {
-                continue;
-            };
-            if std::mem::take(&mut conn.blocked) {
-                self.clients.send(id, 0, &Method::ConnectionUnblocked {});
-            }
-        }
-    }
-
-    /// Stops reading a publisher because something is short, and tells it once.
-    pub(super) fn block(&mut self, id: model::ConnId) {
-        let reason = self.alarms.reason();
-        let Some(conn) = self.clients.get(id) else { return };
-        conn.paused |= pause::ALARM;
-        if conn.handshake.capabilities().blocked && !conn.blocked {
-            conn.blocked = true;
-            self.clients.send(id, 0, &Method::ConnectionBlocked { reason });
-        }
-        self.clients.touch(id);
     }
 }

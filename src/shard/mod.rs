@@ -1,65 +1,42 @@
-//! One core's broker as a pure state machine, and the coordinator that keeps all cores' topologies
-//! the same.
+//! One core's broker as a pure state machine: the sessions and the queues of this shard, joined.
 //!
 //! ```text
-//!   receive, written, closed        mesh                tick
-//!            |                       |                   |
-//!            v                       v                   v
-//!   +-----------------+  +-------------------------+  +-------+
-//!   | input > methods |  | enqueue deliver settle  |  | timers|
-//!   |       > publish |  | credit watermark control|  +-------+
-//!   +-----------------+  +-------------------------+
-//!            |                       |
-//!            v                       v
-//!   clients (connections, questions) . home (queues, credit) . topology . store
-//!            |                       |
-//!            +-------- end_turn -----+
-//!                |                |
-//!                v                v
-//!        outbox per connection  batch per peer
+//!   receive, written, closed, tick          mesh: records and controls of peers
+//!            |                                     |               |
+//!            v                                     v               v
+//!   +-----------------+      ShardBroker      +-----------------------------+
+//!   |    sessions     |---------------------->| queues here . peers: others |
+//!   |                 |<----------------------|                             |
+//!   +-----------------+      RoutedOutput     +-----------------------------+
+//!            |                                     |               |
+//!            v                                     v               v
+//!   outbox per connection               operations on files   batch per peer
 //! ```
 //!
-//! Absent by design: sockets, files, clocks, threads, and any look into another shard.
+//! Only here it is asked whether a queue or a connection is on this shard or on another:
+//! `broker.rs` and `publish.rs` for what sessions do to queues, `queue_output.rs` for what queues
+//! do to sessions; `controls.rs` only where a get is refused, `turn.rs` only for watermarks, and
+//! `dead_letters.rs` for what moves from queues to queues.
+//!
+//! `inspect.rs` answers threads outside the data path.
+//!
+//! This room must not know: sockets, files, clocks, threads, and any look into another shard.
 
-pub mod batch;
-mod clients;
-mod closing;
-mod conn;
-mod connection;
-mod consume;
+mod broker;
 mod controls;
-pub mod coordinator;
-mod declare;
-mod delete;
-mod home;
-mod input;
-mod machine;
-pub mod message;
-mod methods;
-mod paging;
+mod dead_letters;
 #[cfg(test)]
-mod paging_test;
-mod peers;
-mod permits;
-mod progress;
+mod home_test;
+mod inspect;
+mod intake;
+mod letters;
+mod machine;
+mod pending;
 mod publish;
-mod questions;
-mod receiving;
-mod replies;
-mod settle;
+mod queue_output;
 mod stopping;
-mod store;
-mod timers;
 mod turn;
-mod tx;
 
-pub use batch::Batch;
-pub use conn::{ConnInfo, OUTPUT_MARK, PARKED_MARK};
-pub use coordinator::{Coordinator, CoordinatorConfig, NodeLimits, Place};
-pub use home::CREDIT_OCTETS;
 pub use machine::{Gate, Shard, ShardConfig};
-pub use message::Alarms;
 pub use model::Outbox;
 pub use model::session::Limits;
-pub use replies::ReplyKey;
-pub use store::Trouble;

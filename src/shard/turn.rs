@@ -1,20 +1,27 @@
 //! What arrives from peers, and the end of a turn.
 
 use model::mutant::{self, Mutant};
-use model::{ConnId, Now, ShardId};
+use model::{Ask, Now, QueueId, ShardId};
 
-use super::batch::{Batch, Record, Watermark};
-use super::conn::{OUTPUT_MARK, pause};
-use super::home::{Settlement, cost, cost_of_copies};
+use super::broker::ShardBroker;
 use super::machine::Shard;
-use super::message::Control;
+use super::stopping::StopAction;
+use crate::mesh::batch::Batch;
+use crate::mesh::control::Control;
+use crate::mesh::enqueue::FinishedEnqueue;
+use crate::mesh::enqueue::{cost, cost_of_copies};
+use crate::mesh::peers::Peer;
+use crate::mesh::progress::ProgressMark;
+use crate::mesh::record::MeshRecord;
+use crate::sessions::{Connections, pause};
 
-/// The coordinator is told of memory in steps of this many octets.
+/// The coordinator is told of memory in steps of this many bytes.
 const MEMORY_STEP: usize = 1024 * 1024;
 
 impl Shard {
     /// A batch arrived from a peer; it is left empty.
     pub fn mesh(&mut self, from: ShardId, batch: &mut Batch, now: Now) {
+        self.queues.set_time(now);
         let mut at = 0;
         while let Some(record) = batch.next(&mut at) {
             self.record(from, record, now);
@@ -23,172 +30,250 @@ impl Shard {
     }
 
     #[inline(always)]
-    fn record(&mut self, from: ShardId, record: Record<'_>, now: Now) {
+    fn record(&mut self, from: ShardId, record: MeshRecord<'_>, now: Now) {
+        let (sessions, mut broker) = self.parts(now);
         match record {
-            Record::Enqueue { queues, carried, urgent } => {
+            MeshRecord::Enqueue { queues, carried, flush_requested } => {
                 let message = carried.message();
-                let became = self.push_all(queues.iter(), message);
-                let dead = |queue| !self.home.queues.contains_key(&queue);
-                let unanswered = mutant::active(Mutant::DeadEnqueueUnanswered);
-                if !(unanswered && queues.iter().any(dead)) {
+                let (home, mut output) = broker.home(sessions.connections());
+                if let Some(body) = message.large_body() {
+                    home.took(body);
+                }
+                let outcome = home.push_all(queues.iter(), message, from, &mut output);
+                let dead = |queue| !broker.queues.contains(queue);
+                let unanswered =
+                    mutant::active(Mutant::DeadEnqueueUnanswered) && queues.iter().any(dead);
+                let peer = broker.peers.get(from);
+                if !unanswered {
                     let cost = cost_of_copies(message, queues.count());
-                    if urgent {
-                        self.peers.get(from).progress.urgent();
+                    if flush_requested {
+                        peer.progress.request_flush();
                     }
-                    self.peers.get(from).progress.applied(cost);
+                    peer.progress.applied(cost);
                 }
-                if !became.nothing() {
-                    self.peers.get(from).became(became);
+                if !outcome.is_plain() {
+                    peer.enqueued(outcome);
                 }
             }
-            Record::Mandatory { queue, publisher, carried } => {
-                self.mandatory_arrived(from, queue, publisher, carried.message());
+            MeshRecord::Mandatory { queue, publisher, carried } => {
+                let (connections, message) = (sessions.connections(), carried.message());
+                if let Some(body) = message.large_body() {
+                    broker.queues.took(body);
+                }
+                broker.mandatory_arrived(connections, from, queue, publisher, message);
             }
-            Record::Returned { publisher: (conn, channel), carried } => {
-                self.clients.returned(conn, channel, carried.message());
+            MeshRecord::Returned { publisher: (conn, channel), carried } => {
+                sessions.connections().returned(conn, channel, carried.message());
             }
-            Record::Deliver { to, carried } => {
+            MeshRecord::Deliver { to, carried } => {
                 let message = carried.message();
-                if !self.clients.deliver(from, to, message) {
-                    self.peers.get(from).out.credit(to.conn, cost(message));
-                    self.permits_back(to.conn, to.channel, 0);
+                if !sessions.connections().deliver(from, to, message) {
+                    broker.peers.get(from).out.credit(to.conn, cost(message));
+                    sessions.permits_back(to.conn, to.channel, 0, &mut broker);
                 }
             }
-            Record::Got { ticket, remaining, to, carried } => {
-                self.clients.got(from, ticket, remaining, to, carried.message());
+            MeshRecord::Got { ticket, remaining, to, carried } => {
+                sessions.connections().got(from, ticket, remaining, to, carried.message());
             }
-            Record::Settle { queue, channel, number, up_to, how } => {
-                self.settle_here(Settlement { queue, channel, number, up_to, how });
+            MeshRecord::Settle(what) => {
+                let (queues, mut output) = broker.home(sessions.connections());
+                queues.settle(what, &mut output);
             }
-            Record::Credit { conn, octets } => self.credit(conn, octets),
-            Record::Ask(queue, ask) => self.asked(from, queue, ask),
-            Record::Permit(queue, permit) => self.permitted(from, queue, permit),
-            Record::Unused { conn, channel, count } => self.permits_back(conn, channel, count),
-            Record::Watermark(mark) => self.watermark(from, mark),
-            Record::Fence => {
-                self.fence(from);
-                self.peers.get(from).progress.applied(0);
+            MeshRecord::Credit { conn, bytes } => {
+                let (queues, mut output) = broker.home(sessions.connections());
+                queues.return_credit(conn, bytes, &mut output);
             }
-            Record::Control(control) => self.control(from, control, now),
+            MeshRecord::Ask(queue, ask) => broker.asked(sessions.connections(), from, queue, ask),
+            MeshRecord::Permit(queue, permit) => {
+                broker.permitted(sessions.connections(), from, queue, permit);
+            }
+            MeshRecord::Unused { conn, channel, count } => {
+                sessions.permits_back(conn, channel, count, &mut broker);
+            }
+            MeshRecord::Watermark(mark) => broker.watermark(sessions.connections(), from, mark),
+            MeshRecord::Fence => {
+                broker.fence(from);
+                broker.peers.get(from).progress.applied(0);
+            }
+            MeshRecord::Control(control) => self.control(from, control, now),
         }
-    }
-
-    /// A home has applied more of what this shard sent it.
-    fn watermark(&mut self, home: ShardId, mark: Watermark) {
-        self.peers.get(home).answered(mark);
-        while let Some(done) = self.peers.get(home).confirmed() {
-            self.clients.confirm(done.conn, done.channel, done.publish);
-        }
-        let crowded = home == self.me && self.crowded;
-        if !crowded && self.peers.relaxed(home) {
-            let peer = self.peers.get(home);
-            self.clients.committing.append(&mut peer.commits);
-            for id in std::mem::take(&mut peer.stalled) {
-                self.unpause(id, pause::WINDOW);
-            }
-        }
-    }
-
-    /// Flow credit of a connection returned: queues that waited for it go on.
-    fn credit(&mut self, conn: ConnId, octets: u64) {
-        for queue in self.home.credit(conn, octets) {
-            self.with_queue(queue, |queue, door| queue.reopen(conn, door));
-        }
-    }
-
-    /// Returns credit for deliveries that have left for the socket.
-    pub(super) fn pay(&mut self, id: ConnId) {
-        while let Some(owed) = self.clients.get(id).and_then(super::conn::Conn::paid) {
-            if owed.home != self.me && mutant::active(Mutant::CreditNotReturned) {
-                continue;
-            }
-            if owed.home == self.me {
-                self.credit(id, owed.octets);
-            } else {
-                self.peers.get(owed.home).out.credit(id, owed.octets);
-            }
-        }
-    }
-
-    /// Reads a connection on when its output has shrunk.
-    pub(super) fn resume_output(&mut self, id: ConnId) {
-        let Some(conn) = self.clients.get(id).filter(|conn| conn.unsent() <= OUTPUT_MARK / 2)
-        else {
-            return;
-        };
-        let commits = std::mem::take(&mut conn.commits);
-        self.clients.committing.extend(commits.into_iter().map(|channel| (id, channel)));
-        self.unpause(id, pause::OUTPUT);
     }
 
     /// Ends a turn: what its events led to goes to the outboxes and batches.
     pub fn end_turn(&mut self, now: Now) {
+        self.queues.set_time(now);
+        self.send_dead_letters(now);
+        self.queues.budget().reserve();
         loop {
-            self.go_on(now);
-            if self.load() {
+            self.go_on_with_queues(now);
+            let (sessions, mut broker) = self.parts(now);
+            sessions.go_on(&mut broker);
+            let (queues, mut output) = broker.home(sessions.connections());
+            if queues.load(&mut output) {
                 continue;
             }
-            self.confirm_own();
-            if !self.go_on_with_commits() {
+            broker.confirm_own(sessions.connections());
+            if !sessions.go_on_with_commits(&mut broker) {
                 break;
             }
         }
-        self.copied = 0;
-        self.clients.committing.append(&mut self.later);
-        self.page();
-        self.crowded = self.store.full();
+        self.intake.copied = 0;
+        let later = self.intake.later.drain(..);
+        self.sessions.connections().commit_on(later);
+        self.bury();
+        let (queues, mut output) = self.home();
+        queues.page(&mut output);
+        self.intake.backpressure = self.queues.backpressure();
         self.tell_sources();
         self.stop();
-        self.clients.tell_confirms();
-        self.mark_sent(now);
-        self.watch_receiving(now);
+        self.sessions.end_turn(now, self.queues.pinned());
         self.tell_memory();
-        self.store.end_turn(now);
+        self.queues.end_turn(now);
+        self.work_done = self.queues.budget().next_turn();
     }
 
-    /// Whether there is something to do in another turn although nothing happens until then.
+    /// True if there is something to do in another turn although nothing happens until then.
     #[must_use]
     pub fn unfinished(&self) -> bool {
-        !self.resumed.is_empty() || !self.clients.committing.is_empty() || self.paging.unfinished()
+        self.sessions.unfinished() || self.queues.unfinished() || self.has_dead_letters()
     }
 
-    /// This shard's own queues have applied everything it sent them.
-    fn confirm_own(&mut self) {
-        self.crowded = self.store.full();
-        self.peers.get(self.me).apply_all();
-        self.advance_durable(self.me);
-        let mark = self.peers.get(self.me).progress.done();
-        self.watermark(self.me, mark);
-    }
-
-    fn tell_sources(&mut self) {
-        let (me, crowded) = (self.me, self.crowded);
-        for source in (0..self.peers.shards()).map(ShardId).filter(|source| *source != me) {
-            self.advance_durable(source);
-            let peer = self.peers.get(source);
-            if let Some(mark) = peer.news(crowded) {
-                peer.out.watermark(mark);
+    /// Goes on with the end of the broker, if it has begun.
+    fn stop(&mut self) {
+        let me = self.me;
+        let others = self.peers.shards() - 1;
+        loop {
+            if self.queues.has_work() {
+                return;
+            }
+            let letters = self.queues.any_dying() || self.letters.waiting() > 0;
+            match self.stopping.next(self.connections(), letters, others) {
+                StopAction::Nothing => return,
+                StopAction::TellOthers => {
+                    for peer in (0..=others).map(ShardId).filter(|peer| *peer != me) {
+                        self.tell(peer, Control::Left);
+                    }
+                }
+                StopAction::StopStore => self.queues.stop(),
             }
         }
     }
 
-    /// Notes when output was made, and stops reading connections that do not take theirs.
-    fn mark_sent(&mut self, now: Now) {
-        for id in &self.clients.dirty {
-            let Some(conn) = self.clients.conns.get_mut(id) else {
-                continue;
-            };
-            conn.sent_us = now.monotonic_us;
-            conn.pause_over_mark();
+    fn tell_sources(&mut self) {
+        let (me, backpressure) = (self.me, self.intake.backpressure);
+        for source in (0..self.peers.shards()).map(ShardId).filter(|source| *source != me) {
+            self.parts(Now::default()).1.advance_durable(source);
+            let peer = self.peers.get(source);
+            if let Some(mark) = peer.news(backpressure) {
+                peer.out.watermark(mark);
+            }
+            let ended = peer.held.take_finished();
+            if !ended.is_empty() {
+                peer.out.control(Control::Finished(ended));
+            }
         }
     }
 
     fn tell_memory(&mut self) {
-        let pinned = self.pinned();
-        if pinned.abs_diff(self.memory_told) >= MEMORY_STEP {
-            self.memory_told = pinned;
-            let coordinator = self.coordinator();
-            self.peers.get(coordinator).out.control(Control::Memory(pinned as u64));
+        let memory = self.memory();
+        if memory.abs_diff(self.memory_told) >= MEMORY_STEP {
+            self.memory_told = memory;
+            let coordinator = self.peers.coordinator();
+            self.tell(coordinator, Control::Memory(memory as u64));
+        }
+    }
+}
+
+impl ShardBroker<'_> {
+    /// A home asks a channel for permits; it is answered in any case.
+    #[cold]
+    fn asked(&mut self, connections: &mut Connections, home: ShardId, queue: QueueId, ask: Ask) {
+        let count = connections.permits(home, queue, ask);
+        self.peers.get(home).out.permit(queue, Ask { count, ..ask });
+    }
+
+    /// A channel's answer to a queue of this shard.
+    #[cold]
+    fn permitted(
+        &mut self,
+        connections: &mut Connections,
+        from: ShardId,
+        queue: QueueId,
+        permit: Ask,
+    ) {
+        let (queues, mut output) = self.home(connections);
+        let unused = queues.permitted(queue, permit, &mut output);
+        if unused > 0 {
+            self.peers.get(from).out.unused(permit.conn, permit.channel, unused);
+        }
+    }
+
+    /// A home has applied more of what this shard sent it.
+    fn watermark(&mut self, connections: &mut Connections, home: ShardId, mark: ProgressMark) {
+        self.peers.get(home).answered(mark);
+        self.confirm(connections, home);
+        let backpressure = home == self.me && self.intake.backpressure;
+        if !backpressure && self.peers.relaxed(home) {
+            let peer = self.peers.get(home);
+            connections.commit_on(peer.commits.drain(..));
+            for id in std::mem::take(&mut peer.stalled) {
+                connections.unpause(id, pause::WINDOW);
+            }
+            self.unblock_letters(home);
+        }
+    }
+
+    /// Tells channels what a home's watermarks and lists confirm.
+    #[inline]
+    fn confirm(&mut self, connections: &mut Connections, home: ShardId) {
+        let peer = self.peers.get(home);
+        while let Some(done) = peer.confirmed() {
+            if done.is_dead_letter() {
+                self.letters.confirmed(done.publish);
+                continue;
+            }
+            connections.confirm(done.conn, done.channel, done.publish);
+        }
+    }
+
+    /// Enqueues that a home held have ended.
+    #[cold]
+    pub(super) fn finished(
+        &mut self,
+        connections: &mut Connections,
+        home: ShardId,
+        ended: &[FinishedEnqueue],
+    ) {
+        for of in self.peers.get(home).finished(ended) {
+            connections.refuse(of.conn, of.channel, of.publish);
+        }
+        self.confirm(connections, home);
+    }
+
+    /// This shard's own queues have applied everything it sent them.
+    fn confirm_own(&mut self, connections: &mut Connections) {
+        self.intake.backpressure = self.queues.backpressure();
+        self.peers.get(self.me).apply_all();
+        self.advance_durable(self.me);
+        let ended = self.peers.get(self.me).held.take_finished();
+        if !ended.is_empty() {
+            self.finished(connections, self.me, &ended);
+        }
+        let mark = self.peers.get(self.me).progress.done();
+        self.watermark(connections, self.me, mark);
+    }
+
+    /// Finds out what of that source is durable by now, and whether it waits for the rest.
+    fn advance_durable(&mut self, source: ShardId) {
+        let log = self.queues.log_position();
+        let Peer { progress, held, .. } = self.peers.get(source);
+        progress.mark(log.filling);
+        let waits = held.mark(log.filling);
+        let durable = if log.settled { u64::MAX } else { log.durable };
+        progress.durable(durable);
+        held.durable(durable);
+        if progress.flush_due(log.filling) || waits {
+            self.queues.request_flush();
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Operations on their way out.
+//! Operations that wait to be taken by the shell.
 
 use std::collections::VecDeque;
 
 use super::op::{FileName, Op, Work};
 
-/// Numbers operations and keeps them until the shell takes them.
+/// Numbers operations and queues them for the shell.
 #[derive(Debug, Default)]
 pub(super) struct Ops {
     last: u64,
@@ -12,14 +12,14 @@ pub(super) struct Ops {
 }
 
 impl Ops {
-    /// Hands an operation out; gives its number.
+    /// Queues an operation. Returns its id.
     pub fn hand_out(&mut self, file: FileName, work: Work) -> u64 {
         self.last += 1;
         self.waiting.push_back(Op { id: self.last, file, work });
         self.last
     }
 
-    /// The next to be carried out.
+    /// The next operation to carry out.
     pub fn next(&mut self) -> Option<Op> {
         self.waiting.pop_front()
     }

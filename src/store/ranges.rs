@@ -1,11 +1,11 @@
-//! A set of sequence numbers, kept as ranges: what is settled in order is one range, however much.
+//! A set of sequence numbers as ranges. Numbers settled in order are one range.
 
 use std::collections::BTreeMap;
 
 /// A set of numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ranges {
-    /// First to last of each range; they neither touch nor overlap.
+    /// First to last number of each range. Ranges neither touch nor overlap.
     ranges: BTreeMap<u64, u64>,
 }
 
@@ -18,12 +18,12 @@ impl Ranges {
         if let Some(mut last) = self.ranges.last_entry()
             && last.get().checked_add(1) == Some(from)
         {
-            // In order, as nearly always.
+            // In order: nearly always.
             *last.get_mut() = to;
             return;
         }
         let (mut from, mut to) = (from, to);
-        // Ranges that begin in it or right behind it, then the one in front.
+        // Ranges that begin in it or right after it, then the one before it.
         while let Some((&first, &last)) = self.ranges.range(from..=to.saturating_add(1)).next() {
             to = to.max(last);
             self.ranges.remove(&first);
@@ -37,52 +37,50 @@ impl Ranges {
         self.ranges.insert(from, to);
     }
 
-    /// Whether the number is in the set.
+    /// True if the number is in the set.
     #[must_use]
     pub fn contains(&self, number: u64) -> bool {
         self.ranges.range(..=number).next_back().is_some_and(|(_, last)| *last >= number)
     }
 
-    /// Whether all numbers from `from` to `to` are in the set.
+    /// True if all numbers from `from` to `to` are in the set.
     #[must_use]
     pub fn covers(&self, from: u64, to: u64) -> bool {
         self.ranges.range(..=from).next_back().is_some_and(|(_, last)| *last >= to)
     }
 
-    /// Whether any number from `from` to `to` is in the set.
+    /// True if any number from `from` to `to` is in the set.
     #[must_use]
     pub fn touches(&self, from: u64, to: u64) -> bool {
         self.ranges.range(..=to).next_back().is_some_and(|(_, last)| *last >= from)
     }
 
-    /// Takes all numbers out that are less than `first`.
-    pub fn remove_below(&mut self, first: u64) {
-        while let Some((&from, &to)) = self.ranges.first_key_value() {
-            if from >= first {
+    /// Removes all numbers from `from` to `to`, both included.
+    pub fn remove(&mut self, from: u64, to: u64) {
+        while let Some((&first, &last)) = self.ranges.range(..=to).next_back() {
+            if last < from {
                 return;
             }
-            self.ranges.remove(&from);
-            if to >= first {
-                self.ranges.insert(first, to);
+            self.ranges.remove(&first);
+            if last > to {
+                self.ranges.insert(to + 1, last);
+            }
+            if first < from {
+                self.ranges.insert(first, from - 1);
+                return;
             }
         }
     }
 
-    /// The ranges in order: first and last of each.
+    /// The ranges in order: first and last number of each.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
         self.ranges.iter().map(|(from, to)| (*from, *to))
     }
 
-    /// Whether there is no number in the set.
+    /// True if the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
-    }
-
-    /// The greatest number in the set.
-    #[must_use]
-    pub fn last(&self) -> Option<u64> {
-        self.ranges.last_key_value().map(|(_, last)| *last)
     }
 }
 
@@ -98,7 +96,7 @@ mod tests {
         #[test]
         fn is_a_set(
             inserts in prop::collection::vec((0u64..60, 0u64..12), 0..40),
-            below in 0u64..70,
+            removed in (0u64..70, 0u64..30),
             asked in (0u64..70, 0u64..12),
         ) {
             let (mut ranges, mut set) = (Ranges::default(), BTreeSet::new());
@@ -106,8 +104,9 @@ mod tests {
                 ranges.insert(from, from + len);
                 set.extend(from..=from + len);
             }
-            ranges.remove_below(below);
-            set.retain(|number| *number >= below);
+            let (from, to) = (removed.0, removed.0 + removed.1);
+            ranges.remove(from, to);
+            set.retain(|number| !(from..=to).contains(number));
             let listed: Vec<u64> = ranges.iter().flat_map(|(from, to)| from..=to).collect();
             prop_assert_eq!(listed, set.iter().copied().collect::<Vec<_>>());
             let apart = ranges.iter().zip(ranges.iter().skip(1)).all(|(a, b)| a.1 + 1 < b.0);
@@ -126,6 +125,8 @@ mod tests {
         ranges.insert(0, u64::MAX);
         assert!(ranges.covers(0, u64::MAX) && ranges.iter().count() == 1);
         ranges.insert(5, 4);
-        assert_eq!((ranges.iter().count(), ranges.last()), (1, Some(u64::MAX)));
+        assert!(ranges.iter().eq([(0, u64::MAX)]));
+        ranges.remove(5, u64::MAX);
+        assert!(ranges.iter().eq([(0, 4)]));
     }
 }

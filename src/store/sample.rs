@@ -4,7 +4,7 @@ use amqp::Properties;
 use bytes::Bytes;
 use model::{Draft, Message};
 
-/// A message that owns itself.
+/// A message that owns its bytes.
 #[derive(Debug)]
 pub struct Sample(Vec<u8>, Option<model::Body>);
 
@@ -14,7 +14,7 @@ impl Sample {
     }
 }
 
-/// A message with a routing key, a body of so many octets, persistent or not.
+/// A message with that routing key and a body of so many bytes.
 pub fn sample(key: &str, size: usize, persistent: bool) -> Sample {
     let mut draft = Draft::default();
     draft.begin("", key);

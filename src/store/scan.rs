@@ -1,27 +1,27 @@
-//! Reads what logs and segments hold after a stop of any kind. Decides nothing.
+//! Reads logs and segments after any kind of stop. Decides nothing.
 
 use bytes::Bytes;
 
-use super::format::batch::{self, Record};
+use super::format::batch::{self, LogRecord};
 use super::format::chunk;
-use super::format::{ALIGNMENT, Damage, HEADER, padded};
-use super::op::{Failure, FileName, Files};
+use super::format::{ALIGNMENT, Damage};
+use super::op::{Cause, DiskError, FileName, Files};
 
-/// So many octets are read at once when a header is looked for.
+/// Bytes read at once while searching for a header.
 const STRIDE: usize = 64 * 1024;
 
-/// What a scan found wrong.
+/// Damage that a scan found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Torn {
-    /// Where the good part ends.
+    /// The offset at which the good part ends.
     pub at: u64,
-    /// Octets behind it.
-    pub octets: u64,
+    /// Bytes from there to the end of the file.
+    pub bytes: u64,
     /// What is wrong.
     pub damage: Damage,
-    /// How far a good header behind the damage says that all was on stable storage.
+    /// The first good header after the damage says that so much was on stable storage.
     pub synced_behind: Option<u64>,
-    /// The number of the batch that has that header, in a log.
+    /// In a log: the number of the batch with that header.
     pub batch_behind: Option<u64>,
 }
 
@@ -29,54 +29,54 @@ pub(super) struct Torn {
 #[derive(Debug, Default)]
 pub(super) struct LogScan {
     /// In order.
-    pub records: Vec<Record>,
-    /// The first batch that was read,
+    pub records: Vec<LogRecord>,
+    /// The first batch.
     pub first_batch: u64,
-    /// what it says was on stable storage then,
+    /// The last batch on stable storage when that one was written.
     pub first_synced: u64,
-    /// and the last.
+    /// The last batch.
     pub last_batch: u64,
-    /// The last batch that the headers say was on stable storage.
+    /// The last batch that a header says was on stable storage.
     pub synced: u64,
-    /// The file ends with something that is not a batch.
+    /// The file ends with bytes that are not a batch.
     pub torn: Option<Torn>,
 }
 
 impl LogScan {
-    /// Whether there is no batch in it; batches are numbered from 1, and one may be empty.
+    /// True if there is no batch. Batches are numbered from 1, and a batch may have no records.
     pub fn is_empty(&self) -> bool {
         self.last_batch == 0
     }
 }
 
-/// Reads octets that are there, as the list of files says: fewer are read on, or refused, never
-/// taken for the end of what was written.
+/// Reads bytes that exist according to the list of files. A short read is continued; if the file
+/// ends early that is an error, never the end of what was written.
 pub(super) fn read(
     files: &mut impl Files,
     name: FileName,
     at: u64,
     len: u64,
-) -> Result<Bytes, Failure> {
+) -> Result<Bytes, DiskError> {
     let all = usize::try_from(len).unwrap_or(usize::MAX);
     let first = files.read(name, at, all)?;
     if first.len() == all {
         return Ok(first);
     }
-    let mut octets = first.to_vec();
-    while octets.len() < all {
-        let behind = at + octets.len() as u64;
-        let more = files.read(name, behind, all - octets.len())?;
+    let mut bytes = first.to_vec();
+    while bytes.len() < all {
+        let behind = at + bytes.len() as u64;
+        let more = files.read(name, behind, all - bytes.len())?;
         if more.is_empty() {
-            let why = format!("it ends at octet {behind}, and not at octet {}", at + len);
-            return Err(Failure { doing: format!("read {name}"), why, full: false });
+            let why = format!("it ends at byte {behind}, and not at byte {}", at + len);
+            return Err(DiskError { doing: format!("read {name}"), why, cause: Cause::Other });
         }
-        octets.extend_from_slice(&more);
+        bytes.extend_from_slice(&more);
     }
-    Ok(octets.into())
+    Ok(bytes.into())
 }
 
-/// Reads a segment of a log whole: it is bounded.
-pub(super) fn log(files: &mut impl Files, name: FileName, len: u64) -> Result<LogScan, Failure> {
+/// Reads a whole segment of a log. Its size is bounded.
+pub(super) fn log(files: &mut impl Files, name: FileName, len: u64) -> Result<LogScan, DiskError> {
     let whole = read(files, name, 0, len)?;
     let mut scan = LogScan::default();
     let mut at = 0;
@@ -92,17 +92,17 @@ pub(super) fn log(files: &mut impl Files, name: FileName, len: u64) -> Result<Lo
                 scan.records.append(&mut records);
                 scan.last_batch = found.header.batch;
                 scan.synced = scan.synced.max(found.header.synced);
-                at += HEADER + padded(found.len);
+                at += batch::sealed_len(found.len);
             }
             Err(damage) => {
                 let behind = batch_behind(name, &whole, at);
                 let synced_behind = behind.map(|header| header.synced);
                 let batch_behind = behind.map(|header| header.batch);
-                let octets = (whole.len() - at) as u64;
-                // Room that was set aside and never written is no damage.
-                if rest.iter().any(|octet| *octet != 0) {
+                let bytes = (whole.len() - at) as u64;
+                // Preallocated zeros are no damage.
+                if rest.iter().any(|byte| *byte != 0) {
                     let at = at as u64;
-                    scan.torn = Some(Torn { at, octets, damage, synced_behind, batch_behind });
+                    scan.torn = Some(Torn { at, bytes, damage, synced_behind, batch_behind });
                 }
                 break;
             }
@@ -111,23 +111,23 @@ pub(super) fn log(files: &mut impl Files, name: FileName, len: u64) -> Result<Lo
     Ok(scan)
 }
 
-fn own_batch(name: FileName, octets: &Bytes) -> Result<(batch::Found, Vec<Record>), Damage> {
-    let found = batch::open(octets)?;
+fn own_batch(name: FileName, bytes: &Bytes) -> Result<(batch::FoundBatch, Vec<LogRecord>), Damage> {
+    let found = batch::open(bytes)?;
     if !is_of(&found, name) {
         return Err(Damage::Header);
     }
-    let records = found.records(octets)?;
+    let records = found.records(bytes)?;
     Ok((found, records))
 }
 
-fn is_of(found: &batch::Found, name: FileName) -> bool {
+fn is_of(found: &batch::FoundBatch, name: FileName) -> bool {
     let header = found.header;
     let of = FileName::Log { boot: header.boot, shard: header.shard, number: header.segment };
     of == name
 }
 
-/// The header of the first whole batch behind a damaged one.
-fn batch_behind(name: FileName, whole: &Bytes, at: usize) -> Option<batch::Header> {
+/// The header of the first whole batch after a damaged one.
+fn batch_behind(name: FileName, whole: &Bytes, at: usize) -> Option<batch::BatchHeader> {
     let starts = (at + ALIGNMENT..whole.len()).step_by(ALIGNMENT);
     let found = |start: usize| {
         let rest = whole.slice(start..);
@@ -136,22 +136,22 @@ fn batch_behind(name: FileName, whole: &Bytes, at: usize) -> Option<batch::Heade
     starts.filter(|start| whole[*start..].starts_with(b"RTLB")).find_map(found)
 }
 
-/// A chunk as its header describes it.
+/// A chunk according to its header.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ChunkScan {
-    /// Octets in front of it.
+    /// Its offset in bytes.
     pub at: u64,
-    /// What it says.
-    pub found: chunk::Found,
+    /// The header.
+    pub found: chunk::FoundChunk,
 }
 
-/// Reads the heads in a segment of a queue, of `len` octets, as recovery does, for the sake of the
-/// reading: what is slow can be done several times at once before recovery begins.
+/// Reads the headers of a queue's segment of `len` bytes as recovery will do, so that they are in
+/// the page cache then. Several threads do this at once before recovery begins.
 ///
 /// # Errors
 ///
 /// The system's.
-pub fn walk(files: &mut impl Files, name: FileName, len: u64) -> Result<(), Failure> {
+pub fn walk(files: &mut impl Files, name: FileName, len: u64) -> Result<(), DiskError> {
     segment(files, name, len).map(drop)
 }
 
@@ -160,11 +160,11 @@ pub(super) fn segment(
     files: &mut impl Files,
     name: FileName,
     len: u64,
-) -> Result<(Vec<ChunkScan>, Option<Torn>), Failure> {
+) -> Result<(Vec<ChunkScan>, Option<Torn>), DiskError> {
     let mut chunks: Vec<ChunkScan> = Vec::new();
     let mut at = 0;
     while at < len {
-        let header = read(files, name, at, (len - at).min(HEADER as u64))?;
+        let header = read(files, name, at, (len - at).min(chunk::HEADER as u64))?;
         let found = chunk::open(&header).and_then(|found| fits(name, found, at, len));
         match found {
             Ok(found) => {
@@ -173,8 +173,8 @@ pub(super) fn segment(
             }
             Err(damage) => {
                 let synced_behind = chunk_behind(files, name, at, len)?;
-                let (octets, batch_behind) = (len - at, None);
-                let torn = Torn { at, octets, damage, synced_behind, batch_behind };
+                let (bytes, batch_behind) = (len - at, None);
+                let torn = Torn { at, bytes, damage, synced_behind, batch_behind };
                 return Ok((chunks, Some(torn)));
             }
         }
@@ -182,7 +182,12 @@ pub(super) fn segment(
     Ok((chunks, None))
 }
 
-fn fits(name: FileName, found: chunk::Found, at: u64, len: u64) -> Result<chunk::Found, Damage> {
+fn fits(
+    name: FileName,
+    found: chunk::FoundChunk,
+    at: u64,
+    len: u64,
+) -> Result<chunk::FoundChunk, Damage> {
     let header = found.header;
     if name != (FileName::Queue { queue: header.queue, number: header.segment }) {
         return Err(Damage::Header);
@@ -195,11 +200,11 @@ fn chunk_behind(
     name: FileName,
     from: u64,
     len: u64,
-) -> Result<Option<u64>, Failure> {
+) -> Result<Option<u64>, DiskError> {
     let mut at = from + ALIGNMENT as u64;
     while at < len {
-        // One header more than the stride, so that none is cut in two.
-        let part = read(files, name, at, (len - at).min((STRIDE + HEADER) as u64))?;
+        // One header more than the stride, so that no header is cut in two.
+        let part = read(files, name, at, (len - at).min((STRIDE + chunk::HEADER) as u64))?;
         for start in (0..part.len().min(STRIDE)).step_by(ALIGNMENT) {
             let header = &part[start..];
             if header.starts_with(b"RTQC")

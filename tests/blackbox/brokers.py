@@ -65,7 +65,7 @@ class Broker:
             taken = not port_is_free(self.port)
             self.process = self._spawn(self.command(), self.environment(), self.output)
             if taken:
-                # Whoever listens there would answer in this process's place.
+                # Another listener there would answer in place of this process.
                 support.eventually(lambda: self.process.poll() is not None, START_SECONDS / 2)
             support.eventually(self._answers, START_SECONDS, lambda: self._why_not_up())
         except BaseException:
@@ -134,10 +134,11 @@ class Ringtail(Broker):
 
     target = "ringtail"
 
-    def __init__(self, shards=1, place=None, binary=None, **common):
+    def __init__(self, shards=1, place=None, binary=None, io=None, **common):
         super().__init__(**common)
         self.shards = shards
         self.place = place
+        self.io = io
         self.data = self.folder / "data"
         # What RINGTAIL_TEST_DISK lets go wrong.
         self.faults = None
@@ -147,6 +148,8 @@ class Ringtail(Broker):
         command = [
             str(self.binary), "--listen", f"{self.host}:{self.port}",
             "--shards", str(self.shards), "--data-dir", str(self.data)]
+        if self.io:
+            command += ["--io", self.io]
         if self.config:
             file = self.folder / "ringtail.conf"
             file.write_text(self.config)
@@ -213,6 +216,9 @@ class RabbitMQ(Broker):
         (folder / "rabbitmq.conf").write_text(
             "log.console = true\nlog.console.level = warning\n" + self._limits() + self.config)
         (folder / "plugins").write_text("[].\n")
+        if "consumer_timeout" in self.config:
+            # How often a channel looks for late acknowledgements; else it is a minute.
+            (folder / "advanced.config").write_text("[{rabbit, [{channel_tick_interval, 200}]}].\n")
         environment = {
             key: value for key, value in os.environ.items() if not key.startswith("RABBITMQ_")}
         return environment | {

@@ -21,6 +21,7 @@ def pytest_addoption(parser):
     group = parser.getgroup("broker")
     group.addoption("--target", choices=["ringtail", "rabbitmq"], default="ringtail")
     group.addoption("--shards", type=int, default=1, help="threads of the ringtail under test")
+    group.addoption("--io", choices=["auto", "uring", "epoll"], help="how it waits for sockets")
     group.addoption("--place", choices=["cross"], help="make every message cross shards")
     group.addoption("--binary", help="ringtail executable (default target/release/ringtail)")
     group.addoption("--programs", help="folder of client programs to run unchanged")
@@ -50,7 +51,8 @@ def _overdue(*_):
 
 def pytest_report_header(config):
     option = config.option
-    return f"target: {option.target}, shards: {option.shards}, place: {option.place or 'default'}"
+    place, io = option.place or "default", option.io or "default"
+    return f"target: {option.target}, shards: {option.shards}, place: {place}, io: {io}"
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +63,8 @@ def make_broker(pytestconfig):
     def make(**settings):
         if option.target == "rabbitmq":
             return brokers.RabbitMQ(**settings)
-        return brokers.Ringtail(option.shards, option.place, option.binary, **settings)
+        return brokers.Ringtail(
+            option.shards, option.place, option.binary, option.io, **settings)
 
     return make
 
@@ -133,7 +136,7 @@ def raw(broker):
 @pytest.fixture
 def name(request):
     """Gives a new name on each call, which tells the test it belongs to."""
-    # Short, so that no reply text reaches the 255 octets it is cut at.
+    # Short, so that no reply text reaches the 255 bytes it is cut at.
     test = request.node.originalname.removeprefix("test_")[:30]
     return lambda: f"{test}.{next(NUMBERS)}"
 

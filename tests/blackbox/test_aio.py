@@ -5,8 +5,6 @@ import asyncio
 import aio_pika
 import pytest
 
-from support import expect
-
 
 def url(broker):
     """Where aio-pika connects to."""
@@ -65,9 +63,6 @@ def test_concurrent_declarations_on_many_channels(broker, name):
 
 
 def test_rpc_with_many_calls_under_way(broker):
-    if not expect(broker, why="dead-lettering is not built yet", ringtail=False, rabbitmq=True):
-        pytest.skip("aio-pika's RPC declares x-dead-letter-exchange, refused with 406 so far")
-
     async def run():
         async with await aio_pika.connect(url(broker)) as connection:
             channel = await connection.channel()

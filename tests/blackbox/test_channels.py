@@ -52,7 +52,7 @@ def test_the_close_names_the_method(raw):
     assert (close.class_id, close.method_id) == (60, 80)
 
 
-@pytest.mark.row("Errors", "Behind channel.close")
+@pytest.mark.row("Errors", "After channel.close")
 def test_a_channel_error_discards_what_was_pipelined(raw, connection, name):
     client, queues = raw().opened(), [name(), name()]
     client.send(
@@ -65,7 +65,7 @@ def test_a_channel_error_discards_what_was_pipelined(raw, connection, name):
     assert [exists(connection, queue) for queue in queues] == [False, False]
 
 
-@pytest.mark.row("Errors", "In front of the error")
+@pytest.mark.row("Errors", "Before the error")
 def test_what_came_before_the_error_is_done(raw, channel, queue):
     client = raw().opened()
     client.write(message(1, "", queue, b"kept"))
@@ -142,13 +142,36 @@ def test_a_close_ok_that_answers_nothing(broker, raw):
         client.refused(504, "CHANNEL_ERROR - expected 'channel.open'")
 
 
-@pytest.mark.row("Channels", "Number above channel_max")
+@pytest.mark.row("Channels", "More than channel_max")
 def test_channels_above_the_negotiated_maximum(raw):
     client = raw().opened(channels=2, channel_max=2)
     client.send(3, spec.Channel.Open())
     client.refused(
         530, "NOT_ALLOWED - number of channels opened (2) has reached the negotiated channel_max "
         "(2)")
+
+
+@pytest.mark.row("Channels", "Number above channel_max")
+@pytest.mark.row("Channels", "More than channel_max")
+def test_the_number_of_a_channel_is_free(raw, shared):
+    client, numbers = raw().opened(channels=0, channel_max=4), (65535, 3000, 1, 256)
+    for number in numbers:
+        client.call(number, spec.Channel.Open(), spec.Channel.OpenOk)
+        client.write(message(number, "", shared, b"body"))
+        client.reached(number, shared)
+        client.call(number, spec.Basic.Get(queue=shared), spec.Basic.GetOk)
+        assert client.content()[1] == b"body"
+    # One that is being closed counts until both sides have closed it.
+    client.send(3000, spec.Queue.Declare(queue="nosuch", passive=True))
+    assert client.expect(spec.Channel.Close, 3000).reply_code == 404
+    client.send(3000, spec.Channel.CloseOk())
+    client.call(1, spec.Channel.Close(200, "", 0, 0), spec.Channel.CloseOk)
+    for number in (40000, 3000):
+        client.call(number, spec.Channel.Open(), spec.Channel.OpenOk)
+    client.send(2, spec.Channel.Open())
+    client.refused(
+        530, "NOT_ALLOWED - number of channels opened (4) has reached the negotiated channel_max "
+        "(4)")
 
 
 @pytest.mark.row("Channels", "channel.flow(true)")

@@ -8,14 +8,14 @@ import pika
 import pytest
 from pika import spec
 
-from support import Inbox, closes_channel, drain, expect, publish
-from wire import octets
+from support import Inbox, drain, expect, publish
+from wire import raw_frame
 
 SIZES = [0, 1, 2047, 2048, 2049, 8184, 8185, 65535, 131063, 131064, 131065, 262128, 5 << 20]
 
 
 def body_of(size):
-    """Octets that repeat nowhere near a frame's length."""
+    """Bytes that repeat nowhere near a frame's length."""
     return b"".join(struct.pack(">I", i) for i in range(size // 4 + 1))[:size]
 
 
@@ -62,29 +62,15 @@ EVERY_PROPERTY = {
     "app_id": "shop", "cluster_id": "legacy"}
 
 
-def properties_for(broker):
-    """A message TTL is refused until it is obeyed, so that nobody is served an expired message."""
-    refused = expect(
-        broker, why="message TTL is not built yet", ringtail={"expiration"}, rabbitmq=set())
-    return {key: value for key, value in EVERY_PROPERTY.items() if key not in refused}
-
-
-def test_every_property(broker, channel, queue):
-    sent = pika.BasicProperties(**properties_for(broker), headers={"x": "y"})
+def test_every_property(channel, queue):
+    sent = pika.BasicProperties(**EVERY_PROPERTY, headers={"x": "y"})
     channel.basic_publish("", queue, b"", sent)
     _, got, _ = channel.basic_get(queue)
     assert vars(got) == vars(sent)
 
 
-@pytest.mark.row("Not there yet", "Message TTL")
 @pytest.mark.parametrize("only", EVERY_PROPERTY)
-def test_each_property_alone(broker, channel, queue, only):
-    if only not in properties_for(broker):
-        properties = pika.BasicProperties(**{only: EVERY_PROPERTY[only]})
-        text = "PRECONDITION_FAILED - invalid expiration '60000': message TTL is not supported yet"
-        closes_channel(
-            channel, lambda: channel.basic_publish("", queue, b"", properties), 406, text)
-        return
+def test_each_property_alone(channel, queue, only):
     sent = pika.BasicProperties(**{only: EVERY_PROPERTY[only]})
     channel.basic_publish("", queue, b"", sent)
     assert vars(channel.basic_get(queue)[1]) == vars(sent)
@@ -121,11 +107,11 @@ FIELDS = {
 
 @pytest.mark.row("Publish, return, confirm", "Content")
 @pytest.mark.parametrize("kind", FIELDS)
-def test_headers_of_every_type_pass_octet_by_octet(raw, shared, kind):
+def test_headers_of_every_type_pass_byte_by_byte(raw, shared, kind):
     client, table = raw().opened(), field(kind.encode(), FIELDS[kind])
     sent = struct.pack(">HHQH", 60, 0, 0, 1 << 13) + table
     client.send(1, spec.Basic.Publish(exchange="", routing_key=shared))
-    client.write(octets(2, 1, sent))
+    client.write(raw_frame(2, 1, sent))
     client.send(1, spec.Basic.Get(queue=shared, no_ack=True))
     while sent not in client.pending:
         assert client._fill(), client.pending

@@ -55,7 +55,7 @@ def is_there(connection, reply_to):
     return True
 
 
-@pytest.mark.row("Direct reply-to", "Request and answer")
+@pytest.mark.row("Direct reply-to", "Request and reply")
 def test_a_request_and_its_answer(broker, connect, channel, shared):
     counted = expect(
         broker, why="until 4.1 every direct reply had the delivery tag 1",
@@ -78,7 +78,7 @@ def test_a_request_and_its_answer(broker, connect, channel, shared):
     inbox.exactly(2)
 
 
-@pytest.mark.row("Direct reply-to", "Request and answer")
+@pytest.mark.row("Direct reply-to", "Request and reply")
 def test_every_channel_has_a_name_of_its_own(connection, address):
     first, second = connection.channel(), connection.channel()
     (one, to_one), (two, to_two) = address(first), address(second)
@@ -205,7 +205,7 @@ def test_binding_a_reply_consumer(broker, connection, address, channel):
     closes_channel(channel, lambda: channel.queue_bind(reply_to, "amq.fanout"), code, text)
 
 
-@pytest.mark.row("Direct reply-to", "Answer to what is gone")
+@pytest.mark.row("Direct reply-to", "Reply to a consumer that is gone")
 @pytest.mark.parametrize("gone", ["consumer", "channel", "connection"])
 def test_replies_to_what_is_gone(connect, channel, address, gone):
     owner = connect()
@@ -239,7 +239,7 @@ def test_a_return_comes_before_its_ack(connect, raw, address):
         assert client.expect(spec.Basic.Ack, 1).delivery_tag == tag
 
 
-@pytest.mark.row("Direct reply-to", "Answer, mandatory")
+@pytest.mark.row("Direct reply-to", "Reply, mandatory")
 def test_mandatory_and_there(broker, connect, channel, address):
     inbox, reply_to = address(connect().channel())
     returned = []

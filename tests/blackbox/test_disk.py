@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import select
 import subprocess
 
@@ -103,11 +104,11 @@ def drained(connect, broker, queue=QUEUE, seconds=DEADLINE_SECONDS):
     numbers = []
     expected = count(channel, queue)
     channel.basic_qos(prefetch_count=100)
-    for method, _, octets in channel.consume(queue, inactivity_timeout=seconds):
+    for method, _, data in channel.consume(queue, inactivity_timeout=seconds):
         if method is None:
             break
-        numbers.append(int(octets[:6]))
-        assert octets == body(numbers[-1])
+        numbers.append(int(data[:6]))
+        assert data == body(numbers[-1])
         channel.basic_ack(method.delivery_tag)
         if len(numbers) == expected:
             break
@@ -169,6 +170,69 @@ def test_a_write_that_found_no_room_is_tried_again(idle, connect):
     assert drained(connect, broker.start()) == list(range(MANY))
 
 
+@pytest.mark.parametrize("fault, reason", [
+    ("emfile", "Too many open files"),
+    ("enfile", "Too many open files in system"),
+    ("enomem", "Cannot allocate memory"),
+])
+def test_a_log_that_cannot_be_opened_is_tried_again(idle, connect, fault, reason):
+    broker = idle()
+    broker.faults = f"log:open:{fault}:1-6"
+    channel = declare(connect, broker.start(), QUEUE)
+    assert publish(channel, QUEUE, range(MANY)) == MANY
+    log = broker.log()
+    # Told once each, however often it is tried.
+    assert log.count(reason) == 1 and "publishers wait" in log
+    assert log.count("have succeeded") == 1
+    assert "disk resource limit alarm set" in log
+    eventually(lambda: "disk resource limit alarm cleared" in broker.log())
+    broker.kill()
+    broker.faults = None
+    assert drained(connect, broker.start()) == list(range(MANY))
+
+
+def test_a_segment_that_cannot_be_opened_is_read_later(full, connect):
+    full.faults = "queue:open:emfile:1-3"
+    full.start()
+    assert drained(connect, full) == list(range(MANY))
+    log = full.log()
+    assert log.count("Too many open files") == 1 and "out of service" not in log
+    full.kill()
+    full.faults = None
+
+
+@contextlib.contextmanager
+def no_descriptors(broker):
+    """Meanwhile the broker can open nothing. What is open stays so."""
+    limits = resource.prlimit(broker.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(broker.process.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    yield
+    resource.prlimit(broker.process.pid, resource.RLIMIT_NOFILE, limits)
+
+
+def test_without_descriptors_what_needs_none_goes_on_and_the_rest_waits(idle, connect):
+    broker = idle()
+    channel = declare(connect, broker.start(), QUEUE)
+    channel.queue_declare(OTHER)
+    with Wire(broker).opened() as publisher:
+        publisher.call(1, spec.Confirm.Select(), spec.Confirm.SelectOk)
+        with no_descriptors(broker):
+            # The first persistent message opens the log.
+            publisher.write(message(1, "", QUEUE, body(7), delivery_mode=2))
+            eventually(lambda: "disk resource limit alarm set" in broker.log())
+            channel.queue_purge(OTHER)
+            assert count(channel, QUEUE) == 1
+            assert not came(publisher)
+        while not isinstance(publisher.next().method, spec.Basic.Ack):
+            pass
+    eventually(lambda: "disk resource limit alarm cleared" in broker.log())
+    log = broker.log()
+    assert log.count("Too many open files (os error 24); it is tried again") == 1
+    assert "cannot go on" not in log and "panicked" not in log
+    broker.kill()
+    assert drained(connect, broker.start()) == [7]
+
+
 def test_a_full_disk_blocks_publishers_and_nobody_else(small_disk, idle, connect):
     broker = idle(config="disk_free_limit.absolute = 1MB\n")
     broker.data = small_disk / "data"
@@ -194,11 +258,11 @@ def test_a_full_disk_blocks_publishers_and_nobody_else(small_disk, idle, connect
     channel.connection.close()
 
 
-def until_blocked(broker, publisher, octets):
+def until_blocked(broker, publisher, data):
     """Publishes one by one until the broker blocks; how many were sent, the last not confirmed."""
     alarm = "disk resource limit alarm set"
     for sent in range(1, 2000):
-        publisher.write(message(1, "", QUEUE, octets, delivery_mode=2))
+        publisher.write(message(1, "", QUEUE, data, delivery_mode=2))
         if wait_for_answer(broker, publisher, alarm):
             answer = publisher.expect((spec.Basic.Ack, spec.Connection.Blocked))
             if isinstance(answer, spec.Connection.Blocked):
@@ -208,16 +272,20 @@ def until_blocked(broker, publisher, octets):
         else:
             break
     # Who publishes although there is an alarm is told.
-    publisher.write(message(1, "", QUEUE, octets, delivery_mode=2))
+    publisher.write(message(1, "", QUEUE, data, delivery_mode=2))
     assert publisher.expect(spec.Connection.Blocked).reason == "low on disk"
     return sent + 1
 
 
 def wait_for_answer(broker, publisher, alarm):
-    """Waits for octets of the broker, or for its alarm; whether it was the first."""
-    came = lambda: publisher.pending or select.select([publisher.socket], [], [], 0)[0]
-    eventually(lambda: came() or alarm in broker.log())
-    return came()
+    """Waits for bytes of the broker, or for its alarm; whether it was the first."""
+    eventually(lambda: came(publisher) or alarm in broker.log())
+    return came(publisher)
+
+
+def came(client):
+    """Whether bytes of the broker are there to be read."""
+    return client.pending or select.select([client.socket], [], [], 0)[0]
 
 
 def until_confirmed(publisher, last):
@@ -303,7 +371,7 @@ def filled(idle, connect, *queues):
 
 
 def used(file):
-    """How many octets of a file are written: it may have been made larger before."""
+    """How many bytes of a file are written: it may have been made larger before."""
     return len(file.read_bytes().rstrip(b"\0"))
 
 
@@ -341,12 +409,12 @@ def inside(log):
 
 
 def flip(file, at):
-    """Changes one octet, or changes it back."""
+    """Changes one byte, or changes it back."""
     with open(file, "r+b") as opened:
         opened.seek(at)
-        octet = opened.read(1)[0]
+        byte = opened.read(1)[0]
         opened.seek(at)
-        opened.write(bytes([octet ^ 0x55]))
+        opened.write(bytes([byte ^ 0x55]))
 
 
 def segments(broker):
@@ -464,6 +532,20 @@ def test_metadata_that_cannot_be_written_ends_the_process(idle, connect, fault):
         assert count(channel, OTHER) == 0
     channel = declare(connect, broker, OTHER)
     assert publish(channel, OTHER, [1]) == 1
+
+
+@pytest.mark.parametrize("fault", ["emfile", "enfile", "enomem"])
+def test_metadata_that_cannot_be_opened_are_tried_again(idle, connect, fault):
+    broker = idle()
+    broker.faults = f"meta:open:{fault}:2-9"
+    channel = declare(connect, broker.start(), QUEUE, OTHER)
+    assert publish(channel, QUEUE, [7]) == 1
+    log = broker.log()
+    assert log.count("waits until there is room") == 1
+    assert log.count("there is room again") == 1
+    broker.kill()
+    broker.faults = None
+    assert drained(connect, broker.start()) == [7]
 
 
 def test_while_the_metadata_have_no_room_all_else_goes_on(idle, connect):

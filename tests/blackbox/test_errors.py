@@ -8,7 +8,7 @@ from wire import message
 
 
 @pytest.mark.row("Errors", "Reply text")
-def test_a_reply_text_is_cut_to_255_octets(channel, name):
+def test_a_reply_text_is_cut_to_255_bytes(channel, name):
     missing = name().ljust(255, "x")
     whole = f"NOT_FOUND - no queue '{missing}' in vhost '/'"
     closes_channel(
@@ -59,7 +59,7 @@ def test_the_close_of_no_method_names_none(raw):
     assert (close.class_id, close.method_id) == (0, 0)
 
 
-@pytest.mark.row("Errors", "Behind connection.close")
+@pytest.mark.row("Errors", "After connection.close")
 def test_what_follows_an_error_of_the_connection_is_ignored(raw, connection, queue, name):
     client, missing = raw().opened(channels=2), name()
     client.send(1, spec.Channel.Open(), spec.Queue.Declare(queue=missing))

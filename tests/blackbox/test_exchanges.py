@@ -102,6 +102,16 @@ def test_line_ends_in_names_are_dropped(raw, channel, name):
     assert not exchange_exists(channel.connection, f"a{exchange}")
 
 
+@pytest.mark.row("Exchanges", "Line ends in names")
+def test_line_ends_in_the_name_of_an_alternate_exchange(broker, channel, queue, exchange):
+    channel.queue_bind(queue, other := exchange("fanout"))
+    arguments = {"alternate-exchange": f"{other}\r\n"}
+    publish(channel, "key", b"body", exchange=exchange("direct", arguments=arguments))
+    assert drain(channel, queue) == expect(
+        broker, why="3.10 finds no alternate exchange by a name with line ends",
+        ringtail=[b"body"], rabbitmq=[])
+
+
 @pytest.mark.row("Exchanges", "Unknown type")
 def test_unknown_type(broker, channel, name):
     wrong = expect(
@@ -136,7 +146,7 @@ def test_standard_exchanges_cannot_be_deleted(channel):
         "ACCESS_REFUSED - deletion of system exchange 'amq.topic' in vhost '/' not allowed")
 
 
-@pytest.mark.row("Exchanges", "Delete of what is missing")
+@pytest.mark.row("Exchanges", "Delete of a missing object")
 def test_deleting_a_missing_exchange_is_fine(channel, name):
     channel.exchange_delete(name())
     channel.exchange_delete(name(), if_unused=True)
@@ -177,7 +187,7 @@ def test_deleting_a_queue_takes_its_bindings(channel, exchange, name):
         assert channel.queue_delete(queue).method.message_count == 1
 
 
-@pytest.mark.row("Exchanges", "Bind to what is missing")
+@pytest.mark.row("Exchanges", "Bind to a missing object")
 def test_bind_to_what_is_missing(channel, exchange, queue, name):
     missing = name()
     channel.queue_unbind(queue, exchange("direct"), "never bound")
@@ -192,7 +202,7 @@ def test_bind_to_what_is_missing(channel, exchange, queue, name):
         404, f"NOT_FOUND - no queue '{missing}' in vhost '/'")
 
 
-@pytest.mark.row("Exchanges", "Unbind of what is missing")
+@pytest.mark.row("Exchanges", "Unbind of a missing binding")
 def test_unbind_of_what_is_missing(broker, connection, exchange, queue, name):
     logs = exchange("fanout")
     for arguments in ((queue, logs, "never bound"), (queue, name(), "key"), (name(), logs, "key")):

@@ -4,13 +4,13 @@ import pytest
 from pika import frame, spec
 
 from support import Inbox, drain, expect, publish
-from wire import header, message, octets
+from wire import header, message, raw_frame
 
 MEBIBYTE = bytes(range(256)) * 4096
 
 
 @pytest.mark.row("Framing", "frame_max")
-@pytest.mark.parametrize("frame_max", [8192, 131072])
+@pytest.mark.parametrize("frame_max", [4096, 8192, 131072])
 def test_frame_max_is_obeyed_both_ways(raw, shared, frame_max):
     client = raw().opened(frame_max=frame_max)
     client.call(1, spec.Basic.Consume(queue=shared), spec.Basic.ConsumeOk)
@@ -43,7 +43,7 @@ def test_a_body_in_odd_pieces(raw, channel, shared):
     assert drain(channel, shared) == [body]
 
 
-def test_frames_cut_at_every_octet(raw, channel, shared):
+def test_frames_cut_at_every_byte(raw, channel, shared):
     client = raw().opened()
     sent = message(1, "", shared, b"body", content_type="text/plain", headers={"a": 1})
     for cut in range(1, len(sent)):
@@ -67,7 +67,7 @@ def test_a_heartbeat_between_the_frames_of_a_content(raw, channel, shared):
 @pytest.mark.row("Framing", "Frame too large")
 def test_a_frame_that_is_too_large(raw):
     client = raw().opened(frame_max=8192)
-    client.write(octets(3, 1, bytes(9000)))
+    client.write(raw_frame(3, 1, bytes(9000)))
     client.refused(
         501, "FRAME_ERROR - type 3, all octets = <<>>: {frame_too_large,9000,8184}")
 
@@ -76,9 +76,9 @@ def test_a_frame_that_is_too_large(raw):
 def test_a_frame_a_little_larger_than_frame_max(raw, shared):
     client = raw().opened(frame_max=8192)
     client.send(1, spec.Basic.Publish(exchange="", routing_key=shared))
-    client.write(header(1, 8192) + octets(3, 1, bytes(8192)))
+    client.write(header(1, 8192) + raw_frame(3, 1, bytes(8192)))
     client.reached(1, shared)
-    client.write(octets(3, 1, bytes(8193))[:7])
+    client.write(raw_frame(3, 1, bytes(8193))[:7])
     client.refused(
         501, "FRAME_ERROR - type 3, all octets = <<>>: {frame_too_large,8193,8184}")
 
@@ -88,7 +88,7 @@ def test_a_frame_that_is_too_large_before_tuning(broker, raw):
     client = raw()
     client.write(b"AMQP\x00\x00\x09\x01")
     client.expect(spec.Connection.Start)
-    client.write(octets(1, 0, bytes(9000)))
+    client.write(raw_frame(1, 0, bytes(9000)))
     if expect(
             broker, why="before a connection is open 3.10 writes the reason to its log, waits 3 s "
             "and drops the socket; Ringtail tells the client",
@@ -102,7 +102,7 @@ def test_a_frame_that_is_too_large_before_tuning(broker, raw):
 @pytest.mark.row("Framing", "Malformed UTF-8 in a short string")
 def test_malformed_utf_8_in_a_short_string(raw):
     client = raw().opened()
-    client.write(octets(1, 1, b"\x00\x32\x00\x0a\x00\x00\x02\xff\xfe\x00" + bytes(4)))
+    client.write(raw_frame(1, 1, b"\x00\x32\x00\x0a\x00\x00\x02\xff\xfe\x00" + bytes(4)))
     client.refused(501, "FRAME_ERROR - Malformed UTF-8 in shortstr")
 
 
@@ -141,7 +141,7 @@ def test_a_method_where_a_header_belongs(raw):
 def test_a_header_of_another_class(raw):
     client = raw().opened()
     client.send(1, spec.Basic.Publish(exchange="", routing_key="q"))
-    client.write(octets(2, 1, b"\x00\x32\x00\x00" + bytes(8) + b"\x00\x00"))
+    client.write(raw_frame(2, 1, b"\x00\x32\x00\x00" + bytes(8) + b"\x00\x00"))
     client.refused(
         505, "UNEXPECTED_FRAME - expected content header for class 60, "
         "got one for class 50 instead")

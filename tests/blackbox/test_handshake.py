@@ -8,7 +8,7 @@ import pytest
 from pika import frame, spec
 
 from support import Inbox, expect, publish
-from wire import HEADER
+from wire import HEADER, Wire
 
 CAPABILITIES = {
     "publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify",
@@ -44,7 +44,7 @@ def test_tune(raw):
 
 
 @pytest.mark.row("Handshake", "Another protocol header")
-@pytest.mark.row("Not there yet", "AMQP 1.0")
+@pytest.mark.row("Not built yet", "AMQP 1.0")
 @pytest.mark.parametrize("header", [
     b"AMQP\x00\x00\x09\x02", b"AMQP\x01\x01\x00\x0a", b"AMQP\x00\x00\x0a\x00",
     b"AMQP\x00\x00\x08\x00", b"AMQP\x03\x01\x00\x00", b"AMQP\x00\x01\x00\x00", b"HELO there",
@@ -54,8 +54,8 @@ def test_a_wrong_protocol_header(raw, header):
     client.write(header)
     answer = b""
     try:
-        while octets := client.socket.recv(100):
-            answer += octets
+        while data := client.socket.recv(100):
+            answer += data
     except ConnectionResetError:
         pass
     assert answer == HEADER
@@ -72,8 +72,8 @@ def test_the_older_header_of_0_9_1(raw):
 def test_a_header_in_pieces(raw):
     client = raw()
     client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for octet in HEADER:
-        client.write(bytes([octet]))
+    for byte in HEADER:
+        client.write(bytes([byte]))
     client.expect(spec.Connection.Start, 0)
 
 
@@ -97,6 +97,35 @@ def test_a_refused_login_is_silent_without_the_capability(raw):
 def test_a_refused_login_as_pika_sees_it(connect):
     with pytest.raises(pika.exceptions.ProbableAuthenticationError, match="403"):
         connect(credentials=pika.PlainCredentials("guest", "wrong"))
+
+
+@pytest.mark.row("Handshake", "Refused login")
+def test_a_client_that_does_not_end_its_refused_connection(raw):
+    client = raw()
+    client.started("guest", "wrong")
+    assert client.expect(spec.Connection.Close, 0).reply_code == 403
+    assert 2 < client.seconds_until_closed() < 9
+
+
+@pytest.mark.row("Handshake", "Guessed passwords")
+def test_guesses_of_one_source_are_slow_and_others_do_not_wait(own_broker, connect):
+    to = own_broker()
+    working = connect(to)
+    begin, refused = time.monotonic(), 0
+    # After a second of them each takes a second.
+    while time.monotonic() < begin + 3:
+        with Wire(to) as client:
+            client.started("guest", "wrong")
+            client.refused(403, LOGIN_REFUSED)
+        refused += 1
+        working.process_data_events()
+        working.channel().close()
+    slow = refused <= 11
+    assert slow == expect(
+        to, why="RabbitMQ answers each at once",
+        ringtail=True, rabbitmq=False)
+    # A right password is answered at once, since no more than a second is due.
+    assert connect(to).is_open
 
 
 @pytest.mark.row("Handshake", "PLAIN and AMQPLAIN")
@@ -144,7 +173,7 @@ LOW = "{} is lower than the minimum allowed value ({})"
 REFUSALS = [
     ({"frame_max": 0}, HIGH.format("frame_max = 0 (no limit)", 131072)),
     ({"frame_max": 131073}, HIGH.format("frame_max = 131073", 131072)),
-    ({"frame_max": 4095}, LOW.format("frame_max = 4095", 8192)),
+    ({"frame_max": 4095}, LOW.format("frame_max = 4095", 4096)),
     ({"channel_max": 0}, HIGH.format("channel_max = 0 (no limit)", 2047)),
     ({"channel_max": 2048}, HIGH.format("channel_max = 2048", 2047)),
 ]
@@ -160,7 +189,7 @@ def test_refused_tuning(broker, raw, tune, explanation):
 
 @pytest.mark.row("Handshake", "tune-ok")
 @pytest.mark.parametrize("tune", [
-    {"frame_max": 8192}, {"channel_max": 1}, {"heartbeat": 0}, {"heartbeat": 600}], ids=str)
+    {"frame_max": 4096}, {"frame_max": 8192}, {"channel_max": 1}, {"heartbeat": 0}, {"heartbeat": 600}], ids=str)
 def test_accepted_tuning(raw, tune):
     raw().opened(**tune)
 

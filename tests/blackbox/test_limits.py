@@ -9,7 +9,7 @@ import pytest
 from pika import spec
 
 from support import closes_channel, eventually, expect
-from wire import HEADER, Wire, header, octets
+from wire import HEADER, Wire, header, raw_frame
 
 NEWER = "3.10 does not know this setting yet"
 
@@ -53,7 +53,7 @@ def test_no_limit_takes_everything(own_broker, tune):
             65535, spec.Queue.Declare(queue="q", exclusive=True), spec.Queue.DeclareOk)
         client.call(65535, spec.Basic.Consume(queue="q"), spec.Basic.ConsumeOk)
         client.send(65535, spec.Basic.Publish(exchange="", routing_key="q"))
-        client.write(header(65535, len(body)) + octets(3, 65535, body))
+        client.write(header(65535, len(body)) + raw_frame(3, 65535, body))
         client.expect(spec.Basic.Deliver, 65535)
         assert client.content()[1] == body
 

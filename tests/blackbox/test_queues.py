@@ -8,7 +8,7 @@ from pika import spec
 from pika.compat import long
 
 from support import (
-    Inbox, closes_channel, consumers, count, drain, eventually, exists, publish)
+    Inbox, closes_channel, consumers, count, drain, eventually, exists, expect, publish)
 
 LOCKED = (
     "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '{}' in vhost '/'. It could "
@@ -43,7 +43,7 @@ def test_redeclaring_another_is_refused(channel, shared, changed, explanation):
         406, f"PRECONDITION_FAILED - inequivalent arg {explanation}")
 
 
-@pytest.mark.row("Queues", "What is compared")
+@pytest.mark.row("Queues", "Compared properties")
 @pytest.mark.parametrize(("first", "then"), [
     ({}, {"x-queue-type": "classic"}),
     ({"x-queue-type": "classic"}, {}),
@@ -120,7 +120,7 @@ def test_a_server_made_name_cannot_be_declared_again(channel):
 
 
 @pytest.mark.row("Queues", "declare-ok")
-@pytest.mark.row("Queues", "What is compared")
+@pytest.mark.row("Queues", "Compared properties")
 def test_redeclaring_the_same_tells_the_counts(channel, shared):
     publish(channel, shared, b"1", b"2", b"3")
     Inbox(channel, shared, auto_ack=False)
@@ -270,7 +270,7 @@ def test_purge_counts_only_ready(channel, queue):
 
 
 @pytest.mark.row("Queues", "Delete")
-@pytest.mark.row("Queues", "Delete of what is missing")
+@pytest.mark.row("Queues", "Delete of a missing object")
 def test_delete_counts_and_ends_it(channel, connection, shared):
     publish(channel, shared, b"1", b"2")
     assert channel.queue_delete(shared).method.message_count == 2
@@ -328,14 +328,65 @@ def test_line_ends_in_names_are_dropped(raw, name):
     assert client.call(1, dirty, spec.Queue.DeclareOk).queue == f"a{queue}"
 
 
+ONE_NAME = (
+    "3.10 drops them where a name is declared, bound, unbound or deleted and finds nothing by such "
+    "a name elsewhere; with Ringtail a name means the same everywhere")
+
+
+@pytest.mark.row("Queues", "Line ends in names")
 @pytest.mark.parametrize("use", [
     lambda channel, queue: channel.queue_purge(queue),
     lambda channel, queue: channel.basic_get(queue),
     lambda channel, queue: channel.basic_consume(queue, lambda *_: None)])
-def test_line_ends_stay_in_names_that_are_only_used(channel, queue, use):
+def test_line_ends_in_names_that_are_only_used(broker, channel, queue, use):
+    publish(channel, queue, b"body")
+    if expect(broker, why=ONE_NAME, ringtail=True, rabbitmq=False):
+        use(channel, f"\r{queue}\n")
+        eventually(lambda: count(channel, queue) == 0)
+        return
     with pytest.raises(pika.exceptions.ChannelClosedByBroker) as closed:
         use(channel, f"{queue}\n")
     assert closed.value.reply_text == f"NOT_FOUND - no queue '{queue}\n' in vhost '/'"
+
+
+@pytest.mark.row("Queues", "Line ends in names")
+def test_line_ends_in_names_that_are_bound_and_deleted(raw, channel, name, exchange):
+    client, queue, source = raw().opened(), name(), exchange("direct")
+    # pika would wait for an answer with the name as it was sent.
+    client.call(1, spec.Queue.Declare(queue=f"\n{queue}"), spec.Queue.DeclareOk)
+    channel.queue_bind(f"{queue}\r\n", f"{source}\n", "key\n")
+    publish(channel, "key\n", b"body", exchange=source)
+    publish(channel, "key", b"nobody", exchange=source)
+    passive = spec.Queue.Declare(queue=f"{queue}\n", passive=True)
+    assert client.call(1, passive, spec.Queue.DeclareOk).message_count == 1
+    channel.queue_unbind(f"{queue}\r\n", f"{source}\n", "key\n")
+    publish(channel, "key\n", b"nobody", exchange=source)
+    assert channel.queue_delete(f"{queue}\r").method.message_count == 1
+    assert not exists(channel.connection, queue)
+
+
+@pytest.mark.row("Publish, return, confirm", "Line ends in names")
+def test_line_ends_in_the_names_of_a_publish(broker, channel, queue, exchange):
+    channel.queue_bind(queue, source := exchange("fanout"))
+    channel.confirm_delivery()
+    if not expect(broker, why=ONE_NAME, ringtail=True, rabbitmq=False):
+        with pytest.raises(pika.exceptions.UnroutableError):
+            channel.basic_publish("", f"{queue}\n", b"", mandatory=True)
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker):
+            channel.basic_publish(f"{source}\n", "", b"")
+        return
+    keys = pika.BasicProperties(headers={"CC": [f"\n{queue}", "nobody"]})
+    for _ in range(2):
+        channel.basic_publish("", f"{queue}\n", b"1", mandatory=True)
+        channel.basic_publish(f"\r{source}\n", "k\n", b"2", keys, mandatory=True)
+        channel.basic_publish("\r", "nobody", b"3", keys, mandatory=True)
+    got = [channel.basic_get(queue) for _ in range(6)]
+    assert [body for _, _, body in got] == [b"1", b"2", b"3"] * 2
+    assert [method.exchange for method, _, _ in got] == ["", source, ""] * 2
+    assert got[1][0].routing_key == "k\n"
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker) as closed:
+        channel.basic_publish("no\nsuch", "", b"")
+    assert closed.value.reply_text == "NOT_FOUND - no exchange 'nosuch' in vhost '/'"
 
 
 @pytest.mark.row("Queues", "Longest name")

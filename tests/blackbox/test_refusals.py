@@ -4,7 +4,7 @@ import pytest
 from pika import frame, spec
 
 from support import expect
-from wire import CAPABILITIES, HEADER, header, octets
+from wire import CAPABILITIES, HEADER, header, raw_frame
 
 SILENT = "3.10 trusts nobody yet: it waits 3 s and drops the socket; Ringtail tells the client"
 CRASH = "3.10 fails inside and drops the socket without a word"
@@ -38,7 +38,7 @@ QUOTES = [
 @pytest.mark.parametrize(("payload", "quoted"), QUOTES, ids=lambda value: repr(value)[:20])
 def test_what_a_refused_frame_held_is_quoted(raw, payload, quoted):
     client = raw().opened()
-    client.write(octets(9, 1, payload))
+    client.write(raw_frame(9, 1, payload))
     close = client.expect(spec.Connection.Close, 0)
     assert (close.reply_code, close.reply_text) == (
         501, f"FRAME_ERROR - type 9, {quoted}: unknown_frame")
@@ -47,10 +47,10 @@ def test_what_a_refused_frame_held_is_quoted(raw, payload, quoted):
 @pytest.mark.row("Framing", "Wrong end of frame")
 @pytest.mark.parametrize("cuts", [[], [3], [9], [7, 25, 40]], ids=str)
 def test_a_wrong_end_is_quoted_however_the_frame_was_cut(raw, shared, cuts):
-    client, body = raw().opened(), b"a body of more than 16 octets"
+    client, body = raw().opened(), b"a body of more than 16 bytes"
     client.send(1, spec.Basic.Publish(exchange="", routing_key=shared))
     client.write(header(1, 1000))
-    sent, begin = octets(3, 1, body, end=0), 0
+    sent, begin = raw_frame(3, 1, body, end=0), 0
     for cut in [*cuts, len(sent)]:
         client.write(sent[begin:cut])
         begin = cut
@@ -67,7 +67,7 @@ TOO_SHORT = [(1, b""), (1, b"abc"), (2, b"abc"), (2, b"\x00\x3c\x00\x00"), (8, b
 @pytest.mark.parametrize(("kind", "payload"), TOO_SHORT, ids=str)
 def test_no_frame_of_its_type(raw, kind, payload, channel):
     client = raw().opened()
-    client.write(octets(kind, channel, payload))
+    client.write(raw_frame(kind, channel, payload))
     if (kind, channel) == (2, 0):
         return  # A header on channel 0 is another matter.
     quoted = f'<<"{payload.decode()}">>' if payload.isalpha() else \
@@ -79,11 +79,11 @@ def test_no_frame_of_its_type(raw, kind, payload, channel):
 @pytest.mark.row("Framing", "Content on channel 0")
 @pytest.mark.row("Framing", "Content without a method")
 @pytest.mark.parametrize(("sent", "text"), [
-    (octets(8, 1, b""), "type 8, all octets = <<>>"),
-    (octets(8, 77, b""), "type 8, all octets = <<>>"),
-    (octets(3, 0, b"abc"), 'type 3, all octets = <<"abc">>'),
+    (raw_frame(8, 1, b""), "type 8, all octets = <<>>"),
+    (raw_frame(8, 77, b""), "type 8, all octets = <<>>"),
+    (raw_frame(3, 0, b"abc"), 'type 3, all octets = <<"abc">>'),
     (header(0, 5), "type 2, all octets = <<0,60,0,0,0,0,0,0,0,0,0,5,0,0>>"),
-    (octets(3, 77, b"abc"), "expected method frame, got non method frame instead"),
+    (raw_frame(3, 77, b"abc"), "expected method frame, got non method frame instead"),
     (header(77, 5), "expected method frame, got non method frame instead"),
 ], ids=str)
 def test_a_frame_that_does_not_belong_there(raw, sent, text):
@@ -100,7 +100,7 @@ def test_a_frame_that_does_not_belong_there(raw, sent, text):
 ], ids=str)
 def test_arguments_that_do_not_fit_their_method(raw, arguments, text):
     client = raw().opened()
-    client.write(octets(1, 1, b"\x00\x32\x00\x0a" + arguments))
+    client.write(raw_frame(1, 1, b"\x00\x32\x00\x0a" + arguments))
     close = client.refused(501, f"FRAME_ERROR - cannot decode {text}")
     assert (close.class_id, close.method_id) == (50, 10)
 
@@ -113,7 +113,7 @@ def test_arguments_that_do_not_fit_their_method(raw, arguments, text):
 def test_a_table_that_cannot_be_read(broker, raw, table, code, text):
     client = raw().opened()
     arguments = b"\x00\x00\x01q\x00" + len(table).to_bytes(4, "big") + table
-    client.write(octets(1, 1, b"\x00\x32\x00\x0a" + arguments))
+    client.write(raw_frame(1, 1, b"\x00\x32\x00\x0a" + arguments))
     refused(broker, client, code, text, silent=CRASH)
 
 
@@ -123,7 +123,7 @@ def test_a_table_that_cannot_be_read(broker, raw, table, code, text):
                                            (b"\x00\x3c\x00\x63", "60.99")])
 def test_a_method_that_does_not_exist(broker, raw, ids, name, channel):
     client = raw().opened()
-    client.write(octets(1, channel, ids))
+    client.write(raw_frame(1, channel, ids))
     refused(broker, client, 540, f"NOT_IMPLEMENTED - unknown method {name}", silent=CRASH)
 
 

@@ -148,7 +148,7 @@ def test_the_first_user_is_made_once(own_broker, connect, restart):
 
 
 @pytest.mark.row("Queues", "After a restart")
-def test_whoever_heard_declare_ok_finds_the_queue(own_broker, connect):
+def test_a_declared_queue_survives_any_end(own_broker, connect):
     broker = own_broker()
     told = []
     enough = threading.Event()
@@ -224,9 +224,9 @@ def test_a_torn_end_is_cut_and_told(file, connect):
 @pytest.mark.parametrize("version", [False, True])
 def test_files_that_cannot_be_read_are_refused(file, version):
     broker, path = file
-    octets = bytearray(path.read_bytes())
-    octets[11 if version else 30] ^= 1
-    path.write_bytes(octets)
-    words = "version of Ringtail that wrote it" if version else "is damaged from octet 24 on"
+    data = bytearray(path.read_bytes())
+    data[11 if version else 30] ^= 1
+    path.write_bytes(data)
+    words = "version of Ringtail that wrote it" if version else "is damaged from byte 24 on"
     with pytest.raises(AssertionError, match=rf"(?s)exited 1.*{path}.*{words}"):
         broker.start()

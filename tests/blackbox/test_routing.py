@@ -6,7 +6,7 @@ import pika
 import pytest
 from pika import frame, spec
 
-from support import closes_channel, count, drain, publish
+from support import closes_channel, count, drain, expect, publish
 from wire import message
 
 
@@ -263,6 +263,35 @@ def test_cc_must_be_an_array(channel, queue, header, value, kind):
         f'{{unacceptable_type_in_header,"{header}",{kind}}}')
 
 
+@pytest.mark.row("Publish, return, confirm", "Keys in CC and BCC")
+@pytest.mark.parametrize("header", ["CC", "BCC"])
+@pytest.mark.parametrize(("keys", "why"), [
+    ([f"key-{number}" for number in range(1001)], "more than 1000 routing keys in CC and BCC"),
+    (["k" * 256], "a routing key of more than 255 bytes in CC or BCC")])
+def test_keys_in_cc_are_bounded(broker, channel, queues, header, keys, why):
+    refusal = expect(
+        broker, why="RabbitMQ routes by any number of keys of any length; Ringtail bounds what the "
+        "routing of one message costs the others",
+        ringtail=f"PRECONDITION_FAILED - invalid message: {why}", rabbitmq=None)
+    (to,), publisher = queues(1), channel.connection.channel()
+    properties = pika.BasicProperties(headers={header: keys})
+    if refusal is None:
+        publisher.confirm_delivery()
+        publisher.basic_publish("", to, b"x", properties)
+    else:
+        closes_channel(
+            publisher, lambda: publisher.basic_publish("", to, b"x", properties), 406, refusal)
+    assert drain(channel, to) == ([] if refusal else [b"x"])
+
+
+@pytest.mark.row("Publish, return, confirm", "Keys in CC and BCC")
+def test_equal_keys_in_cc_count_once(channel, queues):
+    (to,) = queues(1)
+    keys = [f"key-{number}" for number in range(999)]
+    publish_with(channel, "", "nowhere", b"x", CC=[*keys, to, *keys, to], BCC=[*keys, to])
+    assert drain(channel, to) == [b"x"]
+
+
 def test_an_empty_bcc_leaves_an_empty_table(channel, queues):
     (to,) = queues(1)
     publish_with(channel, "", to, b"x", BCC=[])
@@ -273,8 +302,8 @@ def test_what_is_no_text_outlives_the_removal_of_bcc(raw, shared):
     def entry(key, value):
         return bytes([len(key)]) + key + value
 
-    def counted(octets):
-        return struct.pack(">I", len(octets)) + octets
+    def counted(data):
+        return struct.pack(">I", len(data)) + data
 
     bcc = entry(b"BCC", b"A" + counted(b"S" + counted(shared.encode())))
     # A correlation id and a header's name that are not UTF-8.

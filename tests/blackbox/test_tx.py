@@ -274,7 +274,7 @@ def test_tx_select_twice_keeps_the_transaction(channel, shared, tx):
     assert drain(channel, shared) == [b"1"]
 
 
-@pytest.mark.row("Transactions", "confirm.select behind tx.select")
+@pytest.mark.row("Transactions", "confirm.select after tx.select")
 def test_no_confirms_on_a_transactional_channel(raw):
     client = raw().opened()
     client.call(1, spec.Tx.Select(), spec.Tx.SelectOk)
@@ -284,7 +284,7 @@ def test_no_confirms_on_a_transactional_channel(raw):
     assert (close.class_id, close.method_id) == (85, 10)
 
 
-@pytest.mark.row("Transactions", "tx.select behind confirm.select")
+@pytest.mark.row("Transactions", "tx.select after confirm.select")
 def test_no_transactions_on_a_channel_with_confirms(raw):
     client = raw().opened()
     client.call(1, spec.Confirm.Select(), spec.Confirm.SelectOk)

@@ -20,6 +20,8 @@ class Wire:
         self.capabilities = capabilities
         self.pending = b""
         self.socket = socket.create_connection((broker.host, broker.port), timeout=seconds)
+        # A method that has no answer would keep the next one back for a delayed TCP ACK.
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.largest = 0
 
     def __enter__(self):
@@ -28,9 +30,9 @@ class Wire:
     def __exit__(self, *_):
         self.socket.close()
 
-    def write(self, octets):
-        """Sends octets as they are."""
-        self.socket.sendall(octets)
+    def write(self, data):
+        """Sends bytes as they are."""
+        self.socket.sendall(data)
 
     def send(self, channel, *methods):
         """Sends methods on a channel in one write."""
@@ -49,11 +51,11 @@ class Wire:
 
     def _fill(self):
         try:
-            octets = self.socket.recv(1 << 18)
+            data = self.socket.recv(1 << 18)
         except ConnectionResetError:
             return False
-        self.pending += octets
-        return bool(octets)
+        self.pending += data
+        return bool(data)
 
     def next(self):
         """The next frame that is not a heartbeat; None at the end."""
@@ -155,11 +157,11 @@ def message(channel, exchange, key, body, frame_max=131072, mandatory=False, **p
 
 
 def header(channel, size, **properties):
-    """A content header that announces `size` octets."""
+    """A content header that announces `size` bytes."""
     return frame.Header(channel, size, pika.BasicProperties(**properties)).marshal()
 
 
-def octets(kind, channel, payload, end=0xCE):
-    """A frame of any type, payload and end octet."""
+def raw_frame(kind, channel, payload, end=0xCE):
+    """A frame of any type, payload and end byte."""
     head = bytes([kind]) + channel.to_bytes(2, "big") + len(payload).to_bytes(4, "big")
     return head + payload + bytes([end])

@@ -6,7 +6,7 @@ import subprocess
 import wire
 from support import eventually
 
-WATERMARK_OCTETS = 8 << 20
+WATERMARK_BYTES = 8 << 20
 
 
 def of_target(target, make_broker):
@@ -18,14 +18,14 @@ class Ringtail:
     """Raised by a large message that is half sent, which cannot go to disk; lifted by its end."""
 
     def __init__(self, make_broker):
-        config = f"vm_memory_high_watermark.absolute = {WATERMARK_OCTETS}\n"
+        config = f"vm_memory_high_watermark.absolute = {WATERMARK_BYTES}\n"
         self.broker = make_broker(config=config).start()
         self.filler = None
 
     def __enter__(self):
         self.filler = wire.Wire(self.broker).opened()
-        message = wire.message(1, "", "nowhere", bytes(4 * WATERMARK_OCTETS))
-        self.filler.write(message[:2 * WATERMARK_OCTETS])
+        message = wire.message(1, "", "nowhere", bytes(4 * WATERMARK_BYTES))
+        self.filler.write(message[:2 * WATERMARK_BYTES])
         eventually(lambda: self._log().endswith("set"))
         return self
 

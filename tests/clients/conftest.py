@@ -23,7 +23,6 @@ _SHARED = _blackbox()
 # A scenario may start and stop a broker and a client more than once.
 _SHARED.TEST_SECONDS = {"ringtail": 120, "rabbitmq": 300}
 pytest_addoption = _SHARED.pytest_addoption
-pytest_configure = _SHARED.pytest_configure
 pytest_runtest_protocol = _SHARED.pytest_runtest_protocol
 pytest_report_header = _SHARED.pytest_report_header
 make_broker = _SHARED.make_broker
@@ -37,6 +36,25 @@ import catalogue
 from programs import Program
 
 NUMBERS = itertools.count(1)
+
+
+def pytest_configure(config):
+    _SHARED.pytest_configure(config)
+    config.addinivalue_line("markers", "needs(*features, raises): of the broker")
+
+
+def pytest_collection_modifyitems(config, items):
+    """What needs a feature that Ringtail has not built must fail there."""
+    for item in items if config.option.target == "ringtail" else ():
+        scenario = getattr(item, "callspec", None) and item.callspec.params.get("scenario")
+        needed, raises = [*catalogue.NEEDS.get(scenario, ())], None
+        for mark in item.iter_markers("needs"):
+            needed += mark.args
+            raises = mark.kwargs.get("raises")
+        missing = [each for each in needed if each in catalogue.NOT_BUILT]
+        if missing:
+            reason = f"not built yet: {', '.join(missing)}"
+            item.add_marker(pytest.mark.xfail(strict=True, reason=reason, raises=raises))
 
 
 @pytest.fixture

@@ -4,22 +4,25 @@ import pika
 import pytest
 
 import catalogue
+from catalogue import ends_well
 from support import eventually
 
 SPECIAL = ("heartbeat", "blocked", "reconnect")
 COMMON = [each for each in catalogue.SCENARIOS if each not in SPECIAL]
 
 
-@pytest.fixture(autouse=True)
-def built(request, pytestconfig):
-    """A scenario that Ringtail cannot serve yet must fail."""
-    scenario = getattr(request.node, "callspec", None) and request.getfixturevalue("scenario")
-    if pytestconfig.option.target == "ringtail" and scenario in catalogue.NOT_BUILT:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=f"{scenario} is not built yet"))
-
-
 @pytest.mark.parametrize(("client", "scenario"), catalogue.pairs(*COMMON))
 def test_scenario(run, broker, client, scenario):
+    ends_well(run(client, scenario, broker), scenario)
+
+
+@pytest.mark.parametrize(("client", "scenario"), catalogue.pairs("orderly_close"))
+def test_a_close_that_the_program_wants_is_no_error(run, broker, client, scenario):
+    ends_well(run(client, scenario, broker), scenario)
+
+
+@pytest.mark.parametrize(("client", "scenario"), catalogue.pairs("netty"))
+def test_another_layer_of_input_and_output(run, broker, client, scenario):
     ends_well(run(client, scenario, broker), scenario)
 
 
@@ -66,8 +69,3 @@ def publish(connect, broker, queue, body):
 
     eventually(taken)
     connection.close()
-
-
-def ends_well(program, scenario):
-    """It came to its end, which is also the end of this scenario."""
-    assert program.finish().splitlines()[-1] == f"ok {scenario}", program.text()

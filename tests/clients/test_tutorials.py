@@ -49,7 +49,7 @@ def test_two_work_queues(tutorial):
 
 
 def _hangs(worker, workers):
-    # Whoever got the first task says so; the other has the rest.
+    # The worker that got the first task says so; the other has the rest.
     eventually(lambda: any("received hang" in each.text() for each in workers))
     return "received hang" in worker.text()
 

@@ -57,15 +57,15 @@ class Admin(Client):
 
     def change_things(self):
         """Random changes without an end."""
-        deeds = (self.make_queue, self.make_queue, self.make_exchange, self.bind_some,
-                 self.bind_some, self.unbind_some, self.purge_some, self.delete_queue,
-                 self.delete_exchange)
+        actions = (self.make_queue, self.make_queue, self.make_exchange, self.bind_some,
+                   self.bind_some, self.unbind_some, self.purge_some, self.delete_queue,
+                   self.delete_exchange)
         while True:
             yield from self.count_consumers()
-            yield from self.dice.choice(deeds)()
+            yield from self.dice.choice(actions)()
             yield PAUSE
 
-    # Deeds -------------------------------------------------------------------------------------
+    # Actions -----------------------------------------------------------------------------------
 
     def count_consumers(self):
         """Asks queues whether clients that vanished are still among their consumers."""

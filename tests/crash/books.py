@@ -1,6 +1,6 @@
 """The books of a crash run: what the clients saw, and what the broker may not do after that.
 
-Everything a client does is entered before its octets leave, and everything a broker says when it is
+Everything a client does is entered before its bytes leave, and everything a broker says when it is
 read, in one order. The books know nothing of sockets or time, so their tests are faked histories.
 What is wrong is a line in `complaints`, with all that was entered about its message.
 
@@ -415,6 +415,12 @@ class Books:
                 entry.settled, entry.holder = Settled.SURE, None
         holder.committing = []
 
+    def close_asked(self, holder):
+        """The channel is being closed: what it holds goes back to the queue."""
+        for entry in [*holder.held.values(), *(entry for entry, _ in holder.uncommitted)]:
+            if entry.holder is holder:
+                self._release(entry)
+
     def closed(self, holder, clean=False):
         """The channel is at its end. `clean`: its consumer was cancelled before, and the broker has
         answered, so that it can have sent nothing that did not arrive and missed no settle."""
@@ -458,8 +464,11 @@ class Books:
         return taken
 
     def purged(self, queue, taken):
-        """purge-ok came."""
+        """purge-ok came. What was published meanwhile may have been there before the purge."""
         self.note("purge-ok", queue)
+        for entry in queue.entries.values():
+            if entry.settled is Settled.NO and entry.holder is None:
+                entry.settled = Settled.PERHAPS
         if not (queue.holders or queue.disturbed):
             for entry in taken:
                 if entry.settled is Settled.PERHAPS and entry.holder is None:

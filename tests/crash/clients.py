@@ -1,6 +1,6 @@
 """The clients of a crash run. None of them blocks: `step` goes on a little, `on` takes what came.
 
-What a client does is entered into the books before its octets are sent."""
+What a client does is entered into the books before its bytes are sent."""
 
 import link
 
@@ -239,6 +239,11 @@ class Consumer(Client):
             self.books.settle(self.holder, self.held[-1], multiple=True)
             self.link.send(link.ack(self.held[-1], multiple=True))
             self.held.clear()
+        self.close_channel()
+
+    def close_channel(self):
+        """What it has not settled may come again to others before the answer is here."""
+        self.books.close_asked(self.holder)
         self.link.send(link.method(
             "channel.close", reply_code=200, reply_text="", class_id=0, method_id=0))
 
@@ -300,5 +305,4 @@ class TxConsumer(Consumer):
 
     def finish(self):
         # What is not committed goes back.
-        self.link.send(link.method(
-            "channel.close", reply_code=200, reply_text="", class_id=0, method_id=0))
+        self.close_channel()

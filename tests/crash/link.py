@@ -10,7 +10,7 @@ import zlib
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "blackbox"), str(HERE.parent / "differential")]
 
-import octets
+import encoding
 import wire
 
 CHANNEL = 1
@@ -46,7 +46,7 @@ def take(books, holder, tag, redelivered, data):
     """Enters a delivery into the books."""
     which = ident(data)
     if which is None:
-        books.complain(f"{holder.queue} gave {len(data)} octets that nobody published: "
+        books.complain(f"{holder.queue} gave {len(data)} bytes that nobody published: "
                        f"{data[:64].hex()}")
     else:
         books.deliver(holder, tag, which, redelivered)
@@ -61,26 +61,26 @@ def publish(exchange, key, data, persistent):
     """The frames of a publish."""
     method = b"\x00\x3c\x00\x28\x00\x00" + short(exchange) + short(key) + b"\x00"
     header = struct.pack(">HHQHB", 60, 0, len(data), 0x1000, 2 if persistent else 1)
-    parts = [octets.octets_frame(1, CHANNEL, method), octets.octets_frame(2, CHANNEL, header)]
+    parts = [encoding.raw_frame(1, CHANNEL, method), encoding.raw_frame(2, CHANNEL, header)]
     for start in range(0, len(data), FRAME_MAX - 8):
-        parts.append(octets.octets_frame(3, CHANNEL, data[start:start + FRAME_MAX - 8]))
+        parts.append(encoding.raw_frame(3, CHANNEL, data[start:start + FRAME_MAX - 8]))
     return b"".join(parts)
 
 
 def ack(tag, multiple=False):
     """The frame of an ack."""
-    return octets.octets_frame(1, CHANNEL, struct.pack(">HHQB", 60, 80, tag, multiple))
+    return encoding.raw_frame(1, CHANNEL, struct.pack(">HHQB", 60, 80, tag, multiple))
 
 
 def nack(tag, multiple=False, requeue=True):
     """The frame of a nack."""
     bits = multiple | requeue << 1
-    return octets.octets_frame(1, CHANNEL, struct.pack(">HHQB", 60, 120, tag, bits))
+    return encoding.raw_frame(1, CHANNEL, struct.pack(">HHQB", 60, 120, tag, bits))
 
 
 def method(name, **arguments):
     """The frame of any other method."""
-    return octets.method(CHANNEL, name, arguments)
+    return encoding.method(CHANNEL, name, arguments)
 
 
 class Link:
@@ -92,14 +92,14 @@ class Link:
         self.socket = opened.socket
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
-        self.splitter = octets.Splitter()
+        self.splitter = encoding.Splitter()
         self.splitter.rest = opened.pending
         self.content = None
         self.out = bytearray()
         self.at_end, self.ended = False, None
 
     def send(self, data):
-        """Puts octets behind those that wait."""
+        """Puts bytes behind those that wait."""
         self.out += data
 
     def flush(self):
@@ -134,7 +134,7 @@ class Link:
 
     def _events(self, data):
         for kind, channel, payload in self.splitter.frames(data):
-            if kind == octets.METHOD:
+            if kind == encoding.METHOD:
                 event = self._method(channel, payload)
             else:
                 event = self._content(kind, payload)
@@ -153,19 +153,19 @@ class Link:
         if index == RETURN:
             self.content = [("return",), None, []]
             return None
-        name, fields = octets.decoded(payload)
+        name, fields = encoding.decoded(payload)
         if name == "connection.close":
             self.ended = f"{fields['reply_code']} {fields['reply_text']}"
-            self.send(octets.method(0, "connection.close-ok", {}))
+            self.send(encoding.method(0, "connection.close-ok", {}))
             self.flush()
         elif name == "channel.close":
             self.send(method("channel.close-ok"))
         return (name, fields)
 
     def _content(self, kind, payload):
-        if kind == octets.HEARTBEAT:
+        if kind == encoding.HEARTBEAT:
             return None
-        if kind == octets.HEADER:
+        if kind == encoding.HEADER:
             self.content[1] = struct.unpack_from(">Q", payload, 4)[0]
         else:
             self.content[2].append(payload)

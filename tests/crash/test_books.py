@@ -121,7 +121,7 @@ def test_nobody_published_it():
     tale = Tale().consume()
     tale.books.deliver(tale.holder, 1, 7 << 32 | 1, False)
     link.take(tale.books, tale.holder, 2, False, b"something else")
-    tale.wrong("was never published", "14 octets that nobody published")
+    tale.wrong("was never published", "14 bytes that nobody published")
 
 
 def test_a_body_is_whole_or_it_is_not():
@@ -224,6 +224,29 @@ def test_a_purge():
     tale = Tale().publish(1)
     tale.books.purge_asked(tale.queue)
     tale.kill().drain().fine()
+
+
+def test_a_publish_while_a_purge_is_under_way_may_be_purged_or_not():
+    def told():
+        tale = Tale()
+        taken = tale.books.purge_asked(tale.queue)
+        tale.publish(1)
+        tale.books.purged(tale.queue, taken)
+        return tale
+
+    told().kill().drain().fine()
+    told().kill().drain(1).fine()
+    told().publish(2).kill().drain(1).wrong("is lost")
+
+
+def test_what_a_closing_channel_holds_may_come_to_others_at_once():
+    def told():
+        return Tale().publish(1).consume().deliver(1)
+
+    told().consume().deliver(1, flag=True).wrong("twice at once")
+    tale = told()
+    tale.books.close_asked(tale.holder)
+    tale.consume().deliver(1, flag=True).fine()
 
 
 def test_acks_by_consuming():

@@ -24,21 +24,31 @@ FREED = "scripts cut where one settle freed consumers of several priorities"
 # Scripts that end because consumers share a limit. RabbitMQ's limiter is a process beside queue and
 # channel; Ringtail's queues ask for permits. Which message a permit meets is undefined in both.
 LIMITED = "scripts cut where a message met a shared limit at another time"
+# Scripts that end because a step took too long for the times of its messages.
+LATE = "scripts cut where a step took too long for a time that ends"
+# Scripts that end because messages that died in several queues came to one in another order. Queues
+# are processes in RabbitMQ; what two of them send to a third has no order.
+MET = "scripts cut where dead letters of several queues met in another order"
+CUTS = (DIVIDED, ROUND, FREED, LIMITED, LATE, MET)
 # What tells how many messages a queue has, or which comes next.
 COUNTING = ("basic.get", "queue.purge", "queue.delete")
 COUNTS = re.compile(r"^(queue\.declare-ok) consumer_count=\d+ message_count=\d+")
 PRIORITY = re.compile(r", priority -?\d+: ")
+IDENT = re.compile(r" message_id='(m\d+)'")
+MESSAGE = re.compile(r" size=.*", re.DOTALL)
 SOURCE = re.compile(r"from (.*), priority -?\d+: .*", re.DOTALL)
 FLAG = re.compile(r" redelivered=\w+")
 
 
 @dataclass(frozen=True)
 class Leeway:
-    """What a step leaves undefined: queues whose consumers share a limit, and consumers that are
-    freed together, each as the key of its deliveries."""
+    """What a step leaves undefined: queues whose consumers share a limit, consumers that are freed
+    together, each as the key of its deliveries, and whether dead letters come from several queues.
+    """
 
     limited: frozenset = frozenset()
     freed: frozenset = frozenset()
+    meeting: bool = False
 
 
 def normal(view, step):
@@ -111,6 +121,9 @@ def differences(reference, other, step, fired, leeway):
     if found and leeway.limited and permitted(found, step, leeway.limited):
         fired[LIMITED] += 1
         return [], True
+    if found and leeway.meeting and met(found):
+        fired[MET] += 1
+        return [], True
     if not found and unlike_in_the_end(reference, other, left, leeway.limited):
         fired[LIMITED] += 1
         return [], True
@@ -170,6 +183,22 @@ def outran(found, freed):
         return False
     mine = sorted(PRIORITY.sub(": ", line) for _, lines, _ in found for line in lines)
     return mine == sorted(PRIORITY.sub(": ", line) for _, _, lines in found for line in lines)
+
+
+def met(found):
+    """Whether other messages came, each told in the same words wherever it came."""
+    told = {}
+    return all(
+        (key[2].startswith("deliver ") or key[2] == "reply")
+        and [IDENT.findall(line) for line in mine] != [IDENT.findall(line) for line in theirs]
+        and all(told.setdefault(tuple(IDENT.findall(line)), untagged(line)) == untagged(line)
+                for line in mine + theirs if IDENT.search(line))
+        for key, mine, theirs in found)
+
+
+def untagged(line):
+    """What a delivery says of its message alone."""
+    return MESSAGE.search(line)[0]
 
 
 def last(view, step):

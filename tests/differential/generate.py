@@ -8,6 +8,7 @@ and `^0` (reply addresses), in order of appearance.
 
 import random
 
+import arguments
 import hostile
 
 QUEUES = ["@q0", "@q1", "@q2", "@q3"]
@@ -21,14 +22,19 @@ SIZES = [0, 1, 5, 100, 2048, 2049, 5000]
 LARGE = [40000, 131064, 131065, 200000]
 FEATURES = {"global-qos", "x-priority", "tx", "update-secret", "alternate-exchange", "cc",
             "reply-to", "framing"}
+# Left out of a script, they leave the dice of the others alone.
+LATER = {"ttl", "limits", "dead-letters", "priorities", "single-active"}
 
 
 class Writer:
     """Writes one script while it runs. Features in `without` are left out."""
 
+    # Whether steps begin on a grid of time.
+    paced = False
+
     def __init__(self, seed, without=frozenset()):
         self.seed, self.dice = seed, random.Random(seed)
-        self.features = FEATURES - without
+        self.features = (FEATURES | LATER) - without
         # What there is: queues with their owners, exchanges with their types, consumers and modes
         # of channels, channels that hold deliveries.
         self.queues, self.exchanges = {}, {}
@@ -37,6 +43,8 @@ class Writer:
         # Whether a queue may go with its last consumer; whether consumers may share a limit.
         self.auto_delete, self.limits = False, False
         self.bodies = 0
+        # Queues in which messages live for a time.
+        self.mortal = 0
         self.at = (0, 1)
         self.connections = self.dice.choice([1, 2, 2, 2, 3])
         self.channels = self.dice.choice([1, 1, 2, 2, 3])
@@ -194,7 +202,8 @@ class Writer:
         elif self.chance(0.05):
             given["arguments"] = {"nonsense": 1}
         if not given.get("passive"):
-            self.exchanges.setdefault(name, kind)
+            # Where an exchange is only used, RabbitMQ does not drop line ends.
+            self.exchanges.setdefault(name.replace("\n", "").replace("\r", ""), kind)
         return ["exchange.declare", given]
 
     def exchange_delete(self):
@@ -253,14 +262,26 @@ class Writer:
             given["arguments"] = self.dice.choice([
                 {"x-queue-type": "classic"}, {"x-queue-mode": "lazy"}, {"nonsense": 1},
                 {"x-queue-mode": "default"}, {"x-queue-mode": "bad"}])
+        elif special := self.queue_arguments():
+            given["arguments"] = special
         if name == "":
             name = f"${self.invented['$']}"
             self.invented["$"] += 1
         elif self.chance(0.1):
             given["nowait"] = True
         self.auto_delete |= given.get("auto_delete", False)
+        # Both brokers drop line ends here; where a queue is only used, RabbitMQ does not.
+        name = name.replace("\r\n", "")
         self.queues.setdefault(name, self.at[0] if given.get("exclusive") else None)
         return ["queue.declare", given]
+
+    def queue_arguments(self):
+        """Arguments that change what becomes of messages."""
+        return arguments.of_queue(self)
+
+    def expiration(self):
+        """How long a message lives, as its publisher says."""
+        return arguments.expiration(self)
 
     def queue_delete(self):
         name = self.some_queue()
@@ -289,6 +310,9 @@ class Writer:
             "id": f"m{self.bodies}", "exchange": exchange, "routing_key": key,
             "size": self.dice.choice(LARGE if self.chance(0.03) else SIZES),
             "properties": self.properties()}
+        if "dead-letters" in self.features:
+            # So that a message is known wherever it comes from.
+            given["properties"]["message_id"] = given["id"]
         if self.chance(0.03):
             given["cut"] = self.dice.choice([10, 1000])
             given["size"] = min(given["size"], 5000)
@@ -305,6 +329,10 @@ class Writer:
         for name, value, probability in PROPERTIES:
             if self.chance(probability):
                 given[name] = value
+        if "ttl" in self.features and self.chance(0.3 if self.paced else 0.06):
+            given["expiration"] = self.expiration()
+        if "priorities" in self.features and self.chance(0.15):
+            given["priority"] = self.dice.choice([0, 1, 2, 9])
         replies = "reply" in self.consumers.get(self.at, [])
         if "reply-to" in self.features and self.chance(0.5 if replies else 0.01):
             given["reply_to"] = "amq.rabbitmq.reply-to"

@@ -123,7 +123,7 @@ ENDINGS = {
     "unknown method": frames(raw(1, "003c03e7")),
     "short method": frames(raw(1, "003c")),
     "truncated arguments": frames(raw(1, "0032000a0000")),
-    "trailing octets": frames(raw(1, "0014001401ff")),
+    "trailing bytes": frames(raw(1, "0014001401ff")),
     "unknown frame type": frames(raw(7, "00")),
     "heartbeat on a channel": frames(raw(8, "")),
     "heartbeat with payload": on_zero(raw(8, "00")),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import compare
 import peer
+import timed
 from session import Session
 
 REFERENCE = "rabbitmq"
@@ -41,7 +42,8 @@ class Bench:
 
     def write(self, writer):
         """Runs a script while it is written; returns the script and how it went."""
-        script = {"seed": writer.seed, "connections": writer.settings, "steps": []}
+        script = {"seed": writer.seed, "connections": writer.settings, "paced": writer.paced,
+                  "steps": []}
         return script, self.run(script, written=writer.steps)
 
     def run(self, script, names=None, patience=None, written=None):
@@ -87,12 +89,22 @@ class Run:
         self.outcome = Outcome(transcripts={name: [] for name in sessions})
         # Consumers of which several are freed by one settle of the step.
         self.freed = set()
+        self.paces = Paces() if script.get("paced") else None
+        if self.paces:
+            self.patience = timed.PATIENCE_SECONDS
+        # How many queues have been given a dead letter exchange.
+        self.dead_lettering = 0
 
     def steps(self):
         """All steps, until one differs."""
         for step in self.source():
             self.outcome.steps += 1
             over = self.step(step)
+            if self.paces and self.paces.late():
+                # What differs may only have met the end of a time.
+                self.outcome.differences.clear()
+                self.outcome.fired[compare.LATE] += 1
+                return
             if over or self.outcome.differences:
                 return
 
@@ -107,6 +119,8 @@ class Run:
 
     def step(self, step):
         """One step on all targets; whether the script ends with it."""
+        if self.paces:
+            self.paces.wait(step.get("ticks", 0))
         for session in self.sessions.values():
             if "ops" in step:
                 session.prepare(step)
@@ -117,8 +131,10 @@ class Run:
         self.freed.clear()
         for name, arguments in step.get("ops", []):
             self.freed |= self.frees(step, name, arguments)
+            self.dead_lettering += "x-dead-letter-exchange" in arguments.get("arguments", {})
             self.operation(step, name, arguments)
-        leeway = compare.Leeway(self.reference.limited(), frozenset(self.freed))
+        leeway = compare.Leeway(
+            self.reference.limited(), frozenset(self.freed), self.dead_lettering > 1)
         together(session.perform(step) for session in self.sessions.values())
         if dies_divided and self.reference.peers[step["c"]].eof:
             # RabbitMQ's channels end one after the other: what the first gives back may go to the
@@ -224,6 +240,23 @@ class Run:
             if name == "exchange.declare" and arguments.get("exchange", "").startswith("@")}
         for session in self.sessions.values():
             session.tidy(sorted(names))
+
+
+class Paces:
+    """The grid of time on which the steps of a script begin."""
+
+    def __init__(self):
+        self.begin, self.number = time.monotonic(), 0
+
+    def wait(self, ticks):
+        """Waits for the beginning of a step, so many left out before it."""
+        self.number += 1 + ticks
+        time.sleep(max(self.begin + self.number * timed.GRID_SECONDS - time.monotonic(), 0))
+
+    def late(self):
+        """Whether the step has taken too long, or began late."""
+        end = self.begin + self.number * timed.GRID_SECONDS + timed.STEP_SECONDS
+        return time.monotonic() > end
 
 
 def together(performances):

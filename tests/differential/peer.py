@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "blackbox"))
 
-import octets
+import encoding
 import wire
 
 # The runner's own channel on each connection. No script uses it.
@@ -85,15 +85,15 @@ class Peer:
         self.eof = False
         self.frame_max = frame_max
         opened = wire.Wire(broker, seconds=WAIT_SECONDS).opened(frame_max=frame_max, **handshake)
-        opened.call(FENCE, octets.CLASSES["channel.open"](), octets.CLASSES["channel.open-ok"])
-        self.socket, self.splitter = opened.socket, octets.Splitter()
+        opened.call(FENCE, encoding.CLASSES["channel.open"](), encoding.CLASSES["channel.open-ok"])
+        self.socket, self.splitter = opened.socket, encoding.Splitter()
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         assert not opened.pending
 
     # Sending -----------------------------------------------------------------------------------
 
     def write(self, data):
-        """Sends octets. What a closed socket refuses is lost, as it would be a moment later; what
+        """Sends bytes. What a closed socket refuses is lost, as it would be a moment later; what
         the broker said before is read on."""
         try:
             self.socket.sendall(data)
@@ -103,7 +103,7 @@ class Peer:
 
     def open(self, number):
         """Opens a channel the script uses without saying so."""
-        self.write(octets.method(number, "channel.open", {}))
+        self.write(encoding.method(number, "channel.open", {}))
         self.wait(lambda: self.eof or self.ended or self.is_open(number))
 
     def is_open(self, number):
@@ -111,13 +111,13 @@ class Peer:
         return number in self.channels and self.channels[number].open
 
     def ping(self, *numbers):
-        """Octets that make each channel answer."""
+        """Bytes that make each channel answer."""
         for number in numbers:
             self.pings[number] = self.pings.get(number, 0) + 1
-        return b"".join(octets.method(number, PING, {}) for number in numbers)
+        return b"".join(encoding.method(number, PING, {}) for number in numbers)
 
     def ask(self, queues):
-        """Octets that make these queues answer."""
+        """Bytes that make these queues answer."""
         self.asked = [*self.asked, *queues]
         return b"".join(map(passive, queues))
 
@@ -131,7 +131,7 @@ class Peer:
     def close(self):
         """Closes the connection in good order."""
         if not self.eof:
-            self.write(octets.method(0, "connection.close", {
+            self.write(encoding.method(0, "connection.close", {
                 "reply_code": 200, "reply_text": "", "class_id": 0, "method_id": 0}))
             self.wait(lambda: self.eof)
         self.socket.close()
@@ -186,9 +186,9 @@ class Peer:
         for kind, number, payload in self.splitter.frames(data):
             if number == FENCE:
                 self.fence(payload)
-            elif kind == octets.METHOD:
+            elif kind == encoding.METHOD:
                 self.method(number, payload)
-            elif kind != octets.HEARTBEAT:
+            elif kind != encoding.HEARTBEAT:
                 self.content(kind, number, payload)
 
     def missing(self):
@@ -198,7 +198,7 @@ class Peer:
                 f"closing {self.closing}, ended {self.ended}, unconfirmed {unconfirmed}")
 
     def fence(self, payload):
-        name, fields = octets.decoded(payload)
+        name, fields = encoding.decoded(payload)
         if name == "queue.declare-ok":
             queue = self.asked.pop(0)
             self.states[queue] = f"{fields['message_count']} ready, {fields['consumer_count']} c"
@@ -208,8 +208,8 @@ class Peer:
             # The first that was asked is not there, or not ours; the rest is asked again.
             gone = self.asked.pop(0)
             self.states[gone] = "gone" if fields["reply_code"] == 404 else "locked"
-            again = octets.method(FENCE, "channel.close-ok", {})
-            again += octets.method(FENCE, "channel.open", {})
+            again = encoding.method(FENCE, "channel.close-ok", {})
+            again += encoding.method(FENCE, "channel.open", {})
             again += b"".join(map(passive, self.asked))
             pings = self.pings.pop(FENCE, 0)
             self.write(again + b"".join(self.ping(FENCE) for _ in range(pings)))
@@ -222,7 +222,7 @@ class Peer:
             self.pings.pop(number, None)
 
     def method(self, number, payload):
-        name, fields = octets.decoded(payload)
+        name, fields = encoding.decoded(payload)
         if number == 0:
             self.connection_method(name, fields)
             return
@@ -236,25 +236,25 @@ class Peer:
         if handler:
             handler(self, number, channel, fields)
         else:
-            self.record(number, "reply", octets.line(name, fields))
+            self.record(number, "reply", encoding.line(name, fields))
 
     def connection_method(self, name, fields):
         if name == "connection.close":
             self.record(0, "end", closed(name, fields))
             self.ended = name
             self.forget()
-            self.write(octets.method(0, "connection.close-ok", {}))
+            self.write(encoding.method(0, "connection.close-ok", {}))
         elif name == "connection.close-ok":
             # Who asked for the close closes the socket; brokers wait for that.
             self.record(0, "end", name)
             self.finish()
         else:
-            self.record(0, "reply", octets.line(name, fields))
+            self.record(0, "reply", encoding.line(name, fields))
 
     # Methods on channels -----------------------------------------------------------------------
 
     def on_pong(self, number, channel, fields):
-        self.record(number, "pong", octets.line("access.request-ok", fields))
+        self.record(number, "pong", encoding.line("access.request-ok", fields))
         self.pong(number)
 
     def on_close(self, number, channel, fields):
@@ -264,7 +264,7 @@ class Peer:
         if not channel.open and "NOT_FOUND - no previously declared queue" in text:
             return
         self.record(number, "closed", text)
-        self.write(octets.method(number, "channel.close-ok", {}))
+        self.write(encoding.method(number, "channel.close-ok", {}))
         self.gone(number)
         self.pings.pop(number, None)
 
@@ -295,16 +295,16 @@ class Peer:
 
     def on_cancel(self, number, channel, fields):
         channel.end_consumer(fields["consumer_tag"])
-        self.record(number, "cancelled", octets.line("basic.cancel", fields))
+        self.record(number, "cancelled", encoding.line("basic.cancel", fields))
 
     def on_declare_ok(self, number, channel, fields):
         exclusive = channel.declaring.pop(0) if channel.declaring else False
         self.record(number, "declared", (fields["queue"], exclusive))
-        self.record(number, "reply", octets.line("queue.declare-ok", fields))
+        self.record(number, "reply", encoding.line("queue.declare-ok", fields))
 
     def on_get_empty(self, number, channel, fields):
         channel.getting[:1] = []
-        self.record(number, "reply", octets.line("basic.get-empty", fields))
+        self.record(number, "reply", encoding.line("basic.get-empty", fields))
 
     def on_commit_ok(self, number, channel, fields):
         self.committing.discard(number)
@@ -333,8 +333,8 @@ class Peer:
     def content(self, kind, number, payload):
         channel = self.channels[number]
         if len(payload) + 8 > self.frame_max:
-            self.record(number, "reply", f"!a frame of {len(payload) + 8} octets")
-        if kind == octets.HEADER:
+            self.record(number, "reply", f"!a frame of {len(payload) + 8} bytes")
+        if kind == encoding.HEADER:
             channel.content[2] = payload
         else:
             channel.content[3].append(payload)
@@ -343,11 +343,11 @@ class Peer:
         if len(data) >= size:
             name, fields, header, _ = channel.content
             channel.content = None
-            self.whole(number, channel, name, fields, octets.content_line(header, data))
+            self.whole(number, channel, name, fields, encoding.content_line(header, data))
 
     def whole(self, number, channel, name, fields, content):
         if name == "basic.return":
-            self.record(number, "reply", f"{octets.line(name, fields)} {content}")
+            self.record(number, "reply", f"{encoding.line(name, fields)} {content}")
             return
         tag = fields["delivery_tag"]
         # Direct replies count as deliveries since 4.2; before, the next delivery has their tag.
@@ -357,7 +357,7 @@ class Peer:
             channel.replies += 1
         else:
             channel.last_tag, channel.replies = tag, 0
-        text = f"{octets.line(name, fields, ('delivery_tag', 'consumer_tag'))} {content}"
+        text = f"{encoding.line(name, fields, ('delivery_tag', 'consumer_tag'))} {content}"
         if name == "basic.get-ok":
             self.delivered(channel, "get", tag, channel.getting.pop(0))
             self.record(number, "reply", text)
@@ -385,7 +385,7 @@ class Peer:
 
 def passive(queue):
     """Asks a queue on the runner's channel."""
-    return octets.method(FENCE, "queue.declare", {"queue": queue, "passive": True})
+    return encoding.method(FENCE, "queue.declare", {"queue": queue, "passive": True})
 
 
 def closed(name, fields):

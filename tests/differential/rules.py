@@ -45,12 +45,6 @@ ALL = [
          r"connection\.close 503 COMMAND_INVALID - (unknown exchange type '.*' \(40, 10\))",
          r"channel\.close 406 PRECONDITION_FAILED - (unknown exchange type '.*' \(40, 10\))",
          "an unknown type is a channel error since 3.13 (rabbit_exchange, check_type)", ends=True),
-    Rule("channel.open", "channel number", CLOSE,
-         r"",
-         r"connection\.close 530 NOT_ALLOWED - number of channels opened \(\d+\) has reached the "
-         r"negotiated channel_max \(2047\) \(0, 0\)",
-         "RabbitMQ counts channels; Ringtail holds their numbers to channel_max, as AMQP does",
-         ends=True),
     Rule("basic.publish", "mandatory", EXTRA,
          r"basic\.return exchange= reply_code=312 reply_text=NO_ROUTE routing_key=\^\d+ .*",
          r"",

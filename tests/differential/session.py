@@ -3,7 +3,7 @@
 import re
 import time
 
-import octets
+import encoding
 import peer
 import wire
 
@@ -155,19 +155,19 @@ class Session:
         if name == "raw":
             kind, payload = arguments["type"], bytes.fromhex(arguments["hex"])
             end = bytes([arguments.get("end", 0xCE)])
-            self.group.append(octets.octets_frame(kind, number, payload, end))
+            self.group.append(encoding.raw_frame(kind, number, payload, end))
             return
         if channel and channel.open:
             self.note(step, each, channel, name, arguments)
         if name == "publish":
-            body = octets.body(arguments.pop("id"), arguments.pop("size"))
+            body = encoding.body(arguments.pop("id"), arguments.pop("size"))
             properties, cut = arguments.pop("properties", {}), arguments.pop("cut", None)
-            self.group.append(octets.publish(
+            self.group.append(encoding.publish(
                 number, arguments, body, each.frame_max, properties, cut))
             return
         if name == "connection.close":
             each.closing.add(0)
-        self.group.append(octets.method(number, name, arguments))
+        self.group.append(encoding.method(number, name, arguments))
 
     def note(self, step, each, channel, name, arguments):
         """Keeps what the answers of an operation will not say."""
@@ -299,6 +299,8 @@ class Session:
         elif do == "drop":
             yield
             self.drop(step)
+        elif do == "wait":
+            yield
         else:
             self.flush(step)
             yield
@@ -337,7 +339,7 @@ class Session:
             each.write(asked or each.ping(peer.FENCE))
 
     def questions(self, number, each):
-        """Octets that ask all queues this connection may ask."""
+        """Bytes that ask all queues this connection may ask."""
         mine = [*self.shared, *self.owned.get(number, [])]
         return each.ask([queue for queue in mine if (number, queue) not in self.refused
                          and each.states.get(queue) not in ("gone", "locked")])
@@ -363,7 +365,7 @@ class Session:
         each = self.peers[step["c"]]
         self.lives += 1
         life = f"{self.prefix}life{self.lives}"
-        each.write(octets.method(
+        each.write(encoding.method(
             peer.FENCE, "queue.declare", {"queue": life, "exclusive": True}))
         each.asked.append(life)
         each.wait(each.idle)
@@ -387,13 +389,13 @@ class Session:
             tune = trial.next()
             if getattr(tune, "method", None) and tune.method.NAME == "Connection.Tune":
                 tune_ok = {"channel_max": 2047, "frame_max": 131072, "heartbeat": 0} | settings
-                trial.send(0, octets.CLASSES["connection.tune-ok"](**tune_ok))
-                trial.send(0, octets.CLASSES["connection.open"](vhost))
+                trial.send(0, encoding.CLASSES["connection.tune-ok"](**tune_ok))
+                trial.send(0, encoding.CLASSES["connection.open"](vhost))
                 tune = trial.next()
             if tune is None:
                 text = "eof"
             else:
-                text = octets.line(octets.spelt(tune.method.NAME), vars(tune.method))
+                text = encoding.line(encoding.spelt(tune.method.NAME), vars(tune.method))
             self.record("handshake", 0, "end", text)
 
     # The end -----------------------------------------------------------------------------------
@@ -403,10 +405,10 @@ class Session:
         for each in self.peers.values():
             each.close()
         control = self.control
-        data = b"".join(octets.method(peer.FENCE, "queue.delete", {"queue": queue, "nowait": True})
+        data = b"".join(encoding.method(peer.FENCE, "queue.delete", {"queue": queue, "nowait": True})
                         for queue in self.shared)
         data += b"".join(
-            octets.method(peer.FENCE, "exchange.delete", {"exchange": self.real(each),
+            encoding.method(peer.FENCE, "exchange.delete", {"exchange": self.real(each),
                                                           "nowait": True})
             for each in exchanges)
         control.states.clear()
@@ -414,6 +416,6 @@ class Session:
         control.wait(control.idle)
 
     def abandon(self):
-        """Lets go of every connection after a failure."""
+        """Drops every connection after a failure."""
         for each in self.peers.values():
             each.socket.close()

@@ -1,6 +1,6 @@
-//! Octets that no honest client sends: valid sessions that were flipped, cut, spliced, reordered
-//! and lied about, and plain noise; against the wire alone, and against whole pure brokers in which
-//! a neighbour must not notice anything.
+//! Hostile input: valid sessions with flipped, cut, spliced and reordered frames or false sizes,
+//! and plain noise. It goes to the wire alone, and to whole pure brokers in which a neighbour must
+//! not notice anything.
 //!
 //! ```text
 //! cargo test --profile sim --test fuzz                          the fixed seeds
@@ -9,27 +9,25 @@
 //! FUZZ_SEED=17 cargo test --profile sim --test fuzz replay -- --nocapture
 //! ```
 //!
-//! `FUZZ_FRAMES` and `FUZZ_SECONDS` hold for each of the two parts; 0 means for ever. A seed that
-//! breaks something is told, with the line that replays it. `FUZZ_FIRST` is the first seed.
+//! `FUZZ_FRAMES` and `FUZZ_SECONDS` apply to each of the two parts; 0 means no end. A seed that
+//! fails is printed with the command that replays it. `FUZZ_FIRST` is the first seed.
 //!
-//! From the ground up: [`meter`] (what the thread holds and how long it ran), [`tables`],
-//! [`methods`] and [`valid`] (sessions as they should be), [`mutate`] (as they should not be),
-//! [`wire`] (parser, assembler and readers alone), [`ear`] (what a client may hear), [`neighbour`],
-//! [`bounds`] (what is held and done at most), [`session`] (one seed of a whole broker),
-//! [`runner`].
+//! From the ground up: [`meter`] (memory and CPU time of the thread), [`tables`], [`methods`] and
+//! [`valid`] (valid sessions), [`mutate`] (damaged ones), [`wire`] (parser, assembler and readers
+//! alone), [`monitor`] (checks what a client gets), [`neighbour`], [`bounds`], [`session`] (one
+//! seed of a whole broker), [`runner`].
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bounds;
-mod ear;
 mod meter;
 mod methods;
+mod monitor;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod mutate;
 mod neighbour;
-#[path = "../session/rig.rs"]
-#[allow(dead_code, reason = "every user needs a part")]
+#[path = "../rig/mod.rs"]
 mod rig;
 mod runner;
 mod session;

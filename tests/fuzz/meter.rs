@@ -1,5 +1,5 @@
-//! What the allocator gave this thread, and how long it ran: a broker under test lives in one
-//! thread, and so does all that it asks for and does.
+//! Memory and CPU time of this thread. A broker under test runs in one thread, so they are those of
+//! the broker.
 
 #![allow(unsafe_code)]
 
@@ -11,7 +11,7 @@ thread_local! {
     static LARGEST: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Counts what the system allocator is asked for.
+/// Counts allocations of the system allocator.
 struct Counted;
 
 fn count(size: usize) {
@@ -46,17 +46,17 @@ unsafe impl GlobalAlloc for Counted {
 #[global_allocator]
 static ALLOCATOR: Counted = Counted;
 
-/// Octets this thread has been given and has not returned.
+/// Bytes that this thread has allocated and not freed.
 pub fn held() -> isize {
     HELD.get()
 }
 
-/// The largest single request of this thread since the last time, in octets.
+/// The largest single request of this thread since the last time, in bytes.
 pub fn take_largest() -> usize {
     LARGEST.replace(0)
 }
 
-/// Microseconds that this thread had a CPU, whatever else the machine does.
+/// CPU time of this thread in microseconds.
 pub fn cpu_us() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // The clock exists on every Linux, and the pointer is that of a local.
@@ -68,8 +68,8 @@ pub fn cpu_us() -> u64 {
 fn what_is_asked_for_is_counted() {
     let before = held();
     take_largest();
-    let octets = vec![0u8; 5000];
+    let bytes = vec![0u8; 5000];
     assert_eq!((held() - before, take_largest()), (5000, 5000));
-    drop(octets);
+    drop(bytes);
     assert_eq!(held(), before);
 }

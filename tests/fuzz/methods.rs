@@ -1,11 +1,11 @@
-//! One method as a client may send it, with names that few clients share and arguments of any kind.
+//! Random methods of a client, with few names and arguments of any kind.
 
 use amqp::{Method, Table};
 use fastrand::Rng;
 
 use crate::rig;
 
-/// Few, so that clients meet; at times one that is nobody's, empty, or nothing but a line's end.
+/// A name: one of few, so that clients meet; at times unknown, empty, or only a line end.
 const QUEUES: [&str; 4] = ["nobody", "", "amq.topic", "\n"];
 const EXCHANGES: [&str; 5] = ["amq.topic", "amq.fanout", "amq.headers", "", "nobody"];
 const KINDS: [&str; 6] = ["topic", "direct", "fanout", "headers", "x-nothing", ""];
@@ -27,12 +27,12 @@ fn exchange_name<'a>(rng: &mut Rng) -> &'a str {
     one_of(rng, &EXCHANGES)
 }
 
-/// One in so many.
+/// True once in so many calls.
 fn seldom(rng: &mut Rng, many: u8) -> bool {
     rng.u8(..many) == 0
 }
 
-/// What makes most of the rest possible.
+/// Methods that make most others possible.
 pub fn preamble<'a>(rng: &mut Rng) -> Vec<Method<'a>> {
     let mut methods = Vec::new();
     for name in ["a", "b"] {
@@ -66,7 +66,7 @@ fn declare_exchange<'a>(exchange: &'a str, kind: &'a str) -> Method<'a> {
     }
 }
 
-/// A method that comes on a channel.
+/// A method for a channel.
 pub fn on_channel<'a>(rng: &mut Rng, arguments: Table<'a>) -> Method<'a> {
     match rng.u8(..128) {
         0..30 => queue_method(rng, arguments),
@@ -186,7 +186,7 @@ fn tx_method<'a>(rng: &mut Rng) -> Method<'a> {
     }
 }
 
-/// What only a server may say, or what is said on channel 0.
+/// A method that only a server sends, or one of channel 0.
 fn servers_method<'a>(rng: &mut Rng, arguments: Table<'a>) -> Method<'a> {
     match rng.u8(..8) {
         0 => Method::BasicGetEmpty { cluster_id: "" },

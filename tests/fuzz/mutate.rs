@@ -1,16 +1,16 @@
-//! Sessions as they should not be.
+//! Damaged sessions.
 
 use fastrand::Rng;
 
 use crate::valid::{self, Frames};
 
-/// Announced sizes that are a lie, or nearly one.
+/// False sizes, and sizes at a limit.
 const LENGTHS: [u32; 12] =
     [0, 1, 3, 11, 8184, 8192, 131_064, 131_072, 131_073, 1 << 28, i32::MAX as u32, u32::MAX];
 
-/// One session: as it should be in one of eight cases, noise in one of sixteen.
-pub fn session(rng: &mut Rng, deeds: usize) -> Frames {
-    let mut frames = valid::session(rng, deeds);
+/// One session: valid in one of eight cases, noise in one of sixteen, else damaged.
+pub fn session(rng: &mut Rng, actions: usize) -> Frames {
+    let mut frames = valid::session(rng, actions);
     match rng.u8(..16) {
         0 | 1 => return frames,
         2 => return noise(rng, frames),
@@ -25,7 +25,7 @@ pub fn session(rng: &mut Rng, deeds: usize) -> Frames {
     frames
 }
 
-/// Nothing but noise, at once or behind some frames that make sense.
+/// Noise, at once or after some valid frames.
 fn noise(rng: &mut Rng, mut frames: Frames) -> Frames {
     frames.truncate(rng.usize(..frames.len()));
     frames.push((0..rng.usize(..2000)).map(|_| rng.u8(..)).collect());
@@ -33,7 +33,7 @@ fn noise(rng: &mut Rng, mut frames: Frames) -> Frames {
 }
 
 fn change(rng: &mut Rng, frames: &mut Frames) {
-    // A session that breaks early tests nothing behind it: that is for one change in four.
+    // A session that breaks early tests nothing after that, so only one change in four is early.
     let first = if rng.u8(..4) == 0 { 0 } else { frames.len() / 3 };
     let at = rng.usize(first..frames.len());
     match rng.u8(..16) {
@@ -56,7 +56,7 @@ fn change(rng: &mut Rng, frames: &mut Frames) {
     }
 }
 
-/// The front of one frame and the back of another.
+/// The beginning of one frame and the end of another.
 fn splice(rng: &mut Rng, frames: &mut Frames, at: usize) {
     let other = frames[rng.usize(..frames.len())].clone();
     let frame = &mut frames[at];
@@ -67,14 +67,14 @@ fn splice(rng: &mut Rng, frames: &mut Frames, at: usize) {
 /// A method frame of any class with any content.
 fn foreign(rng: &mut Rng) -> Vec<u8> {
     let size = rng.usize(4..60);
-    let mut octets = vec![1, 0, rng.u8(..3), 0, 0, 0, size as u8];
-    octets.extend([0, [10, 20, 40, 50, 60, 85, 90, 30][rng.usize(..8)], 0, rng.u8(..130)]);
-    octets.extend((4..size).map(|_| rng.u8(..)));
-    octets.push(0xCE);
-    octets
+    let mut bytes = vec![1, 0, rng.u8(..3), 0, 0, 0, size as u8];
+    bytes.extend([0, [10, 20, 40, 50, 60, 85, 90, 30][rng.usize(..8)], 0, rng.u8(..130)]);
+    bytes.extend((4..size).map(|_| rng.u8(..)));
+    bytes.push(0xCE);
+    bytes
 }
 
-/// A publish whose body is announced with any size and comes in part, or not at all.
+/// A publish with a random announced size whose body comes in part, or not at all.
 fn announced(rng: &mut Rng, frames: &mut Frames, at: usize) {
     let sizes =
         [1, 2048, 2049, 1 << 20, 134_217_728, 134_217_729, 1 << 29, (1 << 29) + 1, u64::MAX];

@@ -1,5 +1,5 @@
-//! Two honest connections in the same broker: one publishes with confirms, one consumes. They must
-//! not notice what the others do. Where the consumer is slow their queue grows beyond its memory.
+//! Two well-behaved connections in the same broker: one publishes with confirms, one consumes. They
+//! must not notice what other clients do. If the consumer is slow, their queue outgrows its memory.
 
 use std::collections::BTreeSet;
 
@@ -7,20 +7,20 @@ use amqp::Method;
 use fastrand::Rng;
 use ringtail::shard::Gate;
 
-use crate::ear::{Ear, Heard};
+use crate::monitor::{Monitor, Seen};
 use crate::rig::{self, Client, Rig};
 
-/// A name that nobody meets by chance.
+/// A name that no other client uses by chance.
 const QUEUE: &str = "the neighbour's own queue, which nobody else names";
 /// Publishes that may wait for their confirms.
 const WINDOW: usize = 20;
-/// A slow consumer hears once in so many times, and its publisher sends up to so many at once.
+/// A slow consumer reads once in so many calls, and its publisher sends up to so many at once.
 const SLOWNESS: usize = 4;
 
 pub struct Neighbour {
     pub publisher: Client,
     pub consumer: Client,
-    ears: (Ear, Ear),
+    monitors: (Monitor, Monitor),
     sent: u64,
     unconfirmed: BTreeSet<u64>,
     got: u64,
@@ -42,16 +42,12 @@ impl Neighbour {
             let qos = Method::BasicQos { prefetch_size, prefetch_count, global };
             broker.call(consumer, 1, &qos);
         }
-        let mut consume = rig::consume(QUEUE);
-        if let Method::BasicConsume { no_ack: wanted, .. } = &mut consume {
-            *wanted = no_ack;
-        }
-        broker.receive(consumer, &rig::encoded(1, &consume));
+        broker.receive(consumer, &rig::encoded(1, &rig::consume_with(QUEUE, no_ack)));
         broker.settle();
         Self {
             publisher,
             consumer,
-            ears: (Ear::new(), Ear::new()),
+            monitors: (Monitor::new(), Monitor::new()),
             sent: 0,
             unconfirmed: BTreeSet::new(),
             got: 0,
@@ -67,7 +63,8 @@ impl Neighbour {
         (0..most).for_each(|_| self.publish_one(broker, rng));
     }
 
-    /// Publishes one message unless too many are unconfirmed: its number, and some octets behind.
+    /// Publishes one message, unless too many are unconfirmed. Its body is its number and some
+    /// bytes.
     fn publish_one(&mut self, broker: &mut Rig, rng: &mut Rng) {
         if broker.gate(self.publisher) != Gate::Open || self.unconfirmed.len() >= WINDOW {
             return;
@@ -79,33 +76,33 @@ impl Neighbour {
         broker.receive(self.publisher, &rig::publish(QUEUE, &body));
     }
 
-    /// Takes what came for both; a slow consumer mostly leaves it.
+    /// Both read what arrived; a slow consumer mostly does not.
     pub fn look(&mut self, broker: &mut Rig, rng: &mut Rng) {
         if self.slow && rng.usize(..SLOWNESS) > 0 {
-            self.hear_confirms(broker);
+            self.read_confirms(broker);
         } else {
-            self.hear(broker);
+            self.read(broker);
         }
     }
 
-    /// Takes what came for both.
-    pub fn hear(&mut self, broker: &mut Rig) {
-        self.hear_confirms(broker);
-        self.hear_messages(broker);
+    /// Both read what arrived.
+    pub fn read(&mut self, broker: &mut Rig) {
+        self.read_confirms(broker);
+        self.read_messages(broker);
     }
 
-    fn hear_confirms(&mut self, broker: &mut Rig) {
-        let octets = broker.take_now(self.publisher);
-        self.ears.0.hear(&octets, |_, heard| confirm(&mut self.unconfirmed, &heard));
+    fn read_confirms(&mut self, broker: &mut Rig) {
+        let bytes = broker.take_now(self.publisher);
+        self.monitors.0.read(&bytes, |_, seen| confirm(&mut self.unconfirmed, &seen));
     }
 
-    fn hear_messages(&mut self, broker: &mut Rig) {
-        let Self { consumer, ears, got, body, no_ack, .. } = self;
+    fn read_messages(&mut self, broker: &mut Rig) {
+        let Self { consumer, monitors, got, body, no_ack, .. } = self;
         let mut last = None;
-        ears.1.hear(&broker.take_now(*consumer), |_, heard| match heard {
-            Heard::Method(Method::BasicDeliver { delivery_tag, .. }) => last = Some(delivery_tag),
-            Heard::Method(Method::BasicConsumeOk { .. }) => {}
-            Heard::Body(piece, complete) => {
+        monitors.1.read(&broker.take_now(*consumer), |_, seen| match seen {
+            Seen::Method(Method::BasicDeliver { delivery_tag, .. }) => last = Some(delivery_tag),
+            Seen::Method(Method::BasicConsumeOk { .. }) => {}
+            Seen::Body(piece, complete) => {
                 body.extend(piece);
                 if complete {
                     *got += 1;
@@ -114,7 +111,7 @@ impl Neighbour {
                     body.clear();
                 }
             }
-            Heard::Method(other) => panic!("the neighbour's consumer heard {other:?}"),
+            Seen::Method(other) => panic!("the neighbour's consumer seen {other:?}"),
         });
         if let Some(delivery_tag) = last.filter(|_| !*no_ack) {
             let ack = Method::BasicAck { delivery_tag, multiple: true };
@@ -132,7 +129,7 @@ impl Neighbour {
         self.got == self.sent && self.unconfirmed.is_empty()
     }
 
-    /// Both go.
+    /// Both close their sockets.
     pub fn leave(self, broker: &mut Rig) {
         broker.vanish(self.publisher);
         broker.vanish(self.consumer);
@@ -146,17 +143,17 @@ impl std::fmt::Display for Neighbour {
     }
 }
 
-fn confirm(unconfirmed: &mut BTreeSet<u64>, heard: &Heard<'_>) {
-    match *heard {
-        Heard::Method(Method::BasicAck { delivery_tag, multiple: true }) => {
+fn confirm(unconfirmed: &mut BTreeSet<u64>, seen: &Seen<'_>) {
+    match *seen {
+        Seen::Method(Method::BasicAck { delivery_tag, multiple: true }) => {
             assert!(unconfirmed.contains(&delivery_tag));
             unconfirmed.retain(|tag| *tag > delivery_tag);
         }
-        Heard::Method(Method::BasicAck { delivery_tag, .. }) => {
+        Seen::Method(Method::BasicAck { delivery_tag, .. }) => {
             assert!(unconfirmed.remove(&delivery_tag));
         }
-        Heard::Method(Method::ConnectionBlocked { .. } | Method::ConnectionUnblocked {}) => {}
-        Heard::Method(other) => panic!("the neighbour's publisher heard {other:?}"),
-        Heard::Body(..) => panic!("the neighbour's publisher heard a body"),
+        Seen::Method(Method::ConnectionBlocked { .. } | Method::ConnectionUnblocked {}) => {}
+        Seen::Method(other) => panic!("the neighbour's publisher seen {other:?}"),
+        Seen::Body(..) => panic!("the neighbour's publisher seen a body"),
     }
 }

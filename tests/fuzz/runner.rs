@@ -1,31 +1,31 @@
-//! Runs seeds on all cores for as long as asked, and tells which one broke.
+//! Runs seeds on all cores and reports the one that fails.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A build that is not optimised does not get through the fixed seeds in this time …
+/// An unoptimised build stops after this time …
 const PATIENCE: Duration = Duration::from_secs(5);
-/// … but so many of them run in any case.
+/// … but runs at least so many seeds.
 const SEEDS_LEAST: u64 = 20;
-/// Long work says how far it is.
+/// How often long runs print their progress.
 const PROGRESS: Duration = Duration::from_secs(10);
 
-/// What was done, and the most that it took.
+/// What was done, and the largest costs.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Figures {
     /// Frames that a parser took.
     pub frames: u64,
     /// Connections that were opened to a broker.
     pub sessions: u64,
-    /// Octets of output and of batches that one call made at most.
+    /// Bytes of output and of batches that one call made at most.
     pub work: usize,
     /// Microseconds of CPU that one call took at most; from turn to turn until all is quiet is one.
     pub call_us: u64,
-    /// Octets that one broker held at most.
+    /// Bytes that one broker held at most.
     pub peak: usize,
-    /// The largest single request to the allocator, in octets.
+    /// The largest single request to the allocator, in bytes.
     pub largest: usize,
 }
 
@@ -45,8 +45,8 @@ impl std::fmt::Display for Figures {
         let Figures { frames, sessions, work, call_us, peak, largest } = self;
         write!(
             out,
-            "{frames} frames, {sessions} sessions; longest call {work} octets of output, \
-             {call_us} µs; most memory {peak} octets, largest allocation {largest}"
+            "{frames} frames, {sessions} sessions; longest call {work} bytes of output, \
+             {call_us} µs; most memory {peak} bytes, largest allocation {largest}"
         )
     }
 }
@@ -73,7 +73,7 @@ impl Enough {
         Self { seeds: asked.or((!long).then_some(fixed)), frames, seconds }
     }
 
-    /// 0 means for ever.
+    /// 0 means no end.
     fn reached(&self, seeds: u64, figures: &Figures, elapsed: Duration) -> bool {
         let asked = [
             self.seeds.map(|most| seeds >= most),
@@ -128,7 +128,7 @@ impl Work<'_> {
     }
 }
 
-/// Runs seeds until it is enough: `fixed` of them unless the environment asks for more.
+/// Runs `fixed` seeds, or as many as the environment asks for.
 pub fn run_seeds(what: &str, fixed: u64, run: fn(u64) -> Figures) -> Figures {
     let start = Instant::now();
     let work = Work {

@@ -1,5 +1,5 @@
 //! One seed of a whole broker: clients that send damaged sessions, read or do not read, wait or
-//! vanish, beside a neighbour that must lose nothing.
+//! vanish, next to a neighbour that must lose nothing.
 
 use std::collections::VecDeque;
 
@@ -8,8 +8,8 @@ use fastrand::Rng;
 use ringtail::shard::Gate;
 
 use crate::bounds;
-use crate::ear::{Ear, Heard};
 use crate::meter;
+use crate::monitor::{Monitor, Seen};
 use crate::mutate;
 use crate::neighbour::Neighbour;
 use crate::rig::{self, Client, Rig};
@@ -18,16 +18,16 @@ use crate::runner::Figures;
 const STEPS: usize = 400;
 const PEERS: usize = 5;
 
-/// A client that does what it should not.
+/// A hostile client.
 struct Peer {
     client: Client,
     script: VecDeque<Vec<u8>>,
     /// Taken from the script and not sent; ends where a frame ends.
     pending: Vec<u8>,
-    ear: Ear,
+    monitor: Monitor,
     /// Counts the frames that were sent.
     counter: Option<Parser>,
-    /// Time passed while it was there, so that it may be dropped for its silence.
+    /// Time passed since it connected, so that it may be dropped for its silence.
     waited: bool,
     reads: bool,
     harness: usize,
@@ -63,11 +63,12 @@ impl World {
         let limit = if unlimited { u64::MAX } else { 3 << 20 };
         let receiving = if unlimited { usize::MAX } else { rng.usize(1..200_000) };
         let mut broker = Rig::configured(shards, limit, |config| {
-            // What a queue gives to the store is not counted as its memory.
+            // Spilled messages do not count as memory of the queue.
             config.resident_max = if unlimited { usize::MAX } else { resident };
+            config.unsettled_max = config.resident_max;
             config.receiving_max = receiving;
         });
-        // Where memory is limited a slow neighbour's queue goes to the store and comes back.
+        // With limited memory, the queue of a slow neighbour spills and is fetched.
         let slow = !unlimited && !seed.is_multiple_of(2);
         let neighbour = Neighbour::new(&mut broker, &mut rng, slow);
         let peers = (0..PEERS).map(|_| None).collect();
@@ -103,7 +104,7 @@ impl World {
             client: self.broker.accepted(shard),
             script,
             pending: Vec::new(),
-            ear: Ear::new(),
+            monitor: Monitor::new(),
             counter: Some(Parser::new(0)),
             waited: false,
             reads: self.rng.u8(..8) > 0,
@@ -111,7 +112,7 @@ impl World {
         }
     }
 
-    /// A peer does something; `None` when it is gone.
+    /// A peer acts; `None` when it is gone.
     fn act(&mut self, mut peer: Peer) -> Option<Peer> {
         if self.broker.gate(peer.client) == Gate::Closing {
             self.verdict(peer);
@@ -144,10 +145,10 @@ impl World {
         }
         let whole = self.rng.u8(..4) > 0;
         let some = if whole { peer.pending.len() } else { self.rng.usize(..=peer.pending.len()) };
-        let octets: Vec<u8> = peer.pending.drain(..some).collect();
+        let bytes: Vec<u8> = peer.pending.drain(..some).collect();
         let most = if self.rng.bool() { bounds::CHUNK } else { self.rng.usize(1..5000) };
-        for piece in octets.chunks(most) {
-            // The shell reads nothing from a socket that is not to be read.
+        for piece in bytes.chunks(most) {
+            // The shell does not read a paused socket.
             if self.broker.gate(peer.client) == Gate::Open {
                 self.figures.frames += count(&mut peer.counter, piece);
                 let client = peer.client;
@@ -156,32 +157,31 @@ impl World {
         }
     }
 
-    /// Takes what came, and answers what must be answered.
+    /// Reads what arrived, and answers closes.
     fn read(&mut self, peer: &mut Peer) {
-        let (client, mut octets) = (peer.client, Vec::new());
-        self.watched(|broker| octets = broker.take_now(client));
+        let (client, mut bytes) = (peer.client, Vec::new());
+        self.watched(|broker| bytes = broker.take_now(client));
         let (pending, open) = (&mut peer.pending, Method::ChannelOpen { out_of_band: "" });
         let polite = self.rng.u8(..4) > 0;
-        peer.ear.hear(&octets, |channel, heard| match heard {
-            Heard::Method(Method::ChannelClose { .. }) => {
+        peer.monitor.read(&bytes, |channel, seen| match seen {
+            Seen::Method(Method::ChannelClose { .. }) => {
                 pending.extend(rig::encoded(channel, &Method::ChannelCloseOk {}));
                 pending.extend(rig::encoded(channel, &open));
             }
-            Heard::Method(Method::ChannelCloseOk {}) => {
+            Seen::Method(Method::ChannelCloseOk {}) => {
                 pending.extend(rig::encoded(channel, &open));
             }
-            Heard::Method(Method::ConnectionClose { .. }) if polite => {
+            Seen::Method(Method::ConnectionClose { .. }) if polite => {
                 pending.extend(rig::encoded(0, &Method::ConnectionCloseOk {}));
             }
             _ => {}
         });
     }
 
-    /// The broker lets a peer go: with a close, or in one of the cases where the protocol wants
-    /// silence.
+    /// The broker ends a connection: with a close, or silently where the protocol wants that.
     fn verdict(&mut self, mut peer: Peer) {
         self.read(&mut peer);
-        let word = peer.ear.goodbye() || !peer.ear.running || peer.waited;
+        let word = peer.monitor.goodbye() || !peer.monitor.running || peer.waited;
         assert!(word, "a running connection was let go without a word");
         let client = peer.client;
         self.watched(|broker| broker.vanish_now(client));
@@ -196,7 +196,7 @@ impl World {
         });
     }
 
-    /// A call to the broker, and whether it kept to its bounds.
+    /// Calls the broker and checks that the call kept to the bounds.
     fn watched(&mut self, call: impl FnOnce(&mut Rig)) {
         let before = self.made();
         meter::take_largest();
@@ -205,8 +205,8 @@ impl World {
         let (elapsed_us, largest) = (meter::cpu_us() - start, meter::take_largest());
         let made = self.made().saturating_sub(before);
         let shards = self.broker.shards.len();
-        assert!(made <= bounds::made(shards, PEERS + 2), "one call made {made} octets");
-        assert!(largest <= bounds::largest(shards), "{largest} octets were asked for at once");
+        assert!(made <= bounds::made(shards, PEERS + 2), "one call made {made} bytes");
+        assert!(largest <= bounds::largest(shards), "{largest} bytes were asked for at once");
         let figures = &mut self.figures;
         figures.work = figures.work.max(made);
         figures.largest = figures.largest.max(largest);
@@ -214,7 +214,7 @@ impl World {
         self.weigh();
     }
 
-    /// What the broker holds is what its own count and its bounds explain.
+    /// The memory of the broker is explained by its own count and its bounds.
     fn weigh(&mut self) {
         let harness: usize = self.peers.iter().flatten().map(|peer| peer.harness).sum();
         let held = (meter::held() - self.base) as usize;
@@ -222,7 +222,7 @@ impl World {
         let pinned = self.broker.shards.iter().map(|shard| shard.pinned()).sum();
         let shards = self.broker.shards.len();
         let bound = bounds::held(shards, PEERS + 2, pinned, self.figures.frames) + harness;
-        assert!(held <= bound || !self.unlimited, "{held} octets held, {bound} explained");
+        assert!(held <= bound || !self.unlimited, "{held} bytes held, {bound} explained");
     }
 
     /// Output and batches that wait.
@@ -236,17 +236,28 @@ impl World {
         }
         let endpoints = shards.len() as u16;
         for shard in shards {
-            made += (0..=endpoints)
-                .map(|to| shard.outbound(model::ShardId(to)).octets())
-                .sum::<usize>();
+            made +=
+                (0..=endpoints).map(|to| shard.outbound(model::ShardId(to)).bytes()).sum::<usize>();
         }
         made
     }
 
-    /// All peers go, then the neighbour: nothing is left of any of them, and who comes is served.
+    /// Lets the time pass that failed logins of this source delay others, or that a handshake may
+    /// take.
+    fn pass_delayed_logins(&mut self) {
+        const SECONDS: u64 = 11;
+        for _ in 0..SECONDS {
+            self.broker.now.monotonic_us += 1_000_000;
+            (0..self.broker.shards.len()).for_each(|shard| self.broker.tick(shard));
+            self.broker.settle();
+        }
+    }
+
+    /// All peers leave, then the neighbour. Nothing is left of them, and new clients are served.
     fn everybody_goes(&mut self) {
         let mut peers: Vec<Peer> = std::mem::take(&mut self.peers).into_iter().flatten().collect();
         while peers.iter().any(|peer| !self.broker.take(peer.client).is_empty()) {}
+        self.pass_delayed_logins();
         for peer in peers.drain(..) {
             let paused = self.broker.gate(peer.client) == Gate::Paused;
             assert!(!(paused && self.unlimited), "{:?} is paused for nothing", peer.client);
@@ -254,7 +265,7 @@ impl World {
         }
         for _ in 0..100 + self.neighbour.sent() {
             self.broker.settle();
-            self.neighbour.hear(&mut self.broker);
+            self.neighbour.read(&mut self.broker);
         }
         assert!(self.neighbour.content() || !self.unlimited, "{}", self.neighbour);
         self.weigh();
@@ -269,13 +280,13 @@ impl World {
     }
 }
 
-/// Counts the frames that end in these octets, as far as they are frames.
-fn count(counter: &mut Option<Parser>, octets: &[u8]) -> u64 {
+/// Counts the frames that end in these bytes, as far as they are frames.
+fn count(counter: &mut Option<Parser>, bytes: &[u8]) -> u64 {
     let Some(mut parser) = counter.take() else { return 0 };
     let (mut at, mut frames) = (0, 0);
-    let octets = octets.strip_prefix(&amqp::PROTOCOL_HEADER).unwrap_or(octets);
+    let bytes = bytes.strip_prefix(&amqp::PROTOCOL_HEADER).unwrap_or(bytes);
     loop {
-        match parser.next(octets, &mut at) {
+        match parser.next(bytes, &mut at) {
             Ok(Some(_)) => frames += 1,
             Ok(None) => break,
             Err(_) => return frames,

@@ -1,4 +1,4 @@
-//! Field tables: plain ones, ones that nest, and ones that are made to hurt.
+//! Field tables: plain, nested, and expensive ones.
 
 use fastrand::Rng;
 
@@ -20,20 +20,20 @@ pub fn content(rng: &mut Rng) -> Vec<u8> {
 }
 
 fn entries(rng: &mut Rng, depth: usize) -> Vec<u8> {
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     for _ in 0..rng.u8(..4) {
         let key = KEYS[rng.usize(..KEYS.len())];
-        octets.push(key.len() as u8);
-        octets.extend(key.as_bytes());
-        value(rng, depth, &mut octets);
+        bytes.push(key.len() as u8);
+        bytes.extend(key.as_bytes());
+        value(rng, depth, &mut bytes);
     }
-    octets
+    bytes
 }
 
-fn value(rng: &mut Rng, depth: usize, octets: &mut Vec<u8>) {
+fn value(rng: &mut Rng, depth: usize, bytes: &mut Vec<u8>) {
     let kinds = b"tbBsuIilLfdDTVSxAF";
     let kind = kinds[rng.usize(..kinds.len() - if depth == 0 { 2 } else { 0 })];
-    octets.push(kind);
+    bytes.push(kind);
     let content = match kind {
         b't' | b'b' | b'B' => vec![rng.u8(..)],
         b's' | b'u' => vec![rng.u8(..); 2],
@@ -49,7 +49,7 @@ fn value(rng: &mut Rng, depth: usize, octets: &mut Vec<u8>) {
         b'F' => counted(&entries(rng, depth - 1)),
         _ => vec![rng.u8(..); 8],
     };
-    octets.extend(content);
+    bytes.extend(content);
 }
 
 fn counted(content: &[u8]) -> Vec<u8> {
@@ -58,21 +58,22 @@ fn counted(content: &[u8]) -> Vec<u8> {
 
 /// Tables or arrays in each other; a reader that follows blindly loses its stack.
 fn bomb(rng: &mut Rng, kind: u8) -> Vec<u8> {
-    let depth = [1, 63, 64, 65, 100, BOMB_DEPTH][rng.usize(..6)];
+    const LIMIT: usize = amqp::table::DEPTH_MAX;
+    let depth = [1, 5, 100, LIMIT - 1, LIMIT, LIMIT + 1, BOMB_DEPTH][rng.usize(..7)];
     let per_level = if kind == b'F' { 6 } else { 5 };
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     // As many as one frame takes.
     for level in (0..depth.min(100_000 / per_level)).rev() {
-        if kind == b'F' || octets.is_empty() {
-            octets.push(0);
+        if kind == b'F' || bytes.is_empty() {
+            bytes.push(0);
         }
-        octets.push(kind);
-        octets.extend(((level * per_level) as u32).to_be_bytes());
+        bytes.push(kind);
+        bytes.extend(((level * per_level) as u32).to_be_bytes());
     }
-    octets
+    bytes
 }
 
-/// Thousands of entries that say nothing.
+/// Thousands of empty entries.
 fn wide(rng: &mut Rng) -> Vec<u8> {
     [0, b'V'].repeat(rng.usize(..20_000))
 }

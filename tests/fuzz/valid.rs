@@ -1,4 +1,4 @@
-//! Sessions as they should be: frames in an order that the protocol knows.
+//! Valid sessions: frames in an order that the protocol allows.
 
 use amqp::frame::{write_body, write_header, write_heartbeat};
 use amqp::{Method, Table};
@@ -6,11 +6,11 @@ use fastrand::Rng;
 
 use crate::{methods, rig, tables};
 
-/// Frames one behind the other; the protocol header counts as one.
+/// The frames of a session; the protocol header counts as one.
 pub type Frames = Vec<Vec<u8>>;
 
-/// A whole session with up to `deeds` things done on its channels.
-pub fn session(rng: &mut Rng, deeds: usize) -> Frames {
+/// A whole session with up to `actions` actions on its channels.
+pub fn session(rng: &mut Rng, actions: usize) -> Frames {
     let mut frames = handshake(rng);
     let channels = rng.u16(1..4);
     for channel in 1..=channels {
@@ -18,8 +18,8 @@ pub fn session(rng: &mut Rng, deeds: usize) -> Frames {
         let methods = methods::preamble(rng);
         frames.extend(methods.iter().map(|method| rig::encoded(channel, method)));
     }
-    for _ in 0..rng.usize(..=deeds) {
-        deed(rng, channels, &mut frames);
+    for _ in 0..rng.usize(..=actions) {
+        action(rng, channels, &mut frames);
     }
     if rng.bool() {
         frames.push(rig::encoded(0, &rig::close()));
@@ -50,7 +50,7 @@ fn handshake(rng: &mut Rng) -> Frames {
     ]
 }
 
-fn deed(rng: &mut Rng, channels: u16, frames: &mut Frames) {
+fn action(rng: &mut Rng, channels: u16, frames: &mut Frames) {
     let channel = rng.u16(1..=channels);
     match rng.u8(..10) {
         0..4 => publish(rng, channel, frames),

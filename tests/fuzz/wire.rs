@@ -1,5 +1,5 @@
-//! The wire alone: what is read does not depend on where the reads cut it, holds no more than what
-//! came, and reads the same when it is written again.
+//! The wire alone: frames do not depend on the read boundaries, the parser holds no more than what
+//! arrived, and written frames read the same again.
 
 use amqp::frame::write_frame;
 use amqp::{Array, Assembler, Frame, Method, Parser, Properties, Step, Table, Value};
@@ -9,13 +9,13 @@ use crate::meter;
 use crate::mutate;
 use crate::runner::Figures;
 
-/// As negotiated most often.
+/// The usual frame_max.
 const FRAME_MAX: u32 = 131_072;
 
-/// Everything that octets were read as: frames with whole bodies written again, and the error.
+/// The result of reading some bytes: frames with whole bodies, written again, and the error.
 #[derive(Debug, Default, PartialEq)]
 struct Reading {
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     /// The payload of the body frame that is being read in pieces.
     body: Vec<u8>,
     frames: u64,
@@ -30,18 +30,18 @@ impl Reading {
                 self.body.extend(piece);
                 if last {
                     let piece = &std::mem::take(&mut self.body);
-                    write_frame(&mut self.octets, Frame::Body { channel, piece, last });
+                    write_frame(&mut self.bytes, Frame::Body { channel, piece, last });
                 }
             }
-            other => write_frame(&mut self.octets, other),
+            other => write_frame(&mut self.bytes, other),
         }
     }
 }
 
-/// Reads octets in chunks of at most `most`.
-fn read(octets: &[u8], frame_max: u32, mut most: impl FnMut() -> usize) -> Reading {
+/// Reads bytes in chunks of at most `most`.
+fn read(bytes: &[u8], frame_max: u32, mut most: impl FnMut() -> usize) -> Reading {
     let (mut parser, mut reading) = (Parser::new(frame_max), Reading::default());
-    let mut rest = octets;
+    let mut rest = bytes;
     while !rest.is_empty() && reading.error.is_none() {
         let (chunk, behind) = rest.split_at(most().min(rest.len()));
         rest = behind;
@@ -56,29 +56,29 @@ fn read(octets: &[u8], frame_max: u32, mut most: impl FnMut() -> usize) -> Readi
                 }
             }
         }
-        assert!(parser.carried() <= octets.len().min(frame_max as usize + 8));
+        assert!(parser.carried() <= bytes.len().min(frame_max as usize + 8));
     }
     reading
 }
 
-/// What the parser asks for grows with what came, whatever was announced.
-fn holds_what_came(octets: &[u8]) {
+/// The parser allocates for what arrived, not for what was announced.
+fn holds_what_came(bytes: &[u8]) {
     meter::take_largest();
     let (mut parser, mut at, mut came) = (Parser::new(0), 0, 0);
-    for chunk in octets.chunks(977) {
+    for chunk in bytes.chunks(977) {
         came += chunk.len();
         at = 0;
         while let Ok(Some(_)) = parser.next(chunk, &mut at) {}
         let largest = meter::take_largest();
-        assert!(largest <= 2 * came + 16, "{largest} octets asked for when {came} had come");
+        assert!(largest <= 2 * came + 16, "{largest} bytes asked for when {came} had come");
     }
     drop((parser, at));
 }
 
-/// Hands the frames to an assembler, and their content to every reader there is.
-fn understand(octets: &[u8]) {
+/// Gives the frames to an assembler, and their content to every reader.
+fn understand(bytes: &[u8]) {
     let (mut parser, mut assembler, mut at) = (Parser::new(0), Assembler::default(), 0);
-    while let Ok(Some(frame)) = parser.next(octets, &mut at) {
+    while let Ok(Some(frame)) = parser.next(bytes, &mut at) {
         if let Frame::Method { payload, .. } = frame {
             method(payload);
         }
@@ -109,7 +109,7 @@ fn properties(encoded: &[u8]) {
     visit(basic.headers.unwrap_or(Table::EMPTY));
     let mut written = Vec::new();
     basic.write(&mut written);
-    // Comparing what was written, since a float may be no number, which equals nothing.
+    // Compares what was written, since a float may be NaN, which equals nothing.
     let (_, again) = Properties::parse(&written).unwrap();
     let mut twice = Vec::new();
     again.write(&mut twice);
@@ -133,35 +133,35 @@ fn visit_array(array: Array<'_>) {
     array.iter().for_each(visit_value);
 }
 
-/// One seed: some sessions' octets.
+/// One seed: some sessions' bytes.
 pub fn run(seed: u64) -> Figures {
     let mut rng = Rng::with_seed(seed);
     let mut figures = Figures::default();
     for _ in 0..8 {
-        let octets = mutate::session(&mut rng, 60).concat();
-        // The protocol header is no frame.
-        let octets = octets.strip_prefix(&amqp::PROTOCOL_HEADER).unwrap_or(&octets);
+        let bytes = mutate::session(&mut rng, 60).concat();
+        // The protocol header is not a frame.
+        let bytes = bytes.strip_prefix(&amqp::PROTOCOL_HEADER).unwrap_or(&bytes);
         let frame_max = if rng.bool() { FRAME_MAX } else { 8192 };
-        let whole = read(octets, frame_max, || usize::MAX);
+        let whole = read(bytes, frame_max, || usize::MAX);
         let most = [2, 10, 100, 5000, 70_000][rng.usize(..5)];
-        let cut = read(octets, frame_max, || rng.usize(1..most));
+        let cut = read(bytes, frame_max, || rng.usize(1..most));
         same(&whole, &cut);
-        holds_what_came(octets);
-        understand(octets);
+        holds_what_came(bytes);
+        understand(bytes);
         figures.frames += whole.frames + cut.frames;
     }
     figures
 }
 
-/// Cut or whole, the same was read. When a read ends in front of the end octet of a body frame, its
-/// last piece is out before that octet is known to be wrong.
+/// Cut or whole, the same is read. One exception: if a read ends before the end octet of a body
+/// frame, its last piece is handed out before that octet is checked.
 fn same(whole: &Reading, cut: &Reading) {
     assert_eq!(whole.error, cut.error);
-    let body = |reading: &Reading| reading.octets.len() + reading.body.len();
+    let body = |reading: &Reading| reading.bytes.len() + reading.body.len();
     if whole.error.is_none() {
-        assert_eq!(whole.octets, cut.octets);
+        assert_eq!(whole.bytes, cut.bytes);
         assert_eq!(whole.body, cut.body);
     } else {
-        assert!(cut.octets.starts_with(&whole.octets), "{} {}", body(whole), body(cut));
+        assert!(cut.bytes.starts_with(&whole.bytes), "{} {}", body(whole), body(cut));
     }
 }

@@ -67,7 +67,8 @@ def make_broker(pytestconfig):
         pytest.skip("what is measured here is this broker's process")
 
     def make(**settings):
-        return process.Measured(option.shards, option.place, option.binary, **settings)
+        return process.Measured(
+            option.shards, option.place, option.binary, option.io, **settings)
 
     return make
 

@@ -11,12 +11,12 @@ def open_all(broker, many, channels=1, seconds=60, heartbeat=0):
         {"product": "load", "capabilities": CAPABILITIES}, "PLAIN",
         f"\0{broker.user}\0{broker.password}", "en_US")
     methods = [start_ok, spec.Connection.TuneOk(2047, 131072, heartbeat), spec.Connection.Open("/")]
-    octets = HEADER + b"".join(frame.Method(0, method).marshal() for method in methods)
-    octets += b"".join(
+    data = HEADER + b"".join(frame.Method(0, method).marshal() for method in methods)
+    data += b"".join(
         frame.Method(number, spec.Channel.Open()).marshal() for number in range(1, channels + 1))
     clients = [Wire(broker, seconds=seconds) for _ in range(many)]
     for client in clients:
-        client.write(octets)
+        client.write(data)
     for client in clients:
         for answer in (spec.Connection.Start, spec.Connection.Tune, spec.Connection.OpenOk):
             client.expect(answer, 0)

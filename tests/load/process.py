@@ -10,8 +10,8 @@ import brokers
 class Measured(brokers.Ringtail):
     """`files` is the limit of open files."""
 
-    def __init__(self, shards, place, binary, files=None, **common):
-        super().__init__(shards, place, binary, **common)
+    def __init__(self, shards, place, binary, io=None, files=None, **common):
+        super().__init__(shards, place, binary, io, **common)
         self.files = files
 
     def start(self):
@@ -23,12 +23,12 @@ class Measured(brokers.Ringtail):
         return self
 
     def rss(self):
-        """Octets of memory that the process has in use."""
+        """Bytes of memory that the process has in use."""
         pages = pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def peak(self):
-        """The most that it ever had in use, in octets."""
+        """The most that it ever had in use, in bytes."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
 

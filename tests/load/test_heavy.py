@@ -1,4 +1,4 @@
-"""Much of everything: connections, channels, queues, bindings, octets. What each costs is measured."""
+"""Much of everything: connections, channels, queues, bindings, bytes. What each costs is measured."""
 
 import os
 import pathlib
@@ -73,8 +73,8 @@ def test_a_thousand_connections_with_ten_channels(own_broker, scaled, measured):
         for client in clients:
             for number in range(1, channels + 1):
                 client.expect(spec.Channel.OpenOk, number)
-        measured(f"{(opened - first) // many} octets a connection, "
-                 f"{(broker.rss() - opened) // many // channels} octets a channel")
+        measured(f"{(opened - first) // many} bytes a connection, "
+                 f"{(broker.rss() - opened) // many // channels} bytes a channel")
         clients[0].call(1, spec.Queue.Declare(queue="shared"), spec.Queue.DeclareOk)
         for client in clients:
             client.call(10, spec.Confirm.Select(), spec.Confirm.SelectOk)
@@ -99,7 +99,7 @@ def test_ten_thousand_queues(own_broker, scaled, measured):
                   spec.Queue.DeclareOk)
         declared = broker.rss()
         publish_confirmed(client, [message(1, "", name, name.encode()) for name in names])
-        measured(f"{(declared - before) // many} octets a queue, "
+        measured(f"{(declared - before) // many} bytes a queue, "
                  f"{(broker.rss() - declared) // many} more with a message in it")
         [consumer] = open_all(broker, 1, channels=CHANNELS)
         seen = set()
@@ -166,7 +166,7 @@ def test_a_hundred_thousand_bindings(own_broker, scaled, measured, kind):
             spec.Queue.Bind(queue=queue, exchange=exchange, routing_key=key)
             for key in keys[part::parts]), spec.Queue.BindOk)
         seconds.append(cpu_seconds(broker) - begin)
-    measured(f"{(broker.rss() - before) // many} octets a binding, "
+    measured(f"{(broker.rss() - before) // many} bytes a binding, "
              f"{sum(seconds) / many * 1e6:.0f} µs of CPU a bind")
     assert seconds[-1] < 3 * seconds[0] + 0.2, seconds
     some = keys[::many // 1000]

@@ -16,6 +16,8 @@ from support import eventually
 from wire import HEADER, Wire
 
 MIB = 1 << 20
+# Tables in each other that are taken, with room for those around them.
+LEVELS = 1000
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -45,10 +47,10 @@ def closed(each):
         return True
 
 
-def push(each, octets, seconds=2):
+def push(each, data, seconds=2):
     """Sends as much as the broker takes until it has taken nothing for a moment, or all."""
     each.setblocking(False)
-    view, deadline = memoryview(octets), time.monotonic() + seconds
+    view, deadline = memoryview(data), time.monotonic() + seconds
     while view and time.monotonic() < deadline:
         try:
             sent = each.send(view[:1 << 20])
@@ -58,7 +60,7 @@ def push(each, octets, seconds=2):
         except OSError:
             break
     each.setblocking(True)
-    return len(octets) - len(view)
+    return len(data) - len(view)
 
 
 def server_gone(each):
@@ -66,10 +68,10 @@ def server_gone(each):
 
 
 def start_ok(table):
-    """The octets of a connection.start-ok with this encoded table."""
+    """The bytes of a connection.start-ok with this encoded table."""
     payload = struct.pack(">HHI", 10, 11, len(table)) + table
     payload += b"\5PLAIN" + struct.pack(">I", 12) + b"\0guest\0guest" + b"\5en_US"
-    return wire.octets(1, 0, payload)
+    return wire.raw_frame(1, 0, payload)
 
 
 def bomb(depth, kind):
@@ -88,14 +90,14 @@ def test_handshakes_that_never_end(own_broker, scaled, measured):
         slow = stack.enter_context(sockets(broker, scaled(1200)))
         for number, each in enumerate(slow):
             each.sendall(starts[number % len(starts)])
-        # Octet by octet is no progress either.
+        # Byte by byte is no progress either.
         rest, dripping = start_ok(b""), slow[3::60]
         for at in range(len(rest) - 1):
             for each in dripping:
                 with contextlib.suppress(OSError):
                     each.sendall(rest[at:at + 1])
         neighbour.goes_on()
-        measured(f"{(broker.rss() - before) // len(slow)} octets for each that never ends")
+        measured(f"{(broker.rss() - before) // len(slow)} bytes for each that never ends")
         Wire(broker).opened().socket.close()
         for each in slow:
             server_gone(each)
@@ -131,7 +133,7 @@ def test_connections_that_vanish_in_the_middle(broker, neighbour, channel, share
 
 
 def unread(what, queue):
-    """Octets that are answered with many more, or with as many."""
+    """Bytes that are answered with many more, or with as many."""
     if what == "returns":
         return wire.message(1, "", "nobody", b"x" * 1000, mandatory=True) * 20_000
     if what == "gets":
@@ -157,7 +159,7 @@ def test_a_peer_that_never_reads(broker, neighbour, shared, measured, what):
     taken = push(client.socket, hostile)
     neighbour.goes_on()
     more = broker.rss() - before
-    measured(f"{taken} of {len(hostile)} octets were read, {more // 1024} KiB more in memory")
+    measured(f"{taken} of {len(hostile)} bytes were read, {more // 1024} KiB more in memory")
     # The marks for output and for input behind barriers, one message over, buffers that doubled.
     assert more < 24 * MIB
     client.socket.close()
@@ -173,7 +175,7 @@ def test_bodies_that_were_announced_and_never_come(broker, neighbour, scaled, me
         client.write(frame.Body(1, b"x" * 5000).marshal())
     neighbour.goes_on()
     each = (broker.rss() - before) / len(clients)
-    measured(f"{each:.0f} octets for each of 5,000 that came of 100 MiB announced")
+    measured(f"{each:.0f} bytes for each of 5,000 that came of 100 MiB announced")
     assert each < 80 * 1024
     for client in clients:
         client.socket.close()
@@ -181,7 +183,7 @@ def test_bodies_that_were_announced_and_never_come(broker, neighbour, scaled, me
 
 @pytest.mark.parametrize("kind", [b"F", b"A"])
 def test_tables_in_tables_in_tables(broker, neighbour, raw, kind):
-    for depth in (60, 66, 1500, 20_000):
+    for depth in (60, 1000, 1100, 20_000):
         table = bomb(depth, kind)
         room = 131_000
         if len(table) < 8000:
@@ -191,13 +193,13 @@ def test_tables_in_tables_in_tables(broker, neighbour, raw, kind):
             client.write(start_ok(table))
             answer = client.next()
             fine = isinstance(getattr(answer, "method", None), spec.Connection.Tune)
-            assert fine == (depth < 64), answer
+            assert fine == (depth <= LEVELS), answer
         if len(table) < room:
             client = raw().opened()
             declare = struct.pack(">HHH", 50, 10, 0) + b"\1q\0" + struct.pack(">I", len(table))
-            client.write(wire.octets(1, 1, declare + table))
+            client.write(wire.raw_frame(1, 1, declare + table))
             answer = client.next().method
-            expected = spec.Queue.DeclareOk if depth < 64 else spec.Connection.Close
+            expected = spec.Queue.DeclareOk if depth <= LEVELS else spec.Connection.Close
             assert isinstance(answer, expected), answer
     neighbour.goes_on()
 
@@ -206,7 +208,7 @@ def test_floods_of_channels(broker, neighbour, raw, measured):
     client, sizes = raw(seconds=30).opened(channels=0), []
     numbers = range(1, 2048)
     close = spec.Channel.Close(200, "", 0, 0)
-    for _ in range(6):
+    for _ in range(20):
         client.write(b"".join(
             frame.Method(number, spec.Channel.Open()).marshal() for number in numbers))
         for number in numbers:
@@ -215,9 +217,14 @@ def test_floods_of_channels(broker, neighbour, raw, measured):
         client.write(b"".join(frame.Method(number, close).marshal() for number in numbers))
         for number in numbers:
             client.expect(spec.Channel.CloseOk, number)
-    assert sizes[-1] - sizes[1] < 4 * MIB, sizes
-    measured(f"2,047 channels opened six times: {(sizes[-1] - sizes[0]) // 1024} KiB grown")
-    client.send(2048, spec.Channel.Open())
+    # The allocator takes steps of some MiB in the first rounds; a leak grows in every round.
+    assert sizes[-1] - sizes[len(sizes) // 2] < 4 * MIB, sizes
+    measured(f"2,047 channels opened twenty times: {(sizes[-1] - sizes[0]) // 1024} KiB grown")
+    # Any number is free as long as fewer than channel_max are open.
+    for number in (*numbers[1:], 2048):
+        client.send(number, spec.Channel.Open())
+        client.expect(spec.Channel.OpenOk, number)
+    client.send(1, spec.Channel.Open())
     assert client.expect(spec.Connection.Close, 0).reply_code == 530
     neighbour.goes_on()
 
@@ -237,7 +244,7 @@ def test_more_connections_than_open_files(own_broker):
             eventually(lambda: broker.descriptors() < 100)
             Wire(broker).opened().socket.close()
         neighbour.goes_on()
-    told = broker.log().count("clients are turned away")
+    told = broker.log().count("clients were refused")
     assert 1 <= told <= time.monotonic() - begin + 2
 
 

@@ -1,16 +1,17 @@
-//! A client with one channel: speaks AMQP in octets and enters into the books what it sends and
-//! reads.
+//! A client with one channel. It speaks AMQP in bytes and tells the books what it sends and reads.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use amqp::properties::Basic;
-use amqp::{Assembler, Frame, Method, PROTOCOL_HEADER, Parser, Step, Table, frame};
+use amqp::{
+    Assembler, Frame, Method, PROTOCOL_HEADER, Parser, Step, Table, TableWriter, Value, frame,
+};
 
-use crate::books::{ALL, Books, CopyId, FANOUT, MORTAL, QUEUES};
+use crate::books::{ALL, Books, CopyId, DEAD, FANOUT, MORTAL, QUEUES, RETRY, SHUFFLED};
 
 const FRAME_MAX: u32 = 131_072;
 
-/// What becomes of publishes and settles.
+/// How publishes and settles take effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Publishes are confirmed.
@@ -19,7 +20,7 @@ pub enum Mode {
     Tx,
 }
 
-/// What a reply is due for.
+/// A reply that is due.
 #[derive(Debug)]
 enum Due {
     Plain,
@@ -41,25 +42,25 @@ struct Incoming {
 /// A connection and its channel.
 #[derive(Debug)]
 pub struct Client {
-    /// Unique in the run.
+    /// Its number, unique in the run.
     pub id: usize,
-    /// What is on its way to the broker.
+    /// Bytes under way to the broker.
     pub out: Vec<u8>,
-    /// Nothing more is sent or read.
+    /// It sends and reads nothing any more.
     pub gone: bool,
     /// The broker said that it stops.
     pub may_go: bool,
     /// The channel may be used.
     pub ready: bool,
-    /// What becomes of publishes and settles.
+    /// How publishes and settles take effect.
     pub mode: Mode,
-    /// It takes without settling.
+    /// It consumes without acknowledgements.
     pub auto: bool,
     /// Messages to settle, by tag.
     pub unacked: BTreeMap<u64, CopyId>,
     /// Queues that it consumes from.
     pub consumes: BTreeSet<usize>,
-    /// The messages that were read, in order, to be looked at by a drain.
+    /// The messages that were read, in order.
     pub read: Vec<usize>,
     due: VecDeque<Due>,
     parser: Parser,
@@ -72,7 +73,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// One that connects.
+    /// A client that connects.
     pub fn new(id: usize, mode: Mode) -> Self {
         Self {
             id,
@@ -120,17 +121,27 @@ impl Client {
         self.send(method);
     }
 
-    // What it does.
+    // Actions.
 
     /// Publishes to a queue, or to all.
-    pub fn publish(&mut self, to: usize, persistent: bool, size: usize, books: &mut Books) {
+    pub fn publish(
+        &mut self,
+        to: usize,
+        persistent: bool,
+        (size, lives_ms): (usize, Option<u64>),
+        books: &mut Books,
+    ) {
         let tx = self.mode == Mode::Tx;
         let message = books.publishes(self.id, to, persistent, tx);
+        books.expires(lives_ms);
         let (exchange, routing_key) = if to == ALL { (FANOUT, "") } else { ("", QUEUES[to]) };
         let (mandatory, immediate) = (false, false);
         self.send(&Method::BasicPublish { ticket: 0, exchange, routing_key, mandatory, immediate });
         let mut properties = Vec::new();
-        let basic = Basic { delivery_mode: persistent.then_some(2), ..Basic::default() };
+        let (delivery_mode, expiration) =
+            (persistent.then_some(2), lives_ms.map(|ms| ms.to_string()));
+        let expiration = expiration.as_deref();
+        let basic = Basic { delivery_mode, expiration, ..Basic::default() };
         basic.write(&mut properties);
         let body = format!("{message} {}", "x".repeat(size));
         frame::write_header(&mut self.out, 1, body.len() as u64, &properties);
@@ -143,12 +154,12 @@ impl Client {
         }
     }
 
-    /// Copies that it has read and not settled for good.
+    /// Copies that it has read and not settled finally.
     pub fn held(&self) -> impl Iterator<Item = CopyId> {
         self.unacked.values().copied().chain(self.settling.iter().map(|(_, copy)| *copy))
     }
 
-    /// Queues that may have sent it what it never reads and nobody else gets.
+    /// Queues that may have sent it messages that it never reads and no other client gets.
     pub fn leaks(&self) -> impl Iterator<Item = usize> {
         let gets = self.due.iter().filter_map(|due| match due {
             Due::Get(queue) => Some(*queue),
@@ -173,7 +184,7 @@ impl Client {
         self.ask(Due::Plain, &consume);
     }
 
-    /// Limits what consumers to come are sent.
+    /// Sets the prefetch of later consumers.
     pub fn qos(&mut self, prefetch_count: u16) {
         let qos = Method::BasicQos { prefetch_size: 0, prefetch_count, global: false };
         self.ask(Due::Plain, &qos);
@@ -197,13 +208,24 @@ impl Client {
         self.send(&Method::BasicAck { delivery_tag: tag, multiple: false });
     }
 
-    /// Gives one delivery back, at once.
+    /// Requeues one delivery at once.
     pub fn requeue(&mut self, tag: u64, books: &mut Books) {
         if self.mode == Mode::Confirms
             && let Some(copy) = self.unacked.remove(&tag)
         {
             books.note(|| format!("client {} gives {copy:?} back", self.id));
             self.send(&Method::BasicNack { delivery_tag: tag, multiple: false, requeue: true });
+        }
+    }
+
+    /// Rejects one delivery of the queue with dead letters at once.
+    pub fn reject(&mut self, nth: usize, books: &mut Books) {
+        let mut rejectable = self.unacked.iter().filter(|(_, copy)| copy.1 == RETRY);
+        let Some((&tag, &copy)) = rejectable.nth(nth) else { return };
+        if self.mode == Mode::Confirms {
+            self.unacked.remove(&tag);
+            books.rejects(copy);
+            self.send(&Method::BasicReject { delivery_tag: tag, requeue: false });
         }
     }
 
@@ -225,6 +247,15 @@ impl Client {
 
     /// Declares a queue.
     pub fn declare(&mut self, queue: usize, durable: bool, books: &mut Books) {
+        let kind = if SHUFFLED == Some(queue) { "shuffled" } else { "classic" };
+        let arguments = Value::LongString(kind.as_bytes());
+        let mut arguments = TableWriter::new().with("x-queue-type", arguments);
+        if queue == RETRY {
+            let key = Value::LongString(QUEUES[DEAD].as_bytes());
+            arguments = arguments
+                .with("x-dead-letter-exchange", Value::LongString(b""))
+                .with("x-dead-letter-routing-key", key);
+        }
         let declare = Method::QueueDeclare {
             ticket: 0,
             queue: QUEUES[queue],
@@ -233,7 +264,7 @@ impl Client {
             exclusive: false,
             auto_delete: false,
             nowait: false,
-            arguments: Table::EMPTY,
+            arguments: arguments.table(),
         };
         if queue == MORTAL {
             books.mortal = books.mortal.filter(|there| *there);
@@ -284,14 +315,14 @@ impl Client {
         self.ask(Due::Purge(queue), &purge);
     }
 
-    // What it reads.
+    // Input.
 
-    /// Octets arrived.
-    pub fn read(&mut self, octets: &[u8], books: &mut Books) {
+    /// Bytes arrived.
+    pub fn read(&mut self, bytes: &[u8], books: &mut Books) {
         let mut parser = std::mem::replace(&mut self.parser, Parser::new(0));
         let mut at = 0;
         while books.failure.is_none() {
-            match parser.next(octets, &mut at) {
+            match parser.next(bytes, &mut at) {
                 Ok(Some(frame)) => self.frame(frame, books),
                 Ok(None) => break,
                 Err(error) => books.fail(|| format!("a broken frame: {error}")),

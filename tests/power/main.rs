@@ -1,6 +1,5 @@
-//! Whole brokers that die and come back: the parts of the simulation with disks that lose, tear and
-//! reorder what was not synced, and clients that remember over every restart what they were
-//! promised.
+//! Whole brokers that crash and restart: the parts of the simulation, with disks that lose, tear
+//! and reorder unsynced writes, and clients that remember every promise over all restarts.
 //!
 //! ```text
 //! cargo test --profile sim --test power                        the fixed seeds
@@ -20,9 +19,11 @@
 )]
 
 mod books;
-#[path = "../sim/broker.rs"]
+#[path = "../rig/broker.rs"]
 mod broker;
 mod client;
+#[path = "../rig/copies.rs"]
+mod copies;
 #[allow(dead_code, reason = "other tests need more of it")]
 #[path = "../../src/store/sim/disk.rs"]
 mod disk;
@@ -32,9 +33,9 @@ mod memory;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod run;
-#[path = "../sim/seeds.rs"]
+#[path = "../rig/seeds.rs"]
 mod seeds;
 mod world;
 
-/// The disks are shared with the tests of the store and name it so.
+/// The disks are shared with the tests of the store, which use this name.
 use ringtail::store;

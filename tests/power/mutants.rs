@@ -1,4 +1,4 @@
-//! Faults that show only after a restart of the whole broker are caught.
+//! Mutants that show only after a restart of the whole broker are caught.
 
 use model::mutant::{self, Mutant};
 
@@ -8,15 +8,21 @@ use crate::seeds::{attempt, on_all_cores};
 const SEEDS: u64 = 2000;
 
 /// What the simulations of the store and of a broker that never ends cannot see, and one fault that
-/// shows that queues write through here too.
-const MUTANTS: [Mutant; 7] = [
+/// shows that queues bypass the log here too.
+const MUTANTS: &[Mutant] = &[
     Mutant::ConfirmByApplied,
     Mutant::CommitOkBeforeDurable,
-    Mutant::FenceNotOwed,
+    Mutant::FenceNotFlushed,
     Mutant::RecordedTooLate,
     Mutant::FailedSyncIgnored,
     Mutant::SegmentNotAwaited,
     Mutant::SettleNotTold,
+    Mutant::ExpiryLost,
+    Mutant::LoadedForEver,
+    Mutant::BuriedTooEarly,
+    Mutant::BuriedBeforeDurable,
+    #[cfg(feature = "second-kinds")]
+    Mutant::ListedTooEarly,
 ];
 
 #[test]

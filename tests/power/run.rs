@@ -1,13 +1,13 @@
-//! One run: several lives of a broker, then every queue is read to its end.
+//! One run: several starts of a broker, then every queue is drained.
 
-use crate::books::{ALL, BOUND, MORTAL, QUEUES, TRANSIENT};
+use crate::books::{ALL, BOUND, DEAD, MORTAL, QUEUES, RETRY, TRANSIENT};
 use crate::client::Mode;
 use crate::world::World;
 
-/// How many seeds run unless `SIM_SEEDS` says otherwise.
+/// How many seeds run unless `SIM_SEEDS` is set.
 pub const SEEDS: u64 = 5000;
 
-/// What a run that broke nothing leaves behind: starts, messages and deliveries.
+/// The result of a run without a broken rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
     /// Starts, messages and deliveries.
@@ -17,9 +17,9 @@ pub struct Outcome {
 /// A broken rule.
 #[derive(Debug, Clone)]
 pub struct Broken {
-    /// What was seen.
+    /// What happened.
     pub what: String,
-    /// What happened, if it was kept.
+    /// The trace, if it was kept.
     pub trace: Vec<String>,
 }
 
@@ -51,18 +51,19 @@ pub fn run(seed: u64, trace: bool) -> Result<Outcome, Broken> {
 }
 
 impl World {
-    /// What is never deleted is declared.
+    /// Declares what is never deleted.
     fn prepare(&mut self) {
         let at = self.connect(Mode::Confirms);
         self.settle();
         let client = &mut self.links[at].client;
         let durable: Vec<usize> = (0..BOUND).collect();
         durable.iter().for_each(|queue| client.declare(*queue, true, &mut self.books));
+        [RETRY, DEAD].iter().for_each(|queue| client.declare(*queue, true, &mut self.books));
         client.bind(&durable);
         self.quiet();
     }
 
-    /// Clients do something, until the end, or until the broker breaks down.
+    /// Clients act until the end, or until the broker fails.
     fn live(&mut self) {
         for _ in 0..self.rng.usize(1..4) {
             let mode = if self.rng.bool() { Mode::Confirms } else { Mode::Tx };
@@ -88,7 +89,7 @@ impl World {
                 self.sync();
             }
         }
-        self.disks.messages.full = false;
+        self.disks.messages.recover();
         if self.rng.u8(..4) == 0 {
             self.quiet();
         }
@@ -98,6 +99,9 @@ impl World {
     fn trouble(&mut self) {
         if self.rng.u8(..20) == 0 {
             self.disks.messages.full = self.rng.bool();
+        }
+        if self.rng.u8(..20) == 0 {
+            self.disks.messages.closed = if self.rng.bool() { 2 } else { 0 };
         }
         if self.rng.u8(..40) == 0 {
             self.disks.meta.is_full_for(self.rng.u32(1..5));
@@ -111,7 +115,7 @@ impl World {
     }
 
     fn act(&mut self, at: usize) {
-        // One client alone declares and deletes, so that what it knows is the case.
+        // Only one client declares and deletes, so it knows what exists.
         let owner = at == 0;
         let (rng, books) = (&mut self.rng, &mut self.books);
         let client = &mut self.links[at].client;
@@ -120,14 +124,17 @@ impl World {
         }
         let some = client.unacked.keys().nth(rng.usize(..client.unacked.len().max(1))).copied();
         let queue = rng.usize(..BOUND);
-        match rng.u8(..24) {
+        match rng.u8(..32) {
             0..=7 => {
                 let mine = if owner && books.mortal == Some(true) { MORTAL } else { ALL };
-                let to = [queue, queue, ALL, TRANSIENT, mine][rng.usize(..5)];
+                let to = [queue, queue, ALL, TRANSIENT, mine, RETRY, RETRY][rng.usize(..7)];
                 let size = [0, 10, 100, 1000, 3000][rng.usize(..5)];
-                // The owner alone has its declare of the transient queue in front.
+                // Only for the owner does the declare of the transient queue come first.
                 let to = if to == TRANSIENT && !owner { queue } else { to };
-                client.publish(to, rng.u8(..5) != 0, size, books);
+                let lives_ms = [None, None, None, Some(1), Some(50), Some(1000)][rng.usize(..6)];
+                // Only what is rejected leaves a dead letter here.
+                let lives_ms = lives_ms.filter(|_| to != RETRY);
+                client.publish(to, rng.u8(..5) != 0, (size, lives_ms), books);
             }
             8..=10 => client.get(queue),
             11..=16 => {
@@ -149,11 +156,14 @@ impl World {
                 Some(true) if rng.bool() => client.delete(books),
                 _ => {}
             },
+            24..=27 if !client.auto => client.get(RETRY),
+            28..=30 => client.reject(rng.usize(..3), books),
+            31 if !client.auto => client.get(DEAD),
             _ => {}
         }
     }
 
-    /// Reads every queue to its end.
+    /// Drains every queue.
     fn drain(&mut self) {
         let at = self.connect(Mode::Confirms);
         self.settle();

@@ -1,14 +1,15 @@
-//! The broker of one run, its sockets and its ends: everything dies, comes back from the disks, and
-//! clients connect anew.
+//! The broker of one run, its sockets and its ends: it crashes or stops, restarts from the disks,
+//! and clients connect again.
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use fastrand::Rng;
-use model::spec::{Binding, Destination};
+use model::topology::spec::{Binding, Destination};
 use model::{Arguments, ConnId, Now, Outbox};
-use ringtail::shard::{ConnInfo, Gate, Shard};
-use ringtail::store::{Durability, StoreConfig};
+use ringtail::sessions::ConnInfo;
+use ringtail::shard::{Gate, Shard};
+use ringtail::store::{StoreConfig, SyncPolicy};
 
 use crate::books::{BOUND, Books, CopyId, End, FANOUT, MORTAL, QUEUES, TRANSIENT};
 use crate::broker::{Broker, Disks, Setup, small_store};
@@ -23,24 +24,24 @@ pub struct Link {
     pub client: Client,
     shard: usize,
     conn: ConnId,
-    /// Output that left the shard and not the shell.
+    /// Output that left the shard, but not the shell.
     pending: Outbox,
-    /// Octets that the client has not read.
+    /// Bytes that the client has not read.
     down: Vec<u8>,
     alive: bool,
 }
 
-/// Everything there is in a run.
+/// All parts of a run.
 pub struct World {
     /// The dice.
     pub rng: Rng,
     /// The judge.
     pub books: Books,
-    /// The connections of this life.
+    /// The connections since the last start.
     pub links: Vec<Link>,
-    /// What the broker writes to.
+    /// The disks of the broker.
     pub disks: Disks,
-    /// The broker of this life.
+    /// The running broker.
     pub broker: Broker,
     /// Its confirms do not wait for stable storage.
     relaxed: bool,
@@ -57,23 +58,29 @@ fn setup(rng: &mut Rng) -> Setup {
         memory_limit: u64::MAX,
         resident_max: [0, 5000, 20_000, usize::MAX][rng.usize(..4)],
         receiving_max: usize::MAX,
+        turn_work: 50,
         store: StoreConfig { durability: durability(rng), ..small_store(rng) },
     }
 }
 
-fn durability(rng: &mut Rng) -> Durability {
+fn durability(rng: &mut Rng) -> SyncPolicy {
     match rng.u8(..3) {
-        0 => Durability::Relaxed { every_ms: rng.u64(1..60) },
-        _ => Durability::Strict,
+        0 => SyncPolicy::Relaxed { every_ms: rng.u64(1..60) },
+        _ => SyncPolicy::Strict,
     }
 }
 
 fn is_relaxed(setup: &Setup) -> bool {
-    setup.store.durability != Durability::Strict
+    setup.store.durability != SyncPolicy::Strict
 }
 
+/// Deadlines of queues within this time are waited for.
+const SOON_US: u64 = 10_000;
+/// How long the broker may be stopped, in microseconds.
+const STOPPED_US: u64 = 6_000_000;
+
 impl World {
-    /// The world of a seed, with a broker that never ran before.
+    /// The world of a seed, with a broker that starts for the first time.
     pub fn new(seed: u64, trace: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let mut disks = Disks::default();
@@ -91,7 +98,7 @@ impl World {
         }
     }
 
-    /// Nothing can be said after this.
+    /// A rule was broken.
     pub fn broken(&self) -> bool {
         self.books.failure.is_some()
     }
@@ -112,9 +119,10 @@ impl World {
         self.links.len() - 1
     }
 
-    /// Time goes on, and something happens somewhere.
+    /// Time passes, and one part acts.
     pub fn jostle(&mut self) {
-        self.now.monotonic_us += self.rng.u64(1..3000);
+        let microseconds = self.rng.u64(1..3000);
+        self.pass(microseconds);
         match self.rng.u8(..4) {
             0 | 1 => {
                 let shard = self.rng.usize(..self.broker.shards.len());
@@ -149,6 +157,10 @@ impl World {
                 self.socket(at, eager);
             }
         }
+        let due = self.broker.shards[shard].next_queue_deadline_us();
+        if due.is_some_and(|due| due <= self.now.monotonic_us) && (eager || self.rng.bool()) {
+            self.broker.shards[shard].tick(self.now);
+        }
         self.end_turn(shard);
     }
 
@@ -166,10 +178,10 @@ impl World {
         if !link.pending.is_empty() && (eager || rng.bool()) {
             let mut slices = Vec::with_capacity(4096);
             link.pending.slices(0, &mut slices);
-            let octets: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
-            link.down.extend(&octets);
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+            link.down.extend(&bytes);
             link.pending.clear();
-            shard.written(link.conn, octets.len(), self.now);
+            shard.written(link.conn, bytes.len(), self.now);
             self.broker.moved = true;
         }
         if shard.gate(link.conn) == Gate::Closing && link.pending.is_empty() {
@@ -197,13 +209,13 @@ impl World {
         let most = link.down.len();
         if most > 0 && !link.client.gone {
             let taken = if eager { most } else { self.rng.usize(1..=most) };
-            let octets: Vec<u8> = link.down.drain(..taken).collect();
-            link.client.read(&octets, &mut self.books);
+            let bytes: Vec<u8> = link.down.drain(..taken).collect();
+            link.client.read(&bytes, &mut self.books);
             self.broker.moved = true;
         }
     }
 
-    /// Goes on until nothing moves. False if the broker broke down on the way.
+    /// Runs until nothing moves. False if the broker failed meanwhile.
     pub fn settle(&mut self) -> bool {
         self.broker.stall_all(0);
         for _ in 0..20_000 {
@@ -214,11 +226,11 @@ impl World {
             self.broker.coordinate(true, self.now);
             (0..100).for_each(|_| self.disk_step());
             (0..self.links.len()).for_each(|at| self.client_reads(at, true));
-            self.now.monotonic_us += 10;
+            self.pass(10);
             if self.broker.broken.is_some() || self.broken() {
                 return false;
             }
-            if !self.broker.moved {
+            if !self.broker.moved && !self.wait_for_queues() {
                 return true;
             }
         }
@@ -226,10 +238,25 @@ impl World {
         false
     }
 
-    /// Everything comes to rest; then everybody has what is due. False if the broker broke down.
+    /// Passes the time until the next deadline of a queue; false if no queue has one soon.
+    fn wait_for_queues(&mut self) -> bool {
+        let due = self.broker.shards.iter().filter_map(Shard::next_queue_deadline_us).min();
+        let soon = self.now.monotonic_us + SOON_US;
+        let Some(due) = due.filter(|due| *due < soon) else { return false };
+        self.pass(due.saturating_sub(self.now.monotonic_us));
+        true
+    }
+
+    fn pass(&mut self, microseconds: u64) {
+        self.now.monotonic_us += microseconds;
+        self.now.wall_ms = 1_700_000_000_000 + self.now.monotonic_us / 1000;
+        self.books.now_ms = self.now.wall_ms;
+    }
+
+    /// Everything comes to rest; then no client waits for anything. False if the broker failed.
     pub fn quiet(&mut self) -> bool {
-        // What found no room is tried again now and then.
-        self.disks.messages.full = false;
+        // Writes that found no room are repeated from time to time.
+        self.disks.messages.recover();
         for _ in 0..10 {
             if !self.settle() {
                 return false;
@@ -238,18 +265,18 @@ impl World {
                 self.books.rest();
                 return true;
             }
-            self.now.monotonic_us += RETRY_US;
+            self.pass(RETRY_US);
         }
         let waits = self.links.iter().find(|link| !link.client.is_content());
         self.books.fail(|| format!("waits for ever: {:?}", waits.map(|link| &link.client)));
         false
     }
 
-    /// After a rest everything comes onto the disk too, and who takes all there is of a queue has
-    /// got it. A log that is small for what is in it may go on moving that; then nothing is known.
+    /// After a rest everything is synced too, and a client that drains a queue has got all of it. A
+    /// log that is too small for its contents may go on compacting; then nothing is known.
     pub fn sync(&mut self) {
         for _ in 0..10 {
-            self.now.monotonic_us += RETRY_US;
+            self.pass(RETRY_US);
             if !self.settle() {
                 return;
             }
@@ -267,14 +294,14 @@ impl World {
         auto.flat_map(|client| &client.consumes).for_each(|queue| self.books.taken(*queue, &held));
     }
 
-    /// What clients have read and not settled for good.
+    /// Copies that clients have read and not settled finally.
     fn held(&self) -> BTreeSet<CopyId> {
         self.links.iter().flat_map(|link| link.client.held()).collect()
     }
 
     // The end.
 
-    /// The broker ends in one of the ways, and starts again from what is left.
+    /// The broker ends in one of the ways and starts again from the disks.
     pub fn end(&mut self) {
         let end = match self.rng.u8(..5) {
             0 => self.stop(true),
@@ -285,7 +312,7 @@ impl World {
             return;
         }
         if end == End::Crash {
-            // What left the broker before may be read.
+            // Clients may still read what left the broker before.
             for at in 0..self.links.len() {
                 if self.rng.bool() {
                     self.client_reads(at, true);
@@ -293,19 +320,20 @@ impl World {
             }
             self.crash();
         }
-        // As it stops, what one gives back goes to the next.
+        // During a stop, messages that one client requeues go to the next.
         let held = if self.books.is_stopping() { BTreeSet::new() } else { self.held() };
         for link in &self.links {
             link.client.leaks().for_each(|queue| self.books.leaks(queue, &held));
         }
         self.links.clear();
         self.disks.meta.heals();
-        (self.disks.messages.full, self.disks.messages.broken) = (false, false);
+        self.disks.messages.recover();
+        self.disks.messages.broken = false;
         self.books.ended(end);
         self.start(end);
     }
 
-    /// Everything dies.
+    /// A crash.
     fn crash(&mut self) {
         if self.broker.broken.is_none() && self.rng.u8(..3) == 0 {
             self.disks.messages.kill(&mut self.rng);
@@ -326,7 +354,7 @@ impl World {
         if at_rest && !self.quiet() {
             return End::Crash;
         }
-        self.disks.messages.full = false;
+        self.disks.messages.recover();
         self.links.iter_mut().for_each(|link| link.client.may_go = true);
         self.books.stops(at_rest);
         self.broker.shards.iter_mut().for_each(|shard| shard.shutdown(self.now));
@@ -340,16 +368,20 @@ impl World {
                 self.books.on_disk();
                 return if at_rest { End::Clean } else { End::Stopped };
             }
-            self.now.monotonic_us += RETRY_US;
+            self.pass(RETRY_US);
         }
         self.books.fail(|| "the broker does not stop".to_owned());
         End::Crash
     }
 
     fn start(&mut self, mut end: End) {
+        if self.rng.bool() {
+            // Messages expire meanwhile.
+            self.pass(STOPPED_US);
+        }
         let setup = setup(&mut self.rng);
         if self.rng.u8(..3) == 0 {
-            // The power goes while it starts.
+            // A power loss during the start.
             self.disks.messages.fuse = Some(self.rng.usize(..12));
             if self.rng.bool() {
                 self.disks.meta.ends_after(self.rng.u64(..8));
@@ -383,15 +415,15 @@ impl World {
         self.look();
     }
 
-    /// What was recovered is on stable storage, whatever the last broker was content with.
+    /// Recovered messages are on stable storage, whatever the durability of the last broker.
     fn started(&mut self, setup: &Setup) {
         self.relaxed = is_relaxed(setup);
         self.books.on_disk();
     }
 
-    /// Compares what there is after a start with what was promised.
+    /// Compares the topology after a start with what was promised.
     fn look(&mut self) {
-        let vhost = self.broker.coordinator.topology().vhost("/");
+        let vhost = self.broker.coordinator.original().topology().vhost("/");
         let Some(vhost) = vhost else {
             return self.books.fail(|| "there is no vhost".to_owned());
         };

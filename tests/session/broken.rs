@@ -1,9 +1,8 @@
-//! A queue of which messages cannot be read: whoever has to do with it is told, and nobody else
-//! notices.
+//! A queue whose messages cannot be read: its clients are told, and no other client notices.
 
 use amqp::frame::{write_body, write_header};
 use amqp::{Method, Properties, Table};
-use ringtail::shard::Trouble;
+use ringtail::queues::StorageError;
 
 use crate::rig::{self, Client, Rig};
 
@@ -12,7 +11,7 @@ const OTHER: &str = "r";
 const REFUSED: &str = "NOT_FOUND - queue 'q' in vhost '/' has crashed and failed to restart";
 const MESSAGES: u32 = 300;
 
-/// A broker with two queues, of which the first has more messages than memory. No read succeeds.
+/// A broker with two queues, the first with more messages than fit in memory. No read succeeds.
 fn broker(shards: u16) -> (Rig, Client) {
     let mut broker = Rig::configured(shards, u64::MAX, |config| config.resident_max = 50_000);
     let client = broker.client(0);
@@ -38,7 +37,7 @@ fn get(queue: &str) -> Method<'_> {
     Method::BasicGet { ticket: 0, queue, no_ack: true }
 }
 
-/// Gets until there is another answer; that one.
+/// Gets messages until another answer comes, and returns that answer.
 fn broken(broker: &mut Rig) -> Vec<String> {
     let client = broker.client(0);
     for _ in 0..MESSAGES {
@@ -53,9 +52,9 @@ fn broken(broker: &mut Rig) -> Vec<String> {
 
 fn troubles(broker: &mut Rig) -> Vec<String> {
     let shards = broker.shards.iter_mut();
-    let troubles = shards.flat_map(|shard| std::iter::from_fn(|| shard.trouble()));
+    let troubles = shards.flat_map(|shard| std::iter::from_fn(|| shard.storage_error()));
     let unreadable = |trouble| match trouble {
-        Trouble::Unreadable(queue, why) => format!("{queue}: {why}"),
+        StorageError::Unreadable(queue, why) => format!("{queue}: {why}"),
         other => panic!("{other:?}"),
     };
     troubles.map(unreadable).collect()
@@ -64,11 +63,11 @@ fn troubles(broker: &mut Rig) -> Vec<String> {
 /// Ready messages of a queue, and its consumers.
 fn counts(broker: &mut Rig, queue: &str) -> (u32, u32) {
     let client = broker.client(0);
-    let octets = broker.call(client, 1, &rig::passive(queue));
+    let bytes = broker.call(client, 1, &rig::passive(queue));
     broker.vanish(client);
     let (mut parser, mut at) = (amqp::Parser::new(0), 0);
-    let Some(amqp::Frame::Method { payload, .. }) = parser.next(&octets, &mut at).unwrap() else {
-        panic!("{octets:?}");
+    let Some(amqp::Frame::Method { payload, .. }) = parser.next(&bytes, &mut at).unwrap() else {
+        panic!("{bytes:?}");
     };
     match Method::read(payload) {
         Ok(Method::QueueDeclareOk { message_count, consumer_count, .. }) => {
@@ -90,12 +89,12 @@ fn fanout(delivery_mode: u8) -> Vec<u8> {
         mandatory: true,
         immediate: false,
     };
-    let mut octets = rig::encoded(1, &method);
+    let mut bytes = rig::encoded(1, &method);
     let mode = [0x10, 0, delivery_mode];
     let properties = if delivery_mode == 0 { Properties::EMPTY.encoded() } else { &mode };
-    write_header(&mut octets, 1, 4, properties);
-    write_body(&mut octets, 1, b"body", 131_072);
-    octets
+    write_header(&mut bytes, 1, 4, properties);
+    write_body(&mut bytes, 1, b"body", 131_072);
+    bytes
 }
 
 #[test]
@@ -127,7 +126,7 @@ fn consumers_are_cancelled_and_may_settle_what_they_have() {
         let ack = Method::BasicAck { delivery_tag: 1, multiple: false };
         assert!(broker.call(client, 1, &ack).is_empty());
         broker.vanish(client);
-        // What was not acknowledged is back, and stays.
+        // Unacknowledged messages are requeued and stay.
         assert_eq!(counts(&mut broker, QUEUE).0, MESSAGES - 1);
         assert_eq!(broker.leftovers(), 0);
     }
@@ -139,11 +138,11 @@ fn publishes_are_refused_and_what_goes_to_others_too_arrives_there() {
         let (mut broker, client) = broker(shards);
         broken(&mut broker);
         let ready = counts(&mut broker, QUEUE);
-        // Nobody waits for an answer: as in RabbitMQ it is dropped.
+        // A publish without confirms is dropped, as in RabbitMQ.
         broker.send(client, &rig::publish(QUEUE, b"body"));
         broker.call(client, 1, &Method::ConfirmSelect { nowait: false });
-        let octets = [fanout(mode), rig::publish(OTHER, b"body"), rig::publish(QUEUE, b"body")];
-        let names = rig::names(&broker.send(client, &octets.concat()));
+        let bytes = [fanout(mode), rig::publish(OTHER, b"body"), rig::publish(QUEUE, b"body")];
+        let names = rig::names(&broker.send(client, &bytes.concat()));
         let nacks = names.iter().filter(|name| *name == "BasicNack").count();
         let acks = names.iter().filter(|name| *name == "BasicAck").count();
         assert_eq!((nacks, acks, names.len()), (2, 1, 3), "{shards} shards: {names:?}");
@@ -178,8 +177,8 @@ fn a_purge_or_a_deletion_cures_it() {
         broken(&mut broker);
         let (ready, _) = counts(&mut broker, QUEUE);
         assert!(ready > 0);
-        let octets = broker.call(client, 1, &purge());
-        assert_eq!(octets[11..15], ready.to_be_bytes());
+        let bytes = broker.call(client, 1, &purge());
+        assert_eq!(bytes[11..15], ready.to_be_bytes());
         fill(&mut broker, client);
         broker.unreadable = false;
         for _ in 0..MESSAGES {

@@ -5,7 +5,7 @@ use ringtail::shard::Gate;
 
 use crate::rig::{self, Client, Rig};
 
-/// A frame of a type that there is not; what follows it cannot be read.
+/// A frame of an unknown type; nothing after it can be read.
 const NO_FRAME: &[u8] = &[9, 0, 1, 0, 0, 0, 0, 0xCE];
 
 const CLOSE_CHANNEL: Method<'static> =
@@ -14,8 +14,8 @@ const CLOSE_CHANNEL: Method<'static> =
 /// A client whose connection the server closed, since it opened a channel twice.
 fn closed_by_server(broker: &mut Rig) -> Client {
     let client = broker.client(0);
-    let octets = broker.call(client, 1, &Method::ChannelOpen { out_of_band: "" });
-    assert_eq!(rig::names(&octets), ["ConnectionClose CHANNEL_ERROR - second 'channel.open' seen"]);
+    let bytes = broker.call(client, 1, &Method::ChannelOpen { out_of_band: "" });
+    assert_eq!(rig::names(&bytes), ["ConnectionClose CHANNEL_ERROR - second 'channel.open' seen"]);
     client
 }
 
@@ -61,8 +61,8 @@ fn close_ok_is_found_behind_what_was_sent_too_early() {
     let (some, rest) = channel.split_at(5);
     broker.receive(client, &[&rig::encoded(0, &rig::open("nosuch")), some].concat());
     broker.settle();
-    let octets = broker.take(client);
-    assert_eq!(rig::names(&octets), ["ConnectionClose NOT_ALLOWED - vhost nosuch not found"]);
+    let bytes = broker.take(client);
+    assert_eq!(rig::names(&bytes), ["ConnectionClose NOT_ALLOWED - vhost nosuch not found"]);
     let close_ok = rig::encoded(0, &Method::ConnectionCloseOk {});
     assert_eq!(broker.gate(client), Gate::Open);
     broker.send(client, &[rest, &close_ok].concat());
@@ -104,4 +104,110 @@ fn nothing_follows_a_connection_close_of_the_server() {
         rig::names(&broker.take(client)),
         ["ConnectionClose CHANNEL_ERROR - second 'channel.open' seen"]
     );
+}
+
+const CLOSE_OK: Method<'static> = Method::ConnectionCloseOk {};
+const SECOND_US: u64 = 1_000_000;
+
+#[test]
+fn the_client_ends_its_socket_after_close_ok() {
+    let mut broker = Rig::new(2);
+    let client = broker.client(0);
+    assert_eq!(rig::names(&broker.call(client, 0, &rig::close())), ["ConnectionCloseOk"]);
+    assert_eq!(broker.gate(client), Gate::Open);
+    assert!(broker.shards[0].closed_in_order(client.conn));
+    assert_eq!(broker.shards[0].why_closed(client.conn), None);
+    broker.vanish(client);
+    assert_eq!(broker.leftovers(), 0);
+}
+
+#[test]
+fn each_close_of_a_client_gets_its_close_ok() {
+    let mut broker = Rig::new(2);
+    let twice = [rig::encoded(0, &rig::close()), rig::encoded(0, &rig::close())].concat();
+    for exclusive in [false, true] {
+        let client = broker.client(0);
+        broker.call(client, 1, &rig::declare("q", exclusive));
+        // The second close arrives in two pieces, the first of them with the first close.
+        broker.receive(client, &twice[..30]);
+        broker.receive(client, &twice[30..]);
+        broker.settle();
+        assert_eq!(rig::names(&broker.take(client)), ["ConnectionCloseOk"; 2], "{exclusive}");
+        let bytes = [rig::publish("q", b"late"), twice.clone()].concat();
+        assert_eq!(rig::names(&broker.send(client, &bytes)), ["ConnectionCloseOk"; 2]);
+        assert_eq!(broker.gate(client), Gate::Open);
+        broker.vanish(client);
+    }
+    assert_eq!(broker.leftovers(), 0);
+}
+
+#[test]
+fn a_method_that_cannot_be_read_is_ignored_behind_close_ok() {
+    let mut broker = Rig::new(1);
+    let client = broker.client(0);
+    broker.call(client, 0, &rig::close());
+    let unreadable = [1, 0, 0, 0, 0, 0, 4, 0, 10, 0, 50, 0xCE];
+    assert!(broker.send(client, &unreadable).is_empty());
+    assert_eq!(rig::names(&broker.call(client, 0, &rig::close())), ["ConnectionCloseOk"]);
+}
+
+#[test]
+fn a_client_that_keeps_its_socket_after_close_ok_is_closed() {
+    for (heartbeat, seconds) in [(0, 30), (7, 7), (600, 30)] {
+        let mut broker = Rig::new(1);
+        let client = broker.tuned_to(0, (2047, 131_072, heartbeat));
+        broker.call(client, 0, &rig::open("/"));
+        broker.call(client, 0, &rig::close());
+        broker.now.monotonic_us = seconds * SECOND_US - 1;
+        broker.tick(0);
+        assert_eq!(broker.gate(client), Gate::Open, "heartbeat {heartbeat}");
+        broker.now.monotonic_us += 1000;
+        broker.tick(0);
+        assert_eq!(broker.gate(client), Gate::Closing, "heartbeat {heartbeat}");
+        assert_eq!(broker.shards[0].why_closed(client.conn), None);
+    }
+}
+
+#[test]
+fn a_client_that_closes_during_the_handshake_is_kept_no_longer_than_that() {
+    let mut broker = Rig::new(1);
+    let client = broker.accepted(0);
+    broker.send(client, &amqp::PROTOCOL_HEADER);
+    broker.now.monotonic_us = 2 * SECOND_US;
+    assert_eq!(rig::names(&broker.call(client, 0, &rig::close())), ["ConnectionCloseOk"]);
+    broker.now.monotonic_us = 10 * SECOND_US - 1;
+    broker.tick(0);
+    assert_eq!(broker.gate(client), Gate::Open);
+    broker.now.monotonic_us += 1000;
+    broker.tick(0);
+    assert_eq!(broker.gate(client), Gate::Closing);
+}
+
+#[test]
+fn crossing_closes_are_all_answered_until_close_ok_comes() {
+    let mut broker = Rig::new(2);
+    let client = closed_by_server(&mut broker);
+    for _ in 0..2 {
+        assert_eq!(rig::names(&broker.call(client, 0, &rig::close())), ["ConnectionCloseOk"]);
+        assert_eq!(broker.gate(client), Gate::Open);
+    }
+    broker.call(client, 0, &CLOSE_OK);
+    assert_eq!(broker.gate(client), Gate::Closing);
+}
+
+#[test]
+fn a_broker_that_stops_does_not_wait_for_closed_clients() {
+    let mut broker = Rig::new(2);
+    let (closed, closing, crossing) = (broker.client(0), broker.client(0), broker.client(0));
+    broker.call(closed, 0, &rig::close());
+    broker.call(closing, 1, &rig::declare("mine", true));
+    broker.receive(closing, &rig::encoded(0, &rig::close()));
+    broker.shards[0].shutdown(broker.now);
+    assert_eq!(broker.gate(closed), Gate::Closing);
+    broker.settle();
+    assert_eq!(rig::names(&broker.take(closing)), ["ConnectionCloseOk"]);
+    assert_eq!(broker.gate(closing), Gate::Closing);
+    assert_eq!(broker.gate(crossing), Gate::Open);
+    broker.call(crossing, 0, &rig::close());
+    assert_eq!(broker.gate(crossing), Gate::Closing);
 }

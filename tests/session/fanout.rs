@@ -8,8 +8,8 @@ use crate::rig::{self, Client, Rig};
 
 const QUEUES: usize = 2000;
 const PUBLISHES: usize = 700;
-/// What a publisher may have copied before it waits, what is copied of one message more, and the
-/// first chunk of every queue.
+/// The copies of a publisher before it waits, those of one more message, and the first chunk of
+/// every queue.
 const WINDOW: usize = (4 << 20) + QUEUES * (128 + 4096);
 
 /// A client whose queues are all bound to `amq.fanout`.
@@ -28,7 +28,7 @@ fn bound(broker: &mut Rig, shard: usize) -> Client {
     client
 }
 
-/// What one read may bring: hundreds of small publishes.
+/// One read with hundreds of small publishes.
 fn publishes() -> Vec<u8> {
     let method = Method::BasicPublish {
         ticket: 0,
@@ -58,14 +58,14 @@ fn a_chunk_of_publishes_to_thousands_of_queues_is_not_obeyed_in_one_turn() {
         for shard in 0..usize::from(shards) {
             broker.turn(shard);
             let more = pinned(&broker) - before;
-            assert!(more <= WINDOW, "{shards} shards: {more} octets in a turn");
+            assert!(more <= WINDOW, "{shards} shards: {more} bytes in a turn");
         }
         broker.settle();
         assert_eq!(broker.gate(publisher), Gate::Open);
         for last in [0, QUEUES - 1].map(|number| format!("q{number}")) {
             let purge = Method::QueuePurge { ticket: 0, queue: &last, nowait: false };
-            let octets = broker.call(publisher, 1, &purge);
-            assert_eq!(octets[11..15], (PUBLISHES as u32).to_be_bytes(), "none is lost");
+            let bytes = broker.call(publisher, 1, &purge);
+            assert_eq!(bytes[11..15], (PUBLISHES as u32).to_be_bytes(), "none is lost");
         }
     }
 }
@@ -82,7 +82,7 @@ fn an_alarm_comes_before_copies_fill_the_memory() {
             }
             broker.settle();
             let pinned = pinned(&broker);
-            assert!(pinned <= LIMIT as usize + 2 * WINDOW, "{shards} shards: {pinned} octets");
+            assert!(pinned <= LIMIT as usize + 2 * WINDOW, "{shards} shards: {pinned} bytes");
         }
         assert_eq!(broker.gate(publisher), Gate::Paused);
     }
@@ -100,12 +100,12 @@ fn a_commit_to_thousands_of_queues_takes_several_turns_as_well() {
         for shard in 0..usize::from(shards) {
             broker.turn(shard);
             let more = pinned(&broker).saturating_sub(before);
-            assert!(more <= WINDOW, "{shards} shards: {more} octets in a turn");
+            assert!(more <= WINDOW, "{shards} shards: {more} bytes in a turn");
         }
         broker.settle();
         assert_eq!(rig::names(&broker.take(publisher)), ["TxCommitOk"]);
         let purge = Method::QueuePurge { ticket: 0, queue: "q7", nowait: false };
-        let octets = broker.call(publisher, 1, &purge);
-        assert_eq!(octets[11..15], (PUBLISHES as u32).to_be_bytes(), "none is lost");
+        let bytes = broker.call(publisher, 1, &purge);
+        assert_eq!(bytes[11..15], (PUBLISHES as u32).to_be_bytes(), "none is lost");
     }
 }

@@ -1,14 +1,22 @@
-//! Clients that do what they should not, against a whole pure broker: whatever comes, every shard
-//! goes on, every client is answered or let go, and nothing stays.
+//! Misbehaving clients against a whole pure broker. Whatever they send, every shard goes on, every
+//! client is answered or closed, and nothing is left of them.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod access;
 mod broken;
 mod closing;
 mod fanout;
+mod limits;
+#[cfg(feature = "second-kinds")]
+mod line;
+mod logins;
 mod methods;
 mod parking;
 mod receiving;
 mod replies;
+#[path = "../rig/mod.rs"]
 mod rig;
+mod timeouts;
 mod transactions;
+mod turns;

@@ -1,4 +1,4 @@
-//! Methods that a client must not send, or not then.
+//! Methods that a client must not send, or not at that time.
 
 use amqp::frame::{write_body, write_header};
 use amqp::{Method, Properties, Table};
@@ -29,12 +29,12 @@ fn methods_of_the_server_are_refused_as_rabbitmq_does() {
     let mut broker = Rig::new(1);
     for method in methods {
         let client = broker.client(0);
-        let mut octets = rig::encoded(1, &method);
+        let mut bytes = rig::encoded(1, &method);
         if method.has_content() {
-            write_header(&mut octets, 1, 1, Properties::EMPTY.encoded());
-            write_body(&mut octets, 1, b"x", 0);
+            write_header(&mut bytes, 1, 1, Properties::EMPTY.encoded());
+            write_body(&mut bytes, 1, b"x", 0);
         }
-        let answer = rig::names(&broker.send(client, &octets));
+        let answer = rig::names(&broker.send(client, &bytes));
         assert_eq!(answer, ["ConnectionClose COMMAND_INVALID - unimplemented method"]);
         broker.vanish(client);
     }
@@ -65,14 +65,14 @@ fn the_default_exchange_is_not_declared_passively_either() {
 fn a_name_of_line_ends_only_is_no_name() {
     let mut broker = Rig::new(1);
     let client = broker.client(0);
-    let octets = broker.call(client, 1, &rig::declare("\r\n", false));
+    let bytes = broker.call(client, 1, &rig::declare("\r\n", false));
     let (mut parser, mut at) = (amqp::Parser::new(0), 0);
-    let frame = parser.next(&octets, &mut at).unwrap();
+    let frame = parser.next(&bytes, &mut at).unwrap();
     let Some(amqp::Frame::Method { payload, .. }) = frame else {
         panic!("{frame:?}");
     };
     let Ok(Method::QueueDeclareOk { queue, .. }) = Method::read(payload) else {
-        panic!("{:?}", rig::names(&octets));
+        panic!("{:?}", rig::names(&bytes));
     };
     assert!(queue.starts_with("amq.gen-"), "{queue:?}");
 }

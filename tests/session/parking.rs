@@ -1,7 +1,8 @@
 //! Frames that wait behind a barrier, together with other reasons not to read.
 
 use amqp::Method;
-use ringtail::shard::{Gate, PARKED_MARK};
+use ringtail::sessions::PARKED_MARK;
+use ringtail::shard::Gate;
 
 use crate::rig::{self, Client, Rig};
 

@@ -1,4 +1,4 @@
-//! Large messages that are half received when memory for them is short.
+//! Partial messages while memory for them is short.
 
 use amqp::frame::{write_body, write_header};
 use amqp::properties::Basic;
@@ -41,7 +41,7 @@ fn send_some(broker: &mut Rig, client: Client, mebibytes: usize) {
     broker.settle();
 }
 
-/// Lets time pass and does what is due then.
+/// Lets time pass and runs the timers.
 fn wait(broker: &mut Rig, seconds: u64) {
     for _ in 0..seconds {
         broker.now.monotonic_us += 1_000_000;
@@ -68,11 +68,11 @@ fn one_that_stalls_does_not_hold_the_others_up_for_ever() {
         send_some(&mut broker, client, 23);
         assert_eq!(broker.gate(client), Gate::Open);
     }
-    // What comes late on the channel that was closed is ignored.
+    // Late frames of the closed channel are ignored.
     send_some(&mut broker, stalled, 7);
     assert_eq!(rig::names(&broker.take(stalled)), [""; 0]);
-    let octets = broker.call(waiting[0], 1, &rig::passive("q"));
-    assert_eq!(rig::names(&octets), ["QueueDeclareOk"]);
+    let bytes = broker.call(waiting[0], 1, &rig::passive("q"));
+    assert_eq!(rig::names(&bytes), ["QueueDeclareOk"]);
 }
 
 #[test]
@@ -94,14 +94,14 @@ fn one_that_stalls_alone_is_left_alone() {
     let stalled = begun(&mut broker, 17);
     wait(&mut broker, 100);
     assert_eq!(rig::names(&broker.take(stalled)), [""; 0]);
-    // Its time began anew when nobody was waiting.
+    // Its time began again when no other message waited.
     let waiting = begun(&mut broker, 1);
     wait(&mut broker, 21);
     assert_eq!(rig::names(&broker.take(stalled)), [GIVEN_UP]);
     assert_eq!(broker.gate(waiting), Gate::Open);
 }
 
-/// Begins a message on another channel of a client: headers of so many octets, then the body.
+/// Begins a message on another channel of a client: headers of so many bytes, then the body.
 fn begin_on(broker: &mut Rig, client: Client, number: u16, headers: usize, body: &[u8]) -> Vec<u8> {
     let text = "x".repeat(headers);
     let table = TableWriter::new().with("x", Value::LongString(text.as_bytes()));
@@ -148,8 +148,8 @@ fn a_connection_whose_message_is_the_oldest_does_not_hold_more_for_that() {
     send_some(&mut broker, client, 1);
     let mut given_up = 0;
     for number in 2..12 {
-        let octets = begin_on(&mut broker, client, number, 10, &vec![b'x'; 6 * MEBIBYTE]);
-        let names = rig::methods(&octets);
+        let bytes = begin_on(&mut broker, client, number, 10, &vec![b'x'; 6 * MEBIBYTE]);
+        let names = rig::methods(&bytes);
         assert!(names.iter().all(|(_, name)| name.starts_with("ChannelClose CONTENT_TOO_LARGE")));
         assert!(names.iter().all(|(channel, _)| *channel == number), "the youngest");
         given_up += names.len();
@@ -158,7 +158,7 @@ fn a_connection_whose_message_is_the_oldest_does_not_hold_more_for_that() {
     }
     assert_eq!(given_up, 8);
     assert_eq!(broker.gate(client), Gate::Open);
-    // The oldest goes on, at the cost of the two others.
+    // The oldest is read on; the two others are refused.
     send_some(&mut broker, client, 23);
     let methods = rig::methods(&broker.call(client, 1, &rig::passive("q")));
     let channels: Vec<u16> = methods.iter().map(|(channel, _)| *channel).collect();

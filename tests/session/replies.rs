@@ -1,4 +1,5 @@
-//! Direct reply-to between shards: what waits is bounded, what is gone gives its messages back.
+//! Direct reply-to between shards: waiting replies are bounded, and replies to a consumer that is
+//! gone are returned.
 
 use amqp::frame::{write_body, write_header};
 use amqp::properties::Basic;
@@ -9,25 +10,25 @@ use crate::rig::{self, Client, Rig};
 
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 const MIB: usize = 1 << 20;
-/// Octets of replies that may wait for a consumer, as in the broker.
+/// Bytes of replies that may wait for a consumer, as in the broker.
 const WAITING_MAX: usize = 16 * MIB;
 
 /// The frames of a publish on channel 1.
 fn publish(routing_key: &str, mandatory: bool, properties: &Basic<'_>, body: &[u8]) -> Vec<u8> {
     let method =
         Method::BasicPublish { ticket: 0, exchange: "", routing_key, mandatory, immediate: false };
-    let (mut octets, mut encoded) = (rig::encoded(1, &method), Vec::new());
+    let (mut bytes, mut encoded) = (rig::encoded(1, &method), Vec::new());
     properties.write(&mut encoded);
-    write_header(&mut octets, 1, body.len() as u64, &encoded);
-    write_body(&mut octets, 1, body, 131_072);
-    octets
+    write_header(&mut bytes, 1, body.len() as u64, &encoded);
+    write_body(&mut bytes, 1, body, 131_072);
+    bytes
 }
 
 fn reply(to: &str, mandatory: bool, body: &[u8]) -> Vec<u8> {
     publish(to, mandatory, &Basic::default(), body)
 }
 
-/// Starts a client's reply consumer; the name that leads to it.
+/// Starts a client's reply consumer and returns its reply-to name.
 fn address(broker: &mut Rig, client: Client) -> String {
     let consume = Method::BasicConsume {
         ticket: 0,
@@ -44,10 +45,10 @@ fn address(broker: &mut Rig, client: Client) -> String {
     let basic = Basic { reply_to: Some(REPLY_TO), ..Basic::default() };
     broker.send(client, &publish("requests", false, &basic, b"?"));
     let get = Method::BasicGet { ticket: 0, queue: "requests", no_ack: true };
-    let octets = broker.call(client, 1, &get);
+    let bytes = broker.call(client, 1, &get);
     let name = format!("{REPLY_TO}.");
-    let start = octets.windows(name.len()).position(|octets| octets == name.as_bytes()).unwrap();
-    String::from_utf8(octets[start..start + name.len() + 32].to_vec()).unwrap()
+    let start = bytes.windows(name.len()).position(|bytes| bytes == name.as_bytes()).unwrap();
+    String::from_utf8(bytes[start..start + name.len() + 32].to_vec()).unwrap()
 }
 
 /// A server in confirm mode.
@@ -66,19 +67,19 @@ fn a_reply_consumer_that_does_not_read_holds_no_more_than_its_bound() {
         let server = server(&mut broker, usize::from(shards) - 1);
         let before = broker.shards[0].pinned();
         for _ in 0..40 {
-            let octets = broker.send(server, &reply(&name, true, &[b'x'; MIB]));
-            assert_eq!(rig::names(&octets), ["BasicAck"], "dropped is not gone");
+            let bytes = broker.send(server, &reply(&name, true, &[b'x'; MIB]));
+            assert_eq!(rig::names(&bytes), ["BasicAck"], "dropped is not gone");
             assert_eq!(broker.gate(server), Gate::Open);
         }
         let waiting = broker.shards[0].pinned() - before;
         assert!((WAITING_MAX..WAITING_MAX + 2 * MIB).contains(&waiting), "{waiting}");
         let mut got = 0;
         loop {
-            let octets = broker.take(client);
-            if octets.is_empty() {
+            let bytes = broker.take(client);
+            if bytes.is_empty() {
                 break;
             }
-            got += rig::names(&octets).len();
+            got += rig::names(&bytes).len();
         }
         assert!((16..20).contains(&got), "{got}");
         broker.send(server, &reply(&name, true, b"in time again"));
@@ -112,16 +113,16 @@ fn a_mandatory_reply_that_meets_the_end_of_its_consumer_comes_back_before_its_ac
             let client = broker.client(0);
             let name = address(&mut broker, client);
             let server = server(&mut broker, usize::from(shards) - 1);
-            // The reply is under way when the consumer goes.
+            // The reply is under way when the consumer ends.
             let body = [b'x'; 5000];
             if shards == 2 {
                 broker.receive(server, &reply(&name, true, &body));
             }
             broker.receive(client, &rig::encoded(1, end));
             broker.send(server, &reply(&name, false, b"dropped"));
-            let octets = broker.send(server, &reply(&name, true, &body));
-            assert_eq!(rig::names(&octets), ["BasicReturn", "BasicAck"]);
-            assert!(octets.windows(body.len()).any(|octets| octets == body));
+            let bytes = broker.send(server, &reply(&name, true, &body));
+            assert_eq!(rig::names(&bytes), ["BasicReturn", "BasicAck"]);
+            assert!(bytes.windows(body.len()).any(|bytes| bytes == body));
             broker.vanish(client);
             broker.vanish(server);
             assert_eq!(broker.leftovers(), 0);
@@ -148,7 +149,7 @@ fn a_return_for_a_channel_that_is_gone_is_dropped() {
 #[test]
 fn a_name_of_another_broker_leads_nowhere() {
     let mut other = Rig::configured(1, u64::MAX, |config| {
-        config.reply_key = ringtail::shard::ReplyKey::new([7; 32]);
+        config.reply_key = ringtail::sessions::ReplyKey::new([7; 32]);
     });
     let stranger = other.client(0);
     let name = address(&mut other, stranger);
@@ -156,8 +157,8 @@ fn a_name_of_another_broker_leads_nowhere() {
     let client = broker.client(0);
     address(&mut broker, client);
     let server = server(&mut broker, 0);
-    let octets = broker.send(server, &reply(&name, true, b"x"));
-    assert_eq!(rig::names(&octets), ["BasicReturn", "BasicAck"]);
+    let bytes = broker.send(server, &reply(&name, true, b"x"));
+    assert_eq!(rig::names(&bytes), ["BasicReturn", "BasicAck"]);
     assert!(broker.take(client).is_empty());
 }
 
@@ -177,11 +178,11 @@ fn a_commit_returns_only_what_is_mandatory() {
         let mut broker = Rig::new(shards);
         let (server, name) = gone(&mut broker, usize::from(shards) - 1);
         broker.send(server, &reply(&name, false, b"dropped"));
-        let octets = broker.call(server, 1, &Method::TxCommit {});
-        assert_eq!(rig::names(&octets), ["TxCommitOk"]);
+        let bytes = broker.call(server, 1, &Method::TxCommit {});
+        assert_eq!(rig::names(&bytes), ["TxCommitOk"]);
         broker.send(server, &reply(&name, true, b"returned"));
-        let octets = broker.call(server, 1, &Method::TxCommit {});
-        assert_eq!(rig::names(&octets), ["BasicReturn", "TxCommitOk"]);
+        let bytes = broker.call(server, 1, &Method::TxCommit {});
+        assert_eq!(rig::names(&bytes), ["BasicReturn", "TxCommitOk"]);
     }
 }
 
@@ -197,10 +198,10 @@ fn replies_that_a_commit_returns_wait_until_the_client_reads() {
         let mut names = Vec::new();
         while names.last().is_none_or(|name| name != "TxCommitOk") {
             broker.settle();
-            let octets = broker.take_now(server);
+            let bytes = broker.take_now(server);
             // What is under way to another shard comes back whatever the client reads.
-            assert!(!octets.is_empty() && octets.len() < 8 * MIB, "{}", octets.len());
-            names.extend(rig::names(&octets));
+            assert!(!bytes.is_empty() && bytes.len() < 8 * MIB, "{}", bytes.len());
+            names.extend(rig::names(&bytes));
         }
         assert_eq!(names.len(), 33);
     }

@@ -1,4 +1,4 @@
-//! Class tx: what a commit waits for, what ends with its channel, and how much may be held.
+//! Class tx: what a commit waits for, what the end of its channel drops, and how much it may hold.
 
 use amqp::frame::{write_body, write_header};
 use amqp::{Method, Properties};
@@ -27,11 +27,11 @@ fn get(no_ack: bool) -> Method<'static> {
 /// Ready messages, as another connection sees them.
 fn ready(broker: &mut Rig) -> u32 {
     let client = broker.client(0);
-    let octets = broker.call(client, 1, &rig::declare(QUEUE, false));
+    let bytes = broker.call(client, 1, &rig::declare(QUEUE, false));
     broker.vanish(client);
     let (mut parser, mut at) = (amqp::Parser::new(0), 0);
-    let Some(amqp::Frame::Method { payload, .. }) = parser.next(&octets, &mut at).unwrap() else {
-        panic!("{octets:?}");
+    let Some(amqp::Frame::Method { payload, .. }) = parser.next(&bytes, &mut at).unwrap() else {
+        panic!("{bytes:?}");
     };
     match Method::read(payload) {
         Ok(Method::QueueDeclareOk { message_count, .. }) => message_count,
@@ -48,10 +48,10 @@ fn unroutable(body: &[u8]) -> Vec<u8> {
         mandatory: true,
         immediate: false,
     };
-    let mut octets = rig::encoded(1, &method);
-    write_header(&mut octets, 1, body.len() as u64, Properties::EMPTY.encoded());
-    write_body(&mut octets, 1, body, 131_072);
-    octets
+    let mut bytes = rig::encoded(1, &method);
+    write_header(&mut bytes, 1, body.len() as u64, Properties::EMPTY.encoded());
+    write_body(&mut bytes, 1, body, 131_072);
+    bytes
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn commit_ok_waits_for_the_home_of_the_publishes_and_of_the_settles() {
     let ack = rig::encoded(1, &Method::BasicAck { delivery_tag: 1, multiple: false });
     broker.receive(client, &[ack, rig::publish(QUEUE, b"2"), commit()].concat());
     for _ in 0..2 {
-        // The settle is sent when the publish is there, and needs the same way once more.
+        // The settle is sent once the publish is applied, and takes the same hop.
         broker.turn(0);
         broker.turn(0);
         assert_eq!(got(&mut broker), [""; 0]);
@@ -87,7 +87,7 @@ fn commit_ok_waits_for_the_home_of_the_publishes_and_of_the_settles() {
 fn methods_behind_a_commit_wait_for_it() {
     let mut broker = Rig::new(2);
     let client = transactional(&mut broker);
-    let octets = [
+    let bytes = [
         rig::publish(QUEUE, b"1"),
         commit(),
         rig::publish(QUEUE, b"2"),
@@ -96,7 +96,7 @@ fn methods_behind_a_commit_wait_for_it() {
         rig::encoded(1, &get(true)),
         rig::encoded(1, &get(true)),
     ];
-    let names = rig::names(&broker.send(client, &octets.concat()));
+    let names = rig::names(&broker.send(client, &bytes.concat()));
     let due = ["TxCommitOk", "TxRollbackOk", "TxCommitOk", "BasicGetOk", "BasicGetEmpty"];
     assert_eq!(names, due);
 }
@@ -145,9 +145,9 @@ fn returns_of_a_commit_wait_until_the_client_reads() {
     let mut names = Vec::new();
     while names.last().is_none_or(|name| name != "TxCommitOk") {
         broker.settle();
-        let octets = broker.take_now(client);
-        assert!(!octets.is_empty() && octets.len() < MIB + MIB / 8, "{}", octets.len());
-        names.extend(rig::names(&octets));
+        let bytes = broker.take_now(client);
+        assert!(!bytes.is_empty() && bytes.len() < MIB + MIB / 8, "{}", bytes.len());
+        names.extend(rig::names(&bytes));
     }
     assert_eq!(names.len(), 3001);
     assert!(names[..3000].iter().all(|name| name == "BasicReturn"));
@@ -158,10 +158,10 @@ fn returns_of_a_commit_wait_until_the_client_reads() {
 fn a_transaction_that_holds_too_much_is_refused() {
     let mut broker = Rig::configured(2, u64::MAX, |config| config.transaction_max = 100_000);
     let client = transactional(&mut broker);
-    // A single publish may always be held.
+    // A single publish is always accepted.
     assert!(broker.send(client, &rig::publish(QUEUE, &[7; 200_000])).is_empty());
     let names = rig::names(&broker.send(client, &rig::publish(QUEUE, b"1")));
-    let text = "PRECONDITION_FAILED - transaction holds more than 100000 octets";
+    let text = "PRECONDITION_FAILED - transaction holds more than 100000 bytes";
     assert_eq!(names, [format!("ChannelClose {text}")]);
     assert_eq!(broker.shards[0].pinned(), 0);
     broker.vanish(client);
@@ -177,12 +177,12 @@ fn what_transactions_hold_cannot_keep_an_alarm_on() {
     for _ in 0..80 {
         names.extend(rig::names(&broker.send(client, &rig::publish(QUEUE, &body))));
     }
-    let text = "PRECONDITION_FAILED - transaction holds more than 33554432 octets";
+    let text = "PRECONDITION_FAILED - transaction holds more than 33554432 bytes";
     assert_eq!(names, [format!("ChannelClose {text}")]);
     let close_ok = rig::encoded(1, &Method::ChannelCloseOk {});
     let open = rig::encoded(1, &Method::ChannelOpen { out_of_band: "" });
-    let octets = broker.send(client, &[close_ok, open].concat());
-    assert_eq!(rig::names(&octets), ["ChannelOpenOk"]);
+    let bytes = broker.send(client, &[close_ok, open].concat());
+    assert_eq!(rig::names(&bytes), ["ChannelOpenOk"]);
     assert_eq!(broker.shards[0].pinned(), 0);
 }
 
@@ -199,7 +199,7 @@ fn a_recover_in_a_transaction_leaves_what_is_settled_in_it() {
     let recover = rig::encoded(1, &Method::BasicRecover { requeue: true });
     broker.send(client, &[ack.clone(), recover].concat());
     assert_eq!(ready(&mut broker), 2);
-    // It is outstanding again after a rollback, and its tag stands.
+    // After a rollback it is outstanding again, with the same tag.
     broker.send(client, &rig::encoded(1, &Method::TxRollback {}));
     let names = rig::names(&broker.send(client, &[ack, commit()].concat()));
     assert_eq!(names, ["TxCommitOk"]);

@@ -35,9 +35,9 @@ pub struct Incoming {
 pub struct Live {
     /// Its place in the history.
     pub consumer: usize,
-    /// consume-ok was read, or none will come.
+    /// consume-ok was read, or was not requested.
     begun: bool,
-    /// The cancel without a reply that ends it, once something behind it is answered.
+    /// A cancel without reply; it has ended the consumer once a later method is answered.
     ends_with: Option<usize>,
 }
 
@@ -46,7 +46,7 @@ pub struct Live {
 pub struct Unacked {
     /// Its place in the history.
     pub delivery: usize,
-    /// Who it was delivered to; `None` for a basic.get.
+    /// Its consumer; `None` for a basic.get.
     pub consumer: Option<usize>,
 }
 
@@ -54,7 +54,7 @@ pub struct Unacked {
 #[derive(Debug, Default)]
 pub struct Confirms {
     next: u64,
-    open: BTreeMap<u64, usize>,
+    pub open: BTreeMap<u64, usize>,
 }
 
 /// A channel number and what is open on it.
@@ -84,9 +84,9 @@ pub struct Channel {
     pub confirms: Option<Confirms>,
     /// In tx mode.
     pub tx: Option<Tx>,
-    /// Of the consumers to come.
+    /// The prefetch of later consumers.
     pub prefetch: u16,
-    /// Of all consumers together; 0: none.
+    /// The limit of all consumers together; 0: none.
     pub limit: u16,
     /// Changes of the limit that were not answered.
     pub limiting: usize,
@@ -97,7 +97,7 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// A channel number nothing is open on.
+    /// A channel number without an open channel.
     pub fn new(number: u16) -> Self {
         Self { number, ..Self::default() }
     }
@@ -107,7 +107,7 @@ impl Channel {
         !self.open && self.closing.is_none()
     }
 
-    /// What the server still owes.
+    /// A reply or confirm that the server has not sent yet.
     pub fn owed(&self) -> Option<String> {
         if let Some(op) = self.waiting.front() {
             return Some(format!("the reply to op {op} on channel {}", self.number));
@@ -147,14 +147,14 @@ impl Channel {
         }
     }
 
-    /// The client asks for the channel's end: nothing that arrives from now on counts.
+    /// The client closes the channel: what arrives from now on is ignored.
     pub fn ending(&mut self, h: &mut History, now: Time) {
         if let Some(log) = self.log.filter(|_| self.open) {
             h.channels[log].ending = h.channels[log].ending.min(now);
         }
     }
 
-    /// The channel is over; operations not answered from `first` on are of unknown fate.
+    /// The channel has ended; the fate of unanswered operations from `first` on is unknown.
     pub fn over(&mut self, h: &mut History, first: usize, ending: Time) {
         if let Some(log) = self.log.filter(|_| self.open || self.closing.is_some()) {
             h.channel_over(log, first, usize::MAX, ending);
@@ -169,6 +169,9 @@ impl Channel {
         };
         let (code, class, method) = cause;
         h.note(|| format!("chan {log} reads channel.close {code} {text}"));
+        if (code, class, method) == (406, 0, 0) {
+            return self.closed_as_late(log, text, h);
+        }
         let loose = h.channels[log].loose.iter().copied();
         let blamed: Vec<usize> = loose
             .filter(|op| id(&h.ops[*op].what) == (class, method) && blames(h, *op, text))
@@ -182,7 +185,11 @@ impl Channel {
             h.ops[first].fate = Fate::Refused(code);
             h.ops[first].span.done = h.time;
         }
-        // A close of the client's own that crossed this one is still answered.
+        self.closed();
+    }
+
+    /// Nothing is open any more. A close of the client that crossed the server's is still answered.
+    pub fn closed(&mut self) {
         let closing = self.closing;
         *self = Self { log: self.log, closing, ..Self::new(self.number) };
     }
@@ -228,8 +235,8 @@ impl Channel {
             Method::BasicAck { delivery_tag, multiple } => {
                 self.confirmed(delivery_tag, multiple, h, hot)
             }
-            Method::BasicNack { delivery_tag, .. } => {
-                h.fail(|| format!("publish {delivery_tag} was refused"));
+            Method::BasicNack { delivery_tag, multiple, .. } => {
+                self.refused(delivery_tag, multiple, h);
             }
             Method::BasicCancel { consumer_tag, .. } => self.cancelled(consumer_tag, h),
             other => self.reply(other, h, hot),
@@ -242,7 +249,7 @@ impl Channel {
         };
         h.note(|| format!("chan {log} reads channel.close-ok"));
         if self.open {
-            // Everything in front of the close was carried out before it was answered.
+            // Everything before the close was carried out before close-ok.
             h.channel_over(log, usize::MAX, usize::MAX, sent);
             h.channels[log].ended = h.time;
         }
@@ -365,7 +372,7 @@ impl Channel {
         }
     }
 
-    /// basic.recover gives everything back that was read before its reply.
+    /// basic.recover requeues everything that was read before its reply.
     fn recovered(&mut self, op: usize, h: &mut History) {
         self.recovering = false;
         let sent = h.ops[op].span.sent;
@@ -376,7 +383,8 @@ impl Channel {
         }
     }
 
-    fn confirmed(&mut self, tag: u64, multiple: bool, h: &mut History, hot: &mut Vec<usize>) {
+    /// Publishes are confirmed.
+    pub fn confirmed(&mut self, tag: u64, multiple: bool, h: &mut History, hot: &mut Vec<usize>) {
         let Some(confirms) = &mut self.confirms else {
             return h.fail(|| format!("confirm {tag} outside confirm mode"));
         };
@@ -390,7 +398,9 @@ impl Channel {
             h.note(|| format!("message {message} is confirmed"));
             let log = &mut h.messages[message];
             log.confirmed = true;
-            log.arrived = log.arrived.min(h.time);
+            if log.arrived == NEVER {
+                (log.arrived, log.arrived_us) = (h.time, h.now_us);
+            }
             if log.exchange == 0 {
                 hot.push(log.key);
             }
@@ -409,7 +419,7 @@ impl Channel {
         };
         incoming.message = message;
         if h.messages[message].size as u64 != size {
-            return h.fail(|| format!("message {message} arrives with {size} octets"));
+            return h.fail(|| format!("message {message} arrives with {size} bytes"));
         }
         if size == 0 {
             self.complete(h, hot);
@@ -431,7 +441,7 @@ impl Channel {
         let log = &h.messages[message];
         let key = key_text(h, message);
         let envelope = EXCHANGES[log.exchange].0 == incoming.exchange && key == incoming.key;
-        if !envelope || body(message, log.size) != incoming.body {
+        if !envelope || body(h.root(message), log.size) != incoming.body {
             return h.fail(|| format!("message {message} arrived changed"));
         }
         match incoming.kind {
@@ -465,7 +475,7 @@ impl Channel {
         h: &History,
     ) -> DeliveryLog {
         let chan = self.log.unwrap_or_default();
-        let at = h.time;
+        let (at, at_us) = (h.time, h.now_us);
         let limbo = at > h.channels[chan].ending;
         let (settled, drained) = (None, false);
         DeliveryLog {
@@ -474,6 +484,7 @@ impl Channel {
             chan,
             asked,
             at,
+            at_us,
             redelivered,
             no_ack,
             settled,
@@ -500,7 +511,7 @@ impl Channel {
         if prefetch == 0 || h.consumers[consumer].no_ack || self.recovering {
             return;
         }
-        // What is settled and not committed is held all the same.
+        // A delivery with an uncommitted settle still counts.
         let settled = self.tx.iter().flat_map(|tx| tx.settles.iter().map(|(_, held, _)| held));
         let all = self.unacked.values().chain(settled);
         let held = all.filter(|unacked| unacked.consumer == Some(consumer)).count();
@@ -529,7 +540,7 @@ impl Channel {
             if let Some(tx) = &mut self.tx {
                 tx.settles.push((tag, unacked, how));
             } else {
-                h.deliveries[unacked.delivery].settled = Some((how, op));
+                h.settled(unacked.delivery, how, op);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! A client: speaks AMQP in bytes, keeps what it is owed, and checks at once what can be checked
-//! from its own stream alone (tags, order of replies, prefetch, contents).
+//! A client that speaks AMQP in bytes. It tracks the replies it waits for, and checks at once what
+//! its own stream shows (tags, order of replies, prefetch, contents).
 
 use std::collections::VecDeque;
 
@@ -10,8 +10,11 @@ use fastrand::Rng;
 
 use crate::channel::{Channel, key_at};
 use crate::history::{ChannelLog, ConnLog, History, NEVER, What};
+use crate::inspect::REASON;
+use crate::letters;
+use crate::sending::Sending;
 
-/// How far a connection has come.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// In the handshake.
@@ -31,7 +34,7 @@ pub enum Manner {
     Reads,
     /// Stopped reading.
     Deaf,
-    /// Neither reads slowly nor sends: its heartbeats stay out.
+    /// Reads, but sends nothing, not even heartbeats.
     Silent,
 }
 
@@ -40,14 +43,14 @@ pub enum Manner {
 pub struct Client {
     /// Its place in the history.
     pub conn: usize,
-    /// How far it is.
+    /// Its state.
     pub stage: Stage,
     /// How it treats its socket.
     pub manner: Manner,
-    /// Octets on their way to the broker.
-    pub out: Vec<u8>,
+    /// Bytes under way to the broker.
+    pub out: Sending,
     /// Frames of each channel that wait to be sent, so that channels interleave.
-    lanes: Vec<VecDeque<Vec<u8>>>,
+    unsent: Vec<VecDeque<Vec<u8>>>,
     /// The channels by number, from 1.
     pub channels: Vec<Channel>,
     parser: Parser,
@@ -55,67 +58,75 @@ pub struct Client {
     pub frame_max: u32,
     /// Seconds; 0: off.
     pub heartbeat: u16,
-    /// Virtual time of the last octets sent.
+    /// Virtual time of the last bytes sent.
     pub sent_us: u64,
     /// Heartbeat frames read.
     pub heartbeats: u32,
-    /// It did what closes the whole connection.
+    /// It provoked an error that closes the connection.
     pub offended: bool,
-    /// Queues that are worth a look by somebody else: something about them was just confirmed.
+    /// An operator closes its connection.
+    pub forced: bool,
+    /// Queues that another client should use next: something about them was just confirmed.
     pub hot: Vec<usize>,
     /// When connection.close was sent.
     close_sent: u64,
+    /// How many closes were sent and not answered.
+    closes: usize,
 }
 
 impl Client {
     /// A client that has just connected.
     pub fn new(h: &mut History, rng: &mut Rng, channels: usize) -> Self {
         h.conns.push(ConnLog { ending: NEVER, ended: NEVER });
+        let mut out = Sending::default();
+        out.end().extend_from_slice(&PROTOCOL_HEADER);
         Self {
             conn: h.conns.len() - 1,
             stage: Stage::Greeting,
             manner: Manner::Reads,
-            out: PROTOCOL_HEADER.to_vec(),
-            lanes: vec![VecDeque::new(); channels],
+            out,
+            unsent: vec![VecDeque::new(); channels],
             channels: (1..=channels as u16).map(Channel::new).collect(),
             parser: Parser::new(0),
-            frame_max: if rng.bool() { 131_072 } else { 8192 },
+            frame_max: if rng.bool() { 131_072 } else { 4096 },
             heartbeat: 0,
             sent_us: 0,
             heartbeats: 0,
             offended: false,
+            forced: false,
             hot: Vec::new(),
             close_sent: 0,
+            closes: 0,
         }
     }
 
-    /// Puts a method in its channel's lane.
+    /// Queues a method behind the unsent frames of its channel.
     pub fn method(&mut self, at: usize, method: &Method<'_>) {
         let mut frame = Vec::new();
         frame::write_method(&mut frame, self.channels[at].number, method);
-        self.lanes[at].push_back(frame);
+        self.unsent[at].push_back(frame);
     }
 
-    /// Puts a header and a body in a channel's lane, a frame at a time.
+    /// Queues a header and a body, frame by frame, behind the unsent frames of their channel.
     pub fn content(&mut self, at: usize, properties: &[u8], body: &[u8]) {
         let number = self.channels[at].number;
         let mut header = Vec::new();
         frame::write_header(&mut header, number, body.len() as u64, properties);
-        self.lanes[at].push_back(header);
+        self.unsent[at].push_back(header);
         for piece in body.chunks(frame::payload_max(self.frame_max)) {
             let mut out = Vec::new();
             frame::write_body(&mut out, number, piece, self.frame_max);
-            self.lanes[at].push_back(out);
+            self.unsent[at].push_back(out);
         }
     }
 
-    /// Moves some frames from the lanes to the socket, or all of them.
+    /// Moves some frames from the channels to the socket, or all of them.
     pub fn pump(&mut self, rng: &mut Rng, all: bool) {
         let mut budget = if all { usize::MAX } else { rng.usize(1..6) };
-        while budget > 0 && self.lanes.iter().any(|lane| !lane.is_empty()) {
-            let at = rng.usize(..self.lanes.len());
-            if let Some(frame) = self.lanes[at].pop_front() {
-                self.out.extend_from_slice(&frame);
+        while budget > 0 && self.unsent.iter().any(|frames| !frames.is_empty()) {
+            let at = rng.usize(..self.unsent.len());
+            if let Some(frame) = self.unsent[at].pop_front() {
+                self.out.end().extend_from_slice(&frame);
                 budget -= 1;
             }
         }
@@ -123,13 +134,13 @@ impl Client {
 
     /// Sends a heartbeat.
     pub fn heartbeat(&mut self) {
-        if self.lanes_whole() {
-            frame::write_heartbeat(&mut self.out);
+        if self.between_frames() {
+            frame::write_heartbeat(self.out.end());
         }
     }
 
-    /// A frame is never cut by the lanes, so a heartbeat may go between any two.
-    fn lanes_whole(&self) -> bool {
+    /// A frame is never cut here, so a heartbeat may go between any two.
+    fn between_frames(&self) -> bool {
         self.stage == Stage::Open
     }
 
@@ -144,11 +155,13 @@ impl Client {
         }
         let close =
             Method::ConnectionClose { reply_code: 200, reply_text: "", class_id: 0, method_id: 0 };
-        frame::write_method(&mut self.out, 0, &close);
+        // Some client libraries close once more while they wait; each close is answered.
+        self.closes = 1 + self.conn % 2;
+        (0..self.closes).for_each(|_| frame::write_method(self.out.end(), 0, &close));
         self.stage = Stage::Closing;
     }
 
-    /// The socket is gone, by the client's own doing or seen as an end of the stream.
+    /// The socket is gone: the client closed it, or saw the end of the stream.
     pub fn vanish(&mut self, h: &mut History) {
         if self.stage == Stage::Gone {
             return;
@@ -167,7 +180,10 @@ impl Client {
         if self.stage == Stage::Gone {
             return;
         }
-        // Whoever is still greeting when the virtual time jumps is too late.
+        if self.forced {
+            h.fail(|| format!("conn {} was dropped by an operator and not told", self.conn));
+        }
+        // A client that is still in its handshake when the virtual time jumps is too late.
         let excused = self.manner == Manner::Silent || self.stage == Stage::Greeting;
         if !excused && !self.offended {
             h.fail(|| format!("conn {} was dropped by the server without a cause", self.conn));
@@ -175,7 +191,7 @@ impl Client {
         self.vanish(h);
     }
 
-    /// Octets arrived from the broker.
+    /// Bytes arrived from the broker.
     pub fn read(&mut self, bytes: &[u8], h: &mut History) {
         let mut parser = std::mem::replace(&mut self.parser, Parser::new(0));
         let mut at = 0;
@@ -229,7 +245,7 @@ impl Client {
 
     fn assembler(&mut self, number: u16) -> &mut Assembler {
         let at = usize::from(number.max(1)) - 1;
-        // A channel the client never opened shows up as a method nobody waits for.
+        // A channel that the client never opened shows up as an unexpected method.
         let at = at.min(self.channels.len() - 1);
         &mut self.channels[at].assembler
     }
@@ -241,10 +257,12 @@ impl Client {
             Method::ConnectionOpenOk { .. } => self.stage = Stage::Open,
             Method::ConnectionCloseOk {} => self.close_ok(h),
             Method::ConnectionClose { reply_code, reply_text, .. } => {
-                if !self.offended {
+                let forced = format!("CONNECTION_FORCED - {REASON}");
+                let cause = !self.forced || (reply_code == 320 && reply_text == forced);
+                if !self.offended || !cause {
                     h.fail(|| format!("closed without a cause: {reply_code} {reply_text}"));
                 }
-                frame::write_method(&mut self.out, 0, &Method::ConnectionCloseOk {});
+                frame::write_method(self.out.end(), 0, &Method::ConnectionCloseOk {});
                 self.vanish(h);
             }
             Method::ConnectionBlocked { .. } | Method::ConnectionUnblocked {} => {}
@@ -261,21 +279,25 @@ impl Client {
             response: b"\0guest\0guest",
             locale: "en_US",
         };
-        frame::write_method(&mut self.out, 0, &method);
+        frame::write_method(self.out.end(), 0, &method);
     }
 
     fn tune_ok(&mut self) {
         let (frame_max, heartbeat) = (self.frame_max, self.heartbeat);
         let tune = Method::ConnectionTuneOk { channel_max: 2047, frame_max, heartbeat };
-        frame::write_method(&mut self.out, 0, &tune);
+        frame::write_method(self.out.end(), 0, &tune);
         let open = Method::ConnectionOpen { virtual_host: "/", capabilities: "", insist: false };
-        frame::write_method(&mut self.out, 0, &open);
+        frame::write_method(self.out.end(), 0, &open);
     }
 
-    /// All that was asked for before the close was done, unless it was still waiting.
+    /// All requests before the close were carried out, unless they were still queued.
     fn close_ok(&mut self, h: &mut History) {
         if self.stage != Stage::Closing {
             return h.fail(|| "connection.close-ok without a close".into());
+        }
+        self.closes -= 1;
+        if self.closes > 0 {
+            return;
         }
         h.note(|| format!("conn {} reads connection.close-ok", self.conn));
         h.conns[self.conn].ended = h.time;
@@ -303,7 +325,7 @@ impl Client {
             if closing {
                 return;
             }
-            // What waits in the lane is sent all the same: the server has to ignore it.
+            // Queued frames are still sent: the server has to ignore them.
             return self.method(at, &Method::ChannelCloseOk {});
         }
         self.channels[at].method(method, h, &mut self.hot);
@@ -341,7 +363,7 @@ impl Client {
         op
     }
 
-    /// Whether the client is owed nothing.
+    /// Whether the client waits for nothing.
     pub fn owed(&self) -> Option<String> {
         match self.stage {
             Stage::Greeting | Stage::Closing => Some(format!("{:?}", self.stage)),
@@ -362,8 +384,10 @@ pub fn properties(h: &History, message: usize, sent: bool) -> Vec<u8> {
         headers = headers.with(if hidden { "BCC" } else { "CC" }, Value::Array(list.array()));
     }
     let some = log.headers != 0 || log.also.is_some();
+    let expiration = log.expiration_ms.map(|ms| ms.to_string());
     let basic = Basic {
         message_id: Some(&id),
+        expiration: expiration.as_deref(),
         delivery_mode: log.persistent.then_some(2),
         headers: some.then(|| headers.table()),
         ..Basic::default()
@@ -377,5 +401,8 @@ pub fn properties(h: &History, message: usize, sent: bool) -> Vec<u8> {
 pub fn message_of(h: &History, encoded: &[u8]) -> Option<usize> {
     let (_, basic) = Properties::parse(encoded).ok()?;
     let message = basic.message_id?.parse().ok()?;
+    if basic.headers.is_some_and(|headers| headers.get("x-death").is_some()) {
+        return letters::letter_of(h, &basic, message);
+    }
     (message < h.messages.len() && properties(h, message, false) == encoded).then_some(message)
 }

@@ -2,8 +2,8 @@
 
 use amqp::Method;
 
+use crate::actions::Actor;
 use crate::channel::{Channel, Unacked};
-use crate::deeds::Actor;
 use crate::history::{History, Settle, What};
 use crate::names::NO_QUEUE;
 use crate::run::FANOUT;
@@ -14,7 +14,7 @@ use crate::world::World;
 pub struct Tx {
     /// Publishes, by their messages' places in the history.
     pub messages: Vec<usize>,
-    /// Settles: the tag, what it was, and how it is given back.
+    /// Settles: the tag, the delivery, and how it is settled.
     pub settles: Vec<(u64, Unacked, Settle)>,
 }
 
@@ -26,7 +26,7 @@ impl Channel {
             h.messages[message].effect = Some(op);
         }
         for (_, unacked, how) in tx.settles {
-            h.deliveries[unacked.delivery].settled = Some((how, op));
+            h.settled(unacked.delivery, how, op);
         }
     }
 
@@ -56,13 +56,13 @@ impl Actor<'_> {
         self.client.channels[self.at].tx = Some(Default::default());
     }
 
-    /// Commits; what was published and settled takes effect.
+    /// Commits: publishes and settles take effect.
     pub fn tx_commit(&mut self) {
         let op = self.ask(What::TxCommit, &Method::TxCommit {}, false);
         self.client.channels[self.at].committing(op, self.h);
     }
 
-    /// Rolls back; what was settled can be settled again.
+    /// Rolls back: settled deliveries can be settled again.
     pub fn tx_rollback(&mut self) {
         self.ask(What::TxRollback, &Method::TxRollback {}, false);
         self.client.channels[self.at].rolling_back();
@@ -70,7 +70,7 @@ impl Actor<'_> {
 }
 
 impl World {
-    /// A multiple ack takes what it names; what was rolled back can be settled again.
+    /// A multiple ack settles all it names; after a rollback they can be settled again.
     pub fn settle_and_roll_back(&mut self) {
         let one = self.connect(1, 0);
         self.quiet();
@@ -87,6 +87,7 @@ impl World {
         self.quiet();
         self.on(one, |actor| {
             actor.tx_select();
+            actor.publish_to(0, queue, 16);
             actor.settle_up_to(0, Settle::Ack);
             actor.tx_rollback();
         });
@@ -100,7 +101,7 @@ impl World {
         self.quiet();
     }
 
-    /// What a commit published and gave back is found at once from anywhere.
+    /// What a commit published and requeued is found at once by every client.
     pub fn look_at_commit(&mut self) {
         let (one, two) = (self.connect(1, 0), self.connect(1, 0));
         self.quiet();

@@ -1,10 +1,12 @@
-//! What clients saw, in the order they saw it: the only thing the reference model judges by.
+//! What clients saw, in the order they saw it: the only input of the reference model.
 //!
 //! Every method a client sends is an [`Op`] with a [`Span`]: when it was sent, and when the client
 //! knew that it was carried out. Two operations whose spans overlap, and that are not ordered by
 //! their channel, may have been carried out in either order; the checks allow both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::names::kind;
 
 /// The number of an event of the run; every event has its own.
 pub type Time = u64;
@@ -13,7 +15,7 @@ pub const NEVER: Time = Time::MAX;
 /// Stands for "no channel" in a [`Span`].
 pub const NO_CHANNEL: usize = usize::MAX;
 
-/// When something was asked for and when it was known to be done.
+/// When an operation was sent, and when it was known to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// The channel it was sent on, by its place in [`History::channels`].
@@ -52,7 +54,7 @@ pub enum Fate {
     Unknown,
 }
 
-/// How a delivery is given back.
+/// How a delivery is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settle {
     /// basic.ack
@@ -69,7 +71,7 @@ pub enum Settle {
 pub enum What {
     Open,
     Close,
-    /// For each consumer to come; lifts the limit that they share.
+    /// For each later consumer; lifts the limit that they share.
     Qos(u16),
     /// A limit that all consumers of the channel share; 0: none.
     Limit(u16),
@@ -140,6 +142,8 @@ pub struct BindingKey {
 pub struct Op {
     /// When.
     pub span: Span,
+    /// When it was sent, in microseconds of the virtual time.
+    pub sent_us: u64,
     /// The connection.
     pub conn: usize,
     /// What.
@@ -212,7 +216,7 @@ pub struct MessageLog {
     pub also: Option<(usize, bool)>,
     /// Which headers it had.
     pub headers: u8,
-    /// Octets of body.
+    /// Bytes of body.
     pub size: usize,
     /// Wants to come back if no queue takes it.
     pub mandatory: bool,
@@ -226,8 +230,29 @@ pub struct MessageLog {
     pub returned: Option<Time>,
     /// It has certainly arrived in its queues: confirmed, or the network was quiet.
     pub arrived: Time,
+    /// The virtual time of that in microseconds.
+    pub arrived_us: u64,
     /// Confirmed by the broker, or committed.
     pub confirmed: bool,
+    /// How long it lives at most, in milliseconds.
+    pub expiration_ms: Option<u64>,
+    /// Refused by the broker.
+    pub refused: bool,
+    /// It is the dead letter of another message.
+    pub died: Option<Died>,
+}
+
+/// The death of a message, which made another one: its dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Died {
+    /// The message that was published.
+    pub root: usize,
+    /// How often it has died.
+    pub times: usize,
+    /// The delivery that was rejected; `None`: it died by itself.
+    pub delivery: Option<usize>,
+    /// Why it died, as its letter tells.
+    pub reason: &'static str,
 }
 
 /// A message that reached a client.
@@ -243,6 +268,8 @@ pub struct DeliveryLog {
     pub asked: usize,
     /// When it was read.
     pub at: Time,
+    /// The same in microseconds of the virtual time.
+    pub at_us: u64,
     /// Its flag.
     pub redelivered: bool,
     /// Acknowledged by being sent.
@@ -261,6 +288,8 @@ pub struct DeliveryLog {
 pub struct History {
     /// The number of the present event.
     pub time: Time,
+    /// The virtual time in microseconds.
+    pub now_us: u64,
     /// All operations in the order they were sent.
     pub ops: Vec<Op>,
     /// All connections.
@@ -275,6 +304,8 @@ pub struct History {
     pub deliveries: Vec<DeliveryLog>,
     /// Queue names: the fixed ones, then what the server named.
     pub queues: Vec<String>,
+    /// The last dead letter of a message that has died so often, by both.
+    pub letters: BTreeMap<(usize, usize), usize>,
     /// Who owns a server-named queue.
     pub server_named: BTreeMap<usize, usize>,
     /// Connections that stopped reading, and when.
@@ -283,6 +314,10 @@ pub struct History {
     pub drained: Time,
     /// When the network was quiet.
     pub quiets: Vec<Time>,
+    /// When consumers waited, since what they held took too much memory.
+    pub held_back: BTreeSet<Time>,
+    /// Jumps of the virtual time: microseconds, and the first event behind each.
+    pub jumps: Vec<(u64, Time)>,
     /// The first rule that was seen broken.
     pub failure: Option<String>,
     /// What happened, in words, if asked for.
@@ -322,8 +357,64 @@ impl History {
         log.loose.push(op);
         self.note(|| format!("conn {conn} chan {chan} sends {what:?} (op {op})"));
         let fate = Fate::Pending;
-        self.ops.push(Op { span, conn, what, silent, fate, counts: None, delivery: None });
+        let (sent_us, counts, delivery) = (self.now_us, None, None);
+        self.ops.push(Op { span, sent_us, conn, what, silent, fate, counts, delivery });
         op
+    }
+
+    /// A delivery is settled by this operation. If it is rejected, its queue may have a place for
+    /// dead letters: then the letter is a message of its own.
+    pub fn settled(&mut self, delivery: usize, how: Settle, op: usize) {
+        let log = &mut self.deliveries[delivery];
+        log.settled = Some((how, op));
+        let Some(key) = kind(log.queue).dead_letters.filter(|_| how == Settle::Drop) else {
+            return;
+        };
+        let (of, rejected) = (log.message, (Some(delivery), "rejected"));
+        self.letter(of, key, op, rejected);
+    }
+
+    /// A message dies by itself, as far as the queue that it was published to is concerned: its
+    /// letter is a message of its own.
+    pub fn dies(&mut self, message: usize, key: usize, reason: &'static str) -> usize {
+        self.letter(message, key, self.messages[message].op, (None, reason))
+    }
+
+    /// The letter of a message goes to a queue; because of a delivery that was rejected, or of
+    /// none.
+    fn letter(
+        &mut self,
+        of: usize,
+        key: usize,
+        op: usize,
+        (delivery, reason): (Option<usize>, &'static str),
+    ) -> usize {
+        let message = self.messages[of].clone();
+        let (root, times) = message.died.map_or((of, 0), |died| (died.root, died.times));
+        let died = Some(Died { root, times: times + 1, delivery, reason });
+        // If there is an earlier one, its rejection was lost: the message came again.
+        self.letters.insert((root, times + 1), self.messages.len());
+        self.messages.push(MessageLog {
+            exchange: 0,
+            key,
+            also: None,
+            mandatory: false,
+            op,
+            effect: Some(op),
+            returned: None,
+            arrived: NEVER,
+            arrived_us: u64::MAX,
+            confirmed: false,
+            expiration_ms: None,
+            died,
+            ..message
+        });
+        self.messages.len() - 1
+    }
+
+    /// The message whose bytes a message has.
+    pub fn root(&self, message: usize) -> usize {
+        self.messages[message].died.map_or(message, |died| died.root)
     }
 
     /// The reply to `op` was read: it and all before it on its channel are done.
@@ -376,6 +467,16 @@ impl History {
         }
     }
 
+    /// Consumers wait now, since what they hold takes too much memory.
+    pub fn hold_back(&mut self) {
+        self.held_back.insert(self.time);
+    }
+
+    /// Whether consumers waited for that between two moments.
+    pub fn held_back(&self, from: Time, to: Time) -> bool {
+        self.held_back.range(from..=to).next().is_some()
+    }
+
     /// Nothing moves any more: whatever was under way has happened.
     pub fn quiet(&mut self) {
         let now = self.step();
@@ -403,7 +504,7 @@ impl History {
         for message in self.messages.iter_mut().filter(|m| m.arrived == NEVER) {
             let done = |op: usize| self.ops[op].span.done != NEVER;
             if message.effect.is_some_and(done) {
-                message.arrived = now;
+                (message.arrived, message.arrived_us) = (now, self.now_us);
             }
         }
     }
@@ -411,13 +512,35 @@ impl History {
     /// commit-ok: the messages of the transaction are in their queues.
     pub fn committed(&mut self, op: usize) -> Vec<usize> {
         let now = self.time;
+        // A dead letter arrives when it arrives.
         let ours = self.messages.iter_mut().filter(|message| message.effect == Some(op));
+        let ours = ours.filter(|message| message.died.is_none());
         ours.map(|message| {
             message.confirmed = true;
-            message.arrived = message.arrived.min(now);
+            if message.arrived == NEVER {
+                (message.arrived, message.arrived_us) = (now, self.now_us);
+            }
             if message.exchange == 0 { message.key } else { 0 }
         })
         .collect()
+    }
+
+    /// The virtual time has reached this many microseconds.
+    pub fn passed(&mut self, now_us: u64) {
+        /// Shorter steps need not be remembered.
+        const JUMP_US: u64 = 5_000;
+        let last = self.jumps.last().map_or(0, |(last, _)| *last);
+        if now_us >= last + JUMP_US {
+            self.jumps.push((now_us, self.time + 1));
+        }
+        self.now_us = now_us;
+    }
+
+    /// No event before this one came at or after this many microseconds.
+    pub fn first_after(&self, us: u64) -> Time {
+        let at = self.jumps.partition_point(|(reached, _)| *reached < us);
+        // What came behind the jump before may have come so late.
+        at.checked_sub(1).map_or(0, |before| self.jumps[before].1)
     }
 
     /// The first quiet moment at or after `time`.

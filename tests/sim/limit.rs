@@ -2,8 +2,8 @@
 
 use amqp::Method;
 
+use crate::actions::Actor;
 use crate::channel::{Channel, Unacked};
-use crate::deeds::Actor;
 use crate::history::{History, What};
 use crate::plan::one_of;
 

@@ -32,6 +32,8 @@ pub fn alternate(exchange: usize) -> Option<usize> {
 
 /// The first exchange that clients declare and delete.
 pub const FIRST_DECLARED: usize = 5;
+/// An exchange that clients declare, whose alternate exchange is amq.fanout.
+pub const X_DIRECT: usize = 5;
 /// The exchange nobody declares.
 pub const NOWHERE: usize = 9;
 
@@ -47,14 +49,102 @@ pub struct QueueKind {
     pub mortal: bool,
     /// Clients purge it.
     pub purged: bool,
+    /// It is of the kind that holds each enqueue for a while.
+    pub shuffled: bool,
+    /// One of its consumers is served at a time.
+    pub single: bool,
+    /// Its deliveries are to be settled within [`LATE_MS`].
+    pub timed: bool,
+    /// The queue that its dead letters go to.
+    pub dead_letters: Option<usize>,
+    /// Nothing but dead letters enters it.
+    pub only_dead_letters: bool,
+    /// What it may hold and for how long.
+    pub limits: Limits,
+}
+
+/// Arguments of a queue that limit it; times in milliseconds.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs)]
+pub struct Limits {
+    pub ttl_ms: Option<u64>,
+    pub length: Option<u64>,
+    pub bytes: Option<u64>,
+    pub refuses: bool,
+    pub expires_ms: Option<u64>,
+}
+
+impl Limits {
+    const NONE: Self =
+        Self { ttl_ms: None, length: None, bytes: None, refuses: false, expires_ms: None };
+
+    /// Whether messages may leave the queue by themselves.
+    pub fn lose(&self) -> bool {
+        self.ttl_ms.is_some() || self.length.is_some() || self.bytes.is_some()
+    }
+
+    /// The arguments of the declare.
+    pub fn add_to(&self, table: TableWriter) -> TableWriter {
+        let numbers = [
+            ("x-message-ttl", self.ttl_ms),
+            ("x-max-length", self.length),
+            ("x-max-length-bytes", self.bytes),
+            ("x-expires", self.expires_ms),
+        ];
+        let set = numbers.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let table =
+            set.fold(table, |table, (key, value)| table.with(key, Value::Long(value as i64)));
+        let refuses = Value::LongString(b"reject-publish");
+        if self.refuses { table.with("x-overflow", refuses) } else { table }
+    }
 }
 
 const fn queue(name: &'static str, durable: bool, mortal: bool, purged: bool) -> QueueKind {
-    QueueKind { name, durable, exclusive: false, auto_delete: false, mortal, purged }
+    QueueKind {
+        name,
+        durable,
+        exclusive: false,
+        auto_delete: false,
+        mortal,
+        purged,
+        shuffled: false,
+        single: false,
+        timed: false,
+        dead_letters: None,
+        only_dead_letters: false,
+        limits: Limits::NONE,
+    }
 }
 
-/// The queues with fixed names. Two are never deleted, so that nothing may ever be lost there.
-pub const QUEUES: [QueueKind; 8] = [
+const fn limited(name: &'static str, limits: Limits) -> QueueKind {
+    QueueKind { limits, ..queue(name, true, false, false) }
+}
+
+impl QueueKind {
+    /// The arguments that it is declared with.
+    pub fn arguments(self) -> TableWriter {
+        let mut table = TableWriter::new();
+        if self.shuffled {
+            table = table.with("x-queue-type", Value::LongString(b"shuffled"));
+        }
+        if self.single {
+            table = table.with("x-single-active-consumer", Value::Bool(true));
+        }
+        if self.timed {
+            table = table.with("x-consumer-timeout", Value::Long(LATE_MS as i64));
+        }
+        if let Some(to) = self.dead_letters {
+            let key = Value::LongString(QUEUES[to].name.as_bytes());
+            table = table
+                .with("x-dead-letter-exchange", Value::LongString(b""))
+                .with("x-dead-letter-routing-key", key);
+        }
+        self.limits.add_to(table)
+    }
+}
+
+/// The queues with fixed names. Some are never deleted, so that nothing may ever be lost there.
+pub const QUEUES: &[QueueKind] = &[
     queue("q-durable", true, false, false),
     queue("q-transient", false, false, false),
     queue("q-purged", true, false, true),
@@ -62,10 +152,73 @@ pub const QUEUES: [QueueKind; 8] = [
     QueueKind { auto_delete: true, ..queue("q-auto", false, false, false) },
     QueueKind { exclusive: true, ..queue("q-exclusive", false, true, false) },
     QueueKind { exclusive: true, ..queue("q-mine", false, false, false) },
+    QueueKind { single: true, ..queue("q-single", false, false, false) },
+    QueueKind { single: true, ..queue("q-single-mortal", false, true, true) },
+    QueueKind { timed: true, ..queue("q-timed", false, true, true) },
+    #[cfg(feature = "second-kinds")]
+    QueueKind { shuffled: true, ..queue("q-shuffled", true, false, false) },
+    #[cfg(feature = "second-kinds")]
+    QueueKind { shuffled: true, ..queue("q-shuffled-mortal", false, true, true) },
+    QueueKind { dead_letters: Some(DEAD), ..queue("q-retry", true, false, false) },
+    QueueKind {
+        dead_letters: Some(RETRY),
+        only_dead_letters: true,
+        ..queue("q-dead", true, false, false)
+    },
+    limited("q-ttl", Limits { ttl_ms: Some(3), ..Limits::NONE }),
+    limited("q-length", Limits { length: Some(3), ..Limits::NONE }),
     queue("q-nowhere", false, false, false),
+    limited("q-lives", Limits { ttl_ms: Some(50), ..Limits::NONE }),
+    limited("q-full", Limits { length: Some(4), ..Limits::NONE }),
+    limited("q-bytes", Limits { bytes: Some(100), ..Limits::NONE }),
+    limited("q-refuses", Limits { length: Some(2), refuses: true, ..Limits::NONE }),
+    limited("q-expires", Limits { expires_ms: Some(100), ..Limits::NONE }),
+    QueueKind {
+        dead_letters: Some(GONE),
+        ..limited("q-fleeting", Limits { ttl_ms: Some(20), length: Some(3), ..Limits::NONE })
+    },
+    QueueKind {
+        dead_letters: Some(FLEETING),
+        only_dead_letters: true,
+        ..limited("q-gone", Limits { ttl_ms: Some(60), ..Limits::NONE })
+    },
 ];
-/// The queue nobody declares.
-pub const NO_QUEUE: usize = 7;
+/// The queue whose rejected messages go to [`DEAD`].
+pub const RETRY: usize = if cfg!(feature = "second-kinds") { 12 } else { 10 };
+/// The queue of dead letters, whose rejected messages go back.
+pub const DEAD: usize = RETRY + 1;
+/// The queue nobody declares. Those behind it are used in their own phase only.
+pub const NO_QUEUE: usize = QUEUES.len() - 8;
+/// Queues of the phase of limits: its messages live for 50 ms;
+pub const LIVES: usize = NO_QUEUE + 1;
+/// it holds four messages;
+pub const FULL: usize = NO_QUEUE + 2;
+/// it holds bodies of 100 bytes;
+pub const BYTES: usize = NO_QUEUE + 3;
+/// it refuses a third message;
+pub const REFUSES: usize = NO_QUEUE + 4;
+/// it is deleted when it was unused for 100 ms.
+pub const EXPIRES: usize = NO_QUEUE + 5;
+/// its messages live for 20 ms, it holds three, and those that die go to [`GONE`];
+pub const FLEETING: usize = RETRY + 10;
+/// dead letters live for 60 ms, and would go back to [`FLEETING`].
+pub const GONE: usize = FLEETING + 1;
+
+/// The queue that is deleted with its last consumer.
+pub const AUTO: usize = 4;
+/// A queue that only its owner may use.
+pub const EXCLUSIVE: usize = 5;
+/// A queue that serves one consumer at a time, which clients may delete.
+pub const SINGLE: usize = 8;
+/// The queue whose deliveries are to be settled in time.
+pub const TIMED: usize = 9;
+/// The time for that, in milliseconds.
+pub const LATE_MS: u64 = 300;
+/// A queue that holds each enqueue for a while and is never deleted.
+#[cfg(feature = "second-kinds")]
+pub const SHUFFLED: usize = 10;
+/// The least time that a shuffled queue holds an enqueue, in microseconds.
+pub const HOLD_MIN_US: u64 = 1000;
 
 /// A queue the server names: exclusive, not durable.
 pub const SERVER_NAMED: QueueKind = QueueKind { exclusive: true, ..queue("", false, true, false) };

@@ -8,7 +8,7 @@ use crate::broker::small_store;
 /// What a client may do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Deed {
+pub enum Action {
     Publish,
     Consume,
     Settle,
@@ -36,33 +36,33 @@ pub enum Deed {
     Probe,
 }
 
-/// Every deed, how often it is favoured in comparison, and whether a run may do without it.
-const DEEDS: [(Deed, u32, bool); 25] = [
-    (Deed::Publish, 30, false),
-    (Deed::Consume, 6, false),
-    (Deed::Settle, 20, false),
-    (Deed::Get, 8, false),
-    (Deed::DeclareQueue, 8, false),
-    (Deed::Bind, 8, false),
-    (Deed::DeclareServerNamed, 1, true),
-    (Deed::Cancel, 3, true),
-    (Deed::Unbind, 2, true),
-    (Deed::Purge, 3, true),
-    (Deed::DeleteQueue, 2, true),
-    (Deed::DeclareExchange, 3, true),
-    (Deed::DeleteExchange, 1, true),
-    (Deed::Confirm, 4, true),
-    (Deed::Transact, 8, true),
-    (Deed::Qos, 4, true),
-    (Deed::Limit, 4, true),
-    (Deed::Recover, 2, true),
-    (Deed::CloseChannel, 2, true),
-    (Deed::Offend, 1, true),
-    (Deed::OffendConnection, 1, true),
-    (Deed::CloseConnection, 1, true),
-    (Deed::Vanish, 1, true),
-    (Deed::GoDeaf, 1, true),
-    (Deed::Probe, 4, true),
+/// Every action, its weight, and whether a run may leave it out.
+const ACTIONS: [(Action, u32, bool); 25] = [
+    (Action::Publish, 30, false),
+    (Action::Consume, 6, false),
+    (Action::Settle, 20, false),
+    (Action::Get, 8, false),
+    (Action::DeclareQueue, 8, false),
+    (Action::Bind, 8, false),
+    (Action::DeclareServerNamed, 1, true),
+    (Action::Cancel, 3, true),
+    (Action::Unbind, 2, true),
+    (Action::Purge, 3, true),
+    (Action::DeleteQueue, 2, true),
+    (Action::DeclareExchange, 6, true),
+    (Action::DeleteExchange, 1, true),
+    (Action::Confirm, 4, true),
+    (Action::Transact, 8, true),
+    (Action::Qos, 4, true),
+    (Action::Limit, 4, true),
+    (Action::Recover, 2, true),
+    (Action::CloseChannel, 2, true),
+    (Action::Offend, 1, true),
+    (Action::OffendConnection, 1, true),
+    (Action::CloseConnection, 1, true),
+    (Action::Vanish, 1, true),
+    (Action::GoDeaf, 1, true),
+    (Action::Probe, 4, true),
 ];
 
 /// The choices of one run.
@@ -86,7 +86,7 @@ pub struct Plan {
     pub pipelining: usize,
     /// Sizes of bodies, as a bound in the list of them.
     pub sizes: usize,
-    /// Octets a socket takes before its reader reads.
+    /// Bytes a socket takes before its reader reads.
     pub socket: usize,
     /// The virtual time goes on for several heartbeats in the end.
     pub idle: bool,
@@ -96,31 +96,42 @@ pub struct Plan {
     pub flood: bool,
     /// The memory the broker may pin.
     pub memory_limit: u64,
-    /// Octets that the queues of a shard keep in memory.
+    /// Bytes that the queues of a shard keep in memory.
     pub resident_max: usize,
-    /// Octets of large messages that may be half received.
+    /// Bytes of partial messages.
     pub receiving_max: usize,
     /// Sizes of the files of messages.
     pub store: StoreConfig,
-    /// Races that are rare by chance are made on purpose.
+    /// Rare races are provoked.
     pub duel: bool,
     /// The two consumers of one queue are compared.
     pub fairness: bool,
-    /// Limits that channels share, and priorities, are tried on purpose.
+    /// Limits that channels share, and priorities, are used often.
     pub limits: bool,
-    weights: Vec<(Deed, u32)>,
+    /// Queues with limits and messages that expire are compared with lists.
+    pub lifetimes: bool,
+    /// The active consumer of a queue is followed by others.
+    pub single: bool,
+    /// A delivery is not settled in time.
+    pub late: bool,
+    /// Somebody asks from outside.
+    pub inspects: bool,
+    /// Clients publish messages that expire. None of them gets into a queue with dead letters,
+    /// where nobody would have rejected it.
+    pub expirations: bool,
+    weights: Vec<(Action, u32)>,
     total: u32,
 }
 
 impl Plan {
     /// The plan of a seed.
     pub fn new(rng: &mut Rng) -> Self {
-        let weights: Vec<(Deed, u32)> = DEEDS
+        let weights: Vec<(Action, u32)> = ACTIONS
             .iter()
-            .map(|&(deed, weight, optional)| match rng.u8(..4) {
-                0 if optional => (deed, 0),
-                1 => (deed, weight * 3),
-                _ => (deed, weight),
+            .map(|&(action, weight, optional)| match rng.u8(..4) {
+                0 if optional => (action, 0),
+                1 => (action, weight * 3),
+                _ => (action, weight),
             })
             .collect();
         Self {
@@ -144,21 +155,26 @@ impl Plan {
             duel: rng.u8(..3) == 0,
             fairness: rng.u8(..4) == 0,
             limits: rng.u8(..4) == 0,
+            lifetimes: rng.u8(..3) == 0,
+            single: rng.u8(..4) == 0,
+            late: rng.u8(..4) == 0,
+            inspects: rng.u8(..4) != 0,
+            expirations: rng.bool(),
             total: weights.iter().map(|(_, weight)| weight).sum(),
             weights,
         }
     }
 
-    /// A deed, by weight.
-    pub fn deed(&self, rng: &mut Rng) -> Deed {
+    /// A action, by weight.
+    pub fn action(&self, rng: &mut Rng) -> Action {
         let mut left = rng.u32(..self.total);
-        for (deed, weight) in &self.weights {
+        for (action, weight) in &self.weights {
             if left < *weight {
-                return *deed;
+                return *action;
             }
             left -= weight;
         }
-        Deed::Publish
+        Action::Publish
     }
 }
 

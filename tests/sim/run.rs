@@ -1,19 +1,19 @@
 //! One run: random steps, quiet moments, the hostile phases, and the drain at the end.
 
+use crate::actions::Actor;
 use crate::client::{Manner, Stage};
-use crate::deeds::Actor;
-use crate::history::Fate;
 use crate::names::{NO_QUEUE, QUEUES, kind};
-use crate::plan::Deed;
+use crate::plan::Action;
 use crate::world::{Marks, World};
 
-/// How many seeds run unless `SIM_SEEDS` says otherwise: about 20 s where the build is optimised.
-pub const SEEDS: u64 = 4000;
+/// How many seeds run unless `SIM_SEEDS` is set, if there is time for them. A build without faults
+/// is mostly one for debugging, which is slow.
+pub const SEEDS: u64 = if cfg!(feature = "mutants") { 4000 } else { 500 };
 
-/// What a run that broke nothing leaves behind.
+/// The result of a run without a broken rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// A hash of all octets that went to clients.
+    /// A hash of all bytes that went to clients.
     pub output: u64,
     /// Operations, messages and deliveries.
     pub size: (usize, usize, usize),
@@ -22,7 +22,7 @@ pub struct Outcome {
 /// A broken rule, and the trace if one was kept.
 #[derive(Debug, Clone)]
 pub struct Broken {
-    /// What was seen.
+    /// What happened.
     pub what: String,
     /// The last events.
     pub trace: Vec<String>,
@@ -55,7 +55,7 @@ impl World {
         self.h.failure.is_some()
     }
 
-    /// Everything but the end.
+    /// Everything except the end.
     fn life(&mut self) {
         for _ in 0..self.plan.clients {
             self.connect(self.plan.channels, self.plan.heartbeat);
@@ -77,6 +77,14 @@ impl World {
             self.look_at_commit();
             self.settle_and_roll_back();
             self.settle_some();
+            self.ends();
+            if self.plan.inspects {
+                self.walk_past_deleted();
+                self.purge_past_deletion();
+            }
+            self.reject_to_and_fro();
+            #[cfg(feature = "second-kinds")]
+            self.hold();
             self.quiet();
         }
         if self.plan.flood && !self.broken() {
@@ -90,8 +98,22 @@ impl World {
             self.limits();
             self.ranks();
         }
+        if self.plan.lifetimes && !self.broken() {
+            self.lifetimes();
+            self.die_by_themselves();
+        }
+        if self.plan.single && !self.broken() {
+            self.fail_over();
+        }
+        if self.plan.late && !self.broken() {
+            self.late();
+        }
         if self.plan.idle && !self.broken() {
+            self.stopped();
             self.idle();
+        }
+        if !self.broken() {
+            self.heavy();
         }
     }
 
@@ -100,10 +122,10 @@ impl World {
         while left > 0 && !self.broken() {
             let microseconds = self.rng.u64(1..100);
             self.pass(microseconds);
-            match self.rng.u8(..11) {
+            match self.rng.u8(..if self.plan.inspects { 12 } else { 11 }) {
                 0..=3 => {
                     left -= 1;
-                    self.deed();
+                    self.action();
                 }
                 4..=6 => {
                     let shard = self.rng.usize(..self.shards());
@@ -111,6 +133,7 @@ impl World {
                 }
                 7 => self.coordinate(false),
                 8 => self.disk_works(false),
+                11 => self.inspect(),
                 _ => {
                     let at = self.rng.usize(..self.links.len());
                     self.client_reads(at, false);
@@ -134,7 +157,7 @@ impl World {
         (!able.is_empty()).then(|| able[self.rng.usize(..able.len())])
     }
 
-    fn deed(&mut self) {
+    fn action(&mut self) {
         let living = self
             .links
             .iter()
@@ -143,20 +166,20 @@ impl World {
             self.connect(self.plan.channels, self.plan.heartbeat);
         }
         let Some(at) = self.actor() else { return };
-        match self.plan.deed(&mut self.rng) {
-            Deed::CloseConnection if self.rng.u8(..3) == 0 => {
+        match self.plan.action(&mut self.rng) {
+            Action::CloseConnection if self.rng.u8(..3) == 0 => {
                 self.links[at].client.close(&mut self.h, &mut self.rng);
             }
-            Deed::Vanish if self.rng.u8(..3) == 0 => self.vanish(at),
-            Deed::GoDeaf if self.rng.u8(..3) == 0 => {
+            Action::Vanish if self.rng.u8(..3) == 0 => self.vanish(at),
+            Action::GoDeaf if self.rng.u8(..3) == 0 => {
                 self.go_deaf(at);
             }
-            deed => self.act(at, deed, None),
+            action => self.act(at, action, None),
         }
         self.links[at].client.pump(&mut self.rng, false);
     }
 
-    fn act(&mut self, at: usize, deed: Deed, hint: Option<usize>) {
+    fn act(&mut self, at: usize, action: Action, hint: Option<usize>) {
         let client = &mut self.links[at].client;
         let slot = self.rng.usize(..client.channels.len());
         let waits = !client.channels[slot].waiting.is_empty();
@@ -164,10 +187,10 @@ impl World {
             return;
         }
         let (h, rng, plan) = (&mut self.h, &mut self.rng, &self.plan);
-        Actor { client, at: slot, h, rng, plan, hint }.act(deed);
+        Actor { client, at: slot, h, rng, plan, hint }.act(action);
     }
 
-    /// Somebody else uses at once what a client was just told is there, or is gone.
+    /// Another client at once uses what this client was just told exists, or is deleted.
     fn pursue(&mut self, at: usize) {
         let hot = std::mem::take(&mut self.links[at].client.hot);
         let Some(&queue) = hot.last() else { return };
@@ -175,17 +198,17 @@ impl World {
             return;
         }
         let Some(other) = self.actor().filter(|other| *other != at) else { return };
-        let deed = match self.rng.u8(..6) {
-            0 | 1 => Deed::Get,
-            2 | 3 => Deed::Publish,
-            4 => Deed::Probe,
-            _ => Deed::DeclareQueue,
+        let action = match self.rng.u8(..6) {
+            0 | 1 => Action::Get,
+            2 | 3 => Action::Publish,
+            4 => Action::Probe,
+            _ => Action::DeclareQueue,
         };
-        // Only where it cannot be an error too often.
+        // Rarely where it may be an error.
         if kind(queue).exclusive && self.rng.u8(..3) != 0 {
             return;
         }
-        self.act(other, deed, Some(queue));
+        self.act(other, action, Some(queue));
         self.rush(other);
     }
 
@@ -227,59 +250,8 @@ impl World {
         self.h.deaf.insert(self.links[at].client.conn, now);
     }
 
-    /// A queue is deleted while somebody publishes to it.
-    fn duel(&mut self) {
-        let (one, two) = (self.connect(1, 0), self.connect(1, 0));
-        self.quiet();
-        self.on(two, |actor| {
-            actor.declare(MORTAL, false, false);
-            actor.confirm();
-        });
-        self.quiet();
-        self.on(one, |actor| actor.delete(MORTAL, false, false));
-        for _ in 0..6 {
-            self.on(two, |actor| actor.publish_to(0, MORTAL, 16));
-            self.jostle(one);
-            self.jostle(two);
-        }
-        self.quiet();
-    }
-
-    /// What was declared is there for everybody at once, and is not deleted against conditions.
-    fn conditions(&mut self) {
-        let (one, two) = (self.connect(1, 0), self.connect(1, 0));
-        self.quiet();
-        self.on(one, |actor| actor.delete(MORTAL, false, false));
-        self.quiet();
-        (0..6).for_each(|_| self.stall(20));
-        let mut declare = 0;
-        self.on(one, |actor| declare = actor.declare(MORTAL, false, false));
-        for _ in 0..200 {
-            self.jostle(one);
-            self.client_reads(one, true);
-            if self.h.ops[declare].fate == Fate::Done {
-                break;
-            }
-        }
-        self.on(two, |actor| {
-            actor.declare(MORTAL, true, false);
-        });
-        self.rush(two);
-        self.quiet();
-        self.on(one, |actor| actor.publish_to(0, MORTAL, 16));
-        self.quiet();
-        self.on(one, |actor| actor.delete(MORTAL, false, true));
-        self.quiet();
-        self.on(two, |actor| {
-            actor.consume_from(MORTAL, false);
-        });
-        self.quiet();
-        self.on(one, |actor| actor.delete(MORTAL, true, false));
-        self.quiet();
-    }
-
-    /// A queue that is full to its limit in memory, then has room again, keeps its order; and a
-    /// consumer that settles is sent more.
+    /// A queue that filled its memory and drained keeps its order, and a consumer that settles gets
+    /// more.
     fn refill(&mut self) {
         let (one, two) = (self.connect(1, 0), self.connect(1, 0));
         self.quiet();
@@ -308,14 +280,15 @@ impl World {
         let mut look = 0;
         self.on(one, |actor| look = actor.declare(queue, true, false));
         self.quiet();
-        // Others may have taken them all.
+        // Other consumers may have taken all of them.
         let left = self.h.ops[look].counts.map_or(0, |(messages, _)| messages);
         if got == 1 && left > 0 && !self.broken() {
             self.h.fail(|| format!("consumer {consumer} settled, {left} wait and it got {got}"));
         }
     }
 
-    /// What is confirmed, or given back by a closed channel, is found at once from anywhere.
+    /// A message that is confirmed, or requeued by a closed channel, is found at once by every
+    /// client.
     fn look_at_once(&mut self) {
         let (one, two) = (self.connect(1, 0), self.connect(1, 0));
         self.quiet();
@@ -339,26 +312,7 @@ impl World {
         self.until(one, two, |world, _| world.links[one].client.channels[0].free());
     }
 
-    /// Goes on until `done`, then `two` asks every queue at once.
-    pub fn until(&mut self, one: usize, two: usize, done: impl Fn(&Self, usize) -> bool) {
-        let message = self.h.messages.len() - 1;
-        (0..4).for_each(|_| self.stall(20));
-        for _ in 0..200 {
-            self.jostle(one);
-            self.client_reads(one, true);
-            if done(self, message) {
-                for queue in 0..3 {
-                    self.on(two, |actor| {
-                        actor.get_from(queue, false);
-                    });
-                }
-                self.rush(two);
-                return;
-            }
-        }
-    }
-
-    /// Everybody moves a little.
+    /// All parts move a little.
     pub(crate) fn jostle(&mut self, at: usize) {
         self.links[at].client.pump(&mut self.rng, true);
         for shard in 0..self.shards() {
@@ -371,7 +325,7 @@ impl World {
         }
     }
 
-    /// A connection that the broker does not read is not dropped for being silent.
+    /// A connection that the broker does not read is not dropped for its silence.
     fn paused_for(&mut self, at: usize, heartbeat: u64) {
         for _ in 0..16 {
             self.pass(heartbeat * 250_000);
@@ -385,19 +339,29 @@ impl World {
         }
     }
 
-    /// Every client that is not silent sends a heartbeat.
-    fn beat(&mut self) {
-        for at in 0..self.links.len() {
-            let link = &mut self.links[at];
-            if link.client.stage == Stage::Open && link.client.manner != Manner::Silent {
-                link.client.pump(&mut self.rng, true);
-                link.client.heartbeat();
-                self.rush(at);
-            }
+    /// Every client that is not silent sends a heartbeat, and is read.
+    pub(crate) fn beat(&mut self) {
+        for at in self.send_heartbeats() {
+            self.rush(at);
         }
     }
 
-    /// Time passes and nobody says anything but heartbeats; one client not even those.
+    /// Every client that is not silent sends a heartbeat; these are the clients.
+    pub(crate) fn send_heartbeats(&mut self) -> Vec<usize> {
+        let sends = |at: &usize| {
+            let client = &self.links[*at].client;
+            client.stage == Stage::Open && client.manner != Manner::Silent
+        };
+        let senders: Vec<usize> = (0..self.links.len()).filter(sends).collect();
+        for at in &senders {
+            let client = &mut self.links[*at].client;
+            client.pump(&mut self.rng, true);
+            client.heartbeat();
+        }
+        senders
+    }
+
+    /// Time passes and clients send only heartbeats; one client sends nothing.
     fn idle(&mut self) {
         let beat = u64::from(self.plan.heartbeat);
         let victim = self.actor().filter(|at| self.links[*at].client.heartbeat > 0);
@@ -410,7 +374,7 @@ impl World {
         for link in &mut self.links {
             link.client.heartbeats = 0;
         }
-        // The silence begins with the last octets the server read, which is about now.
+        // The silence begins with the last bytes the server read, which is about now.
         for tenth in 1..=40 {
             self.pass(beat.max(1) * 100_000);
             self.beat();
@@ -430,7 +394,7 @@ impl World {
         self.check_heartbeats(beat);
     }
 
-    /// The server sent about two heartbeats an interval to whoever wants them.
+    /// The server sent about two heartbeats per interval to each client that wants them.
     fn check_heartbeats(&mut self, beat: u64) {
         for link in &self.links {
             let (conn, beats) = (link.client.conn, link.client.heartbeats);
@@ -442,7 +406,7 @@ impl World {
         }
     }
 
-    /// Two consumers that could take everything get equal shares.
+    /// Two consumers with room for everything get equal shares.
     fn fairness(&mut self) {
         let consumers = [self.connect(1, 0), self.connect(1, 0)];
         let publisher = self.connect(1, 0);
@@ -486,7 +450,7 @@ impl World {
         what(&mut Actor { client, at: 0, h, rng, plan, hint: None });
     }
 
-    /// All clients leave, then a fresh one takes whatever is in the queues.
+    /// All clients leave, then a new one takes what is in the queues.
     fn drain(&mut self) {
         if self.broken() {
             return;
@@ -516,7 +480,7 @@ impl World {
         }
     }
 
-    /// Consumers end in order, so that what they are sent last is seen.
+    /// Consumers are cancelled in order, so that their last deliveries are read.
     fn cancel_all(&mut self) {
         for at in 0..self.links.len() {
             let client = &mut self.links[at].client;
@@ -551,7 +515,7 @@ impl World {
         }
     }
 
-    /// The queues are deleted, the last client leaves: nothing may stay behind.
+    /// The queues are deleted and the last client leaves: nothing may be left.
     fn leave(&mut self) {
         if self.broken() {
             return;
@@ -571,17 +535,22 @@ impl World {
     }
 
     fn check_marks(&mut self) {
-        let Marks { outbox, batch } = self.marks;
+        let Marks { outbox, batch, overworked } = self.marks;
+        if overworked > UNCUT_MAX {
+            self.h.fail(|| format!("a turn did {overworked} units of work too many"));
+        }
         if outbox > OUTBOX_MAX || batch > BATCH_MAX {
-            self.h.fail(|| format!("an outbox held {outbox}, a batch {batch} octets"));
+            self.h.fail(|| format!("an outbox held {outbox}, a batch {batch} bytes"));
         }
     }
 }
 
-/// The queue that everybody may delete.
-const MORTAL: usize = 3;
+/// The queue that every client may delete.
+pub const MORTAL: usize = 3;
 /// The exchange amq.fanout.
 pub const FANOUT: usize = 2;
+/// Units of work that cannot be cut: a key of a route here leads through few nodes.
+const UNCUT_MAX: u64 = 8;
 /// The most an outbox may hold.
 const OUTBOX_MAX: usize = 6_000_000;
 /// The most an outbound batch may hold.

@@ -1,5 +1,5 @@
-//! The broker of one run and its sockets, moved by dice under a virtual clock. What a shell of
-//! threads, sockets and disks may do in any order is done here in any order.
+//! The broker of one run and its sockets, moved by dice under a virtual clock. Whatever real
+//! threads, sockets and disks may do in any order happens here in any order.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
@@ -9,15 +9,20 @@ use std::net::{Ipv4Addr, SocketAddr};
 use bytes::Bytes;
 use fastrand::Rng;
 use model::{ConnId, Now, Outbox};
-use ringtail::shard::{ConnInfo, Gate, Shard};
+use ringtail::sessions::ConnInfo;
+use ringtail::shard::{Gate, Shard};
 
 use crate::broker::{Broker, Disks, Setup};
 use crate::client::{Client, Manner, Stage};
 use crate::history::History;
+use crate::inspect::Inspector;
 use crate::plan::Plan;
 
-/// At most so many octets are read from a socket at once.
+/// At most so many bytes are read from a socket at once.
 const READ_MAX: usize = 64 * 1024;
+
+/// Units of work in a turn: of some seeds so few that most things take several turns.
+const TURN_WORK: [u32; 4] = [8, 100, 20, 8192];
 
 /// A socket between a client and a shard, with both of its ends.
 pub struct Link {
@@ -25,30 +30,33 @@ pub struct Link {
     pub client: Client,
     /// The shard it was given to.
     pub shard: usize,
-    conn: ConnId,
-    /// Output that left the shard and not the shell.
+    /// The shard's name for it.
+    pub conn: ConnId,
+    /// Output that left the shard, but not the shell.
     pending: Outbox,
     from: usize,
-    /// Octets that left the shell and were not read by the client.
+    /// Bytes that left the shell, but were not read by the client.
     down: VecDeque<u8>,
     gate: Gate,
     /// The shard knows the connection.
-    alive: bool,
+    pub alive: bool,
 }
 
-/// Something a shard's turn may begin with.
+/// An input of a shard's turn.
 enum Input {
     Read(usize),
     Mesh(usize),
 }
 
-/// The largest that was seen of what has a bound.
+/// The largest values seen of what has a bound.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Marks {
-    /// Octets in an outbox and in what the shell took out of it.
+    /// Bytes in an outbox, and in what the shell took from it.
     pub outbox: usize,
-    /// Octets in an outbound batch.
+    /// Bytes in an outbound batch.
     pub batch: usize,
+    /// Units of work that a turn did beyond its bound.
+    pub overworked: u64,
 }
 
 /// The broker and everybody who talks to it.
@@ -65,10 +73,16 @@ pub struct World {
     pub links: Vec<Link>,
     /// The bounds that were reached.
     pub marks: Marks,
-    broker: Broker,
+    /// Who asks from outside.
+    pub inspector: Inspector,
+    /// Shards, coordinator and rings.
+    pub broker: Broker,
     disks: Disks,
     output: DefaultHasher,
 }
+
+/// Deadlines of queues within this time are waited for; what a queue holds is due earlier.
+const SOON_US: u64 = 10_000;
 
 impl World {
     /// The world of a seed.
@@ -85,11 +99,13 @@ impl World {
             memory_limit: plan.memory_limit,
             resident_max: plan.resident_max,
             receiving_max: plan.receiving_max,
+            turn_work: TURN_WORK[(seed % 4) as usize],
             store: plan.store,
         };
         let mut disks = Disks::default();
         let broker = Broker::start(&setup, &mut disks).expect("the disks are empty");
         let now = Now { monotonic_us: 1_000_000, wall_ms: 1_700_000_000_000 };
+        h.now_us = now.monotonic_us;
         h.note(|| format!("{plan:?}"));
         Self {
             rng,
@@ -100,11 +116,12 @@ impl World {
             disks,
             links: Vec::new(),
             marks: Marks::default(),
+            inspector: Inspector::default(),
             output: DefaultHasher::new(),
         }
     }
 
-    /// A hash of all octets that went to clients.
+    /// A hash of all bytes that went to clients.
     pub fn output(&self) -> u64 {
         self.output.finish()
     }
@@ -138,9 +155,10 @@ impl World {
     pub fn pass(&mut self, microseconds: u64) {
         self.now.monotonic_us += microseconds;
         self.now.wall_ms = 1_700_000_000_000 + self.now.monotonic_us / 1000;
+        self.h.passed(self.now.monotonic_us);
     }
 
-    /// Some of what waits for a shard is done, or all of it.
+    /// A turn of a shard with some of its inputs, or with all.
     pub fn turn(&mut self, shard: usize, eager: bool) {
         let mut inputs = Vec::new();
         for (at, link) in self.links.iter().enumerate() {
@@ -164,7 +182,11 @@ impl World {
         self.finish_turn(shard, eager);
     }
 
-    fn finish_turn(&mut self, shard: usize, eager: bool) {
+    /// The rest of a turn, when its inputs were taken.
+    pub fn finish_turn(&mut self, shard: usize, eager: bool) {
+        if self.broker.shards[shard].holds_consumers_back() {
+            self.h.hold_back();
+        }
         for at in 0..self.links.len() {
             if self.links[at].alive && self.links[at].shard == shard {
                 self.write(at, eager);
@@ -200,10 +222,10 @@ impl World {
             1 => self.rng.usize(1..=most),
             _ => most,
         };
-        let chunk: Bytes = link.client.out.drain(..taken).collect::<Vec<u8>>().into();
+        let chunk: Bytes = link.client.out.take(taken).into();
         self.broker.moved = true;
         self.broker.shards[link.shard].receive(link.conn, &chunk, self.now);
-        // A shell would read into this buffer again if nobody keeps a part of it.
+        // The shell reads into this buffer again if nobody holds a slice of it.
         if let Ok(mut buffer) = chunk.try_into_mut() {
             buffer.fill(0xAA);
         }
@@ -212,9 +234,10 @@ impl World {
     /// The coordinator's thread runs.
     pub fn coordinate(&mut self, eager: bool) {
         self.broker.coordinate(eager, self.now);
+        self.take_coordinator_answers();
     }
 
-    /// The disk does some of what waits for it, or all.
+    /// The disk carries out some operations, or all.
     pub fn disk_works(&mut self, eager: bool) {
         let most = if eager { 100 } else { self.rng.usize(..4) };
         for _ in 0..most {
@@ -223,9 +246,11 @@ impl World {
     }
 
     /// Output goes on the rings and to the sockets.
-    fn end_turn(&mut self, shard: usize) {
+    pub fn end_turn(&mut self, shard: usize) {
         self.broker.end_turn(shard, &mut self.disks, self.now);
+        self.take_shard_answers(shard);
         self.marks.batch = self.broker.batch_max;
+        self.marks.overworked = self.broker.overworked;
         while let Some(conn) = self.broker.shards[shard].next_dirty() {
             let place = self.links.iter().position(|link| link.alive && link.conn == conn);
             let Some(link) = place.map(|at| &mut self.links[at]) else { continue };
@@ -271,7 +296,7 @@ impl World {
         self.broker.shards[link.shard].written(link.conn, sent, self.now);
     }
 
-    /// The end of a connection, whoever wanted it.
+    /// A connection ends, for whatever reason.
     fn hang_up(&mut self, at: usize, eager: bool) {
         let link = &mut self.links[at];
         let flushed = link.pending.len() == link.from;
@@ -296,7 +321,10 @@ impl World {
         let most = link.down.len();
         if most > 0 {
             let taken = if eager { most } else { self.rng.usize(1..=most) };
-            let bytes: Vec<u8> = link.down.drain(..taken).collect();
+            let (one, two) = link.down.as_slices();
+            let cut = taken.min(one.len());
+            let bytes = [&one[..cut], &two[..taken - cut]].concat();
+            link.down.drain(..taken);
             self.broker.moved = true;
             link.client.read(&bytes, &mut self.h);
         }
@@ -305,7 +333,7 @@ impl World {
         }
     }
 
-    /// The client's socket closes, with some of what it sent last lost.
+    /// The client's socket closes; some of what it sent last is lost.
     pub fn vanish(&mut self, at: usize) {
         let link = &mut self.links[at];
         if self.rng.bool() {
@@ -328,12 +356,19 @@ impl World {
         self.broker.stall_all(turns);
     }
 
+    /// Every shard has a turn.
+    pub fn turn_all(&mut self) {
+        for shard in 0..self.broker.shards.len() {
+            self.turn(shard, true);
+        }
+    }
+
     /// Whether the shell would not read this connection now.
     pub fn paused(&self, at: usize) -> bool {
         self.links[at].gate == Gate::Paused
     }
 
-    /// Goes on until nothing moves; then every reply must have come.
+    /// Runs until nothing moves; then every reply must have arrived.
     pub fn quiet(&mut self) {
         self.stall_all(0);
         for round in 0.. {
@@ -353,7 +388,7 @@ impl World {
                 self.client_reads(at, true);
             }
             self.pass(10);
-            if !self.broker.moved || self.h.failure.is_some() {
+            if self.h.failure.is_some() || !(self.broker.moved || self.wait_for_queues()) {
                 break;
             }
             if round > 20_000 {
@@ -365,9 +400,24 @@ impl World {
             eprintln!("{:#?}", self.broker.shards);
         }
         self.h.quiet();
+        if self.broker.shards.iter().any(Shard::holds_consumers_back) {
+            self.h.hold_back();
+        }
+        if self.h.failure.is_none() {
+            self.check_lists();
+        }
     }
 
-    /// With everything at rest, clients that read are owed nothing and were heard.
+    /// Passes the time until the next deadline of a queue; false if no queue has one soon.
+    fn wait_for_queues(&mut self) -> bool {
+        let due = self.broker.shards.iter().filter_map(Shard::next_queue_deadline_us).min();
+        let soon = self.now.monotonic_us + SOON_US;
+        let Some(due) = due.filter(|due| *due < soon) else { return false };
+        self.pass(due.saturating_sub(self.now.monotonic_us));
+        true
+    }
+
+    /// At rest, clients that read wait for nothing, and everything they sent was read.
     fn check_rest(&mut self) {
         for link in &self.links {
             if link.client.stage == Stage::Gone {
@@ -385,7 +435,7 @@ impl World {
             }
             if link.gate != Gate::Open || !link.client.out.is_empty() {
                 let (gate, left) = (link.gate, link.client.out.len());
-                self.h.fail(|| format!("conn {conn} is {gate:?} for ever with {left} octets"));
+                self.h.fail(|| format!("conn {conn} is {gate:?} for ever with {left} bytes"));
             }
         }
     }

@@ -4,9 +4,19 @@ use crate::paths::{self, Named};
 use crate::source::Source;
 
 /// The rooms of the root package from the ground up; not all need to exist.
-const ORDER: [&str; 5] = ["config", "store", "shard", "runtime", "admin"];
+const ORDER: [&str; 9] =
+    ["config", "store", "mesh", "coordinator", "queues", "sessions", "shard", "runtime", "admin"];
 /// Rooms without I/O, clock, threads and globals.
-const PURE: [&str; 4] = ["src/amqp/", "src/model/", "src/store/", "src/shard/"];
+const PURE: [&str; 8] = [
+    "src/amqp/",
+    "src/model/",
+    "src/store/",
+    "src/mesh/",
+    "src/coordinator/",
+    "src/queues/",
+    "src/sessions/",
+    "src/shard/",
+];
 /// Not in a build that is used: tests, and the faults that only the simulation compiles.
 const ASIDE: [&str; 3] = ["/tests/", "_test.rs", "src/model/mutant.rs"];
 /// What must not be named in them.
@@ -28,6 +38,10 @@ const IMPURE: [&str; 16] = [
     "UdpSocket",
     "ToSocketAddrs",
 ];
+/// What threads outside the data path ask, and the parts of paths of files that may name it.
+const ASKED: (&str, [&str; 3]) = ("mesh::inspect", ["/inspect", "/snapshots", "/pending"]);
+/// The library of io_uring, and the only place that may name it: nothing else may need io_uring.
+const URING: (&str, &str) = ("glommio", "src/runtime/net/poller/uring/");
 /// The plain values of `std::net`.
 const ADDRESSES: [&str; 6] =
     ["SocketAddr", "SocketAddrV4", "SocketAddrV6", "IpAddr", "Ipv4Addr", "Ipv6Addr"];
@@ -42,7 +56,9 @@ pub fn complaints(sources: &[Source]) -> Vec<String> {
         let named = paths::named(source);
         complaints.extend(named.iter().filter_map(|path| upward(source, path, &rooms)));
         complaints.extend(named.iter().filter_map(|path| impure(source, path)));
+        complaints.extend(named.iter().filter_map(|path| asked(source, path)));
         complaints.extend(open_unsafe(source));
+        complaints.extend(uring_elsewhere(source));
     }
     complaints
 }
@@ -102,6 +118,14 @@ fn impure(source: &Source, path: &Named) -> Option<String> {
     impure.then(|| format!("{}:{}: {} is not pure", source.path, path.line, path.text()))
 }
 
+/// The data path does not know what a thread outside of it asks.
+fn asked(source: &Source, path: &Named) -> Option<String> {
+    let product = source.path.starts_with("src/");
+    let may = ASKED.1.iter().chain(&ASIDE).any(|part| source.path.contains(part));
+    let named = product && !may && path.has(ASKED.0);
+    named.then(|| format!("{}:{}: {} is on the data path", source.path, path.line, path.text()))
+}
+
 fn open_unsafe(source: &Source) -> Vec<String> {
     let compact: String = source.code.split_whitespace().collect();
     if compact.contains("#![allow(unsafe_code)]") {
@@ -111,6 +135,20 @@ fn open_unsafe(source: &Source) -> Vec<String> {
     let found = tokens.iter().filter(|(_, token)| *token == "unsafe");
     found
         .map(|(at, _)| format!("{}:{}: unsafe is not fenced", source.path, source.line(*at)))
+        .collect()
+}
+
+fn uring_elsewhere(source: &Source) -> Vec<String> {
+    let (library, half) = URING;
+    // In a pure room it is a complaint already.
+    let pure = PURE.iter().any(|room| source.path.starts_with(room));
+    if pure || !source.path.starts_with("src/") || source.path.starts_with(half) {
+        return Vec::new();
+    }
+    let tokens = source.tokens();
+    let found = tokens.iter().filter(|(_, token)| *token == library);
+    found
+        .map(|(at, _)| format!("{}:{}: {library} outside {half}", source.path, source.line(*at)))
         .collect()
 }
 
@@ -170,10 +208,27 @@ mod tests {
             for room in ["amqp", "model", "store", "shard"] {
                 one(&format!("src/{room}/a.rs"), text, "is not pure");
             }
-            assert_eq!(check("src/admin/a.rs", text), Vec::<String>::new());
+            assert_eq!(check("src/runtime/net/poller/uring/a.rs", text), Vec::<String>::new());
         }
         let plain = "use std::net::{IpAddr, SocketAddr};\nuse std::time::Duration;";
         assert_eq!(check("src/shard/a.rs", plain), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_need_of_io_uring_is_found() {
+        let text = "fn f() { glommio::spawn_local(g()) }";
+        one("src/admin/a.rs", text, "1: glommio outside src/runtime/net/poller/uring/");
+        assert_eq!(check("src/runtime/net/poller/uring/a.rs", text), Vec::<String>::new());
+        assert_eq!(check("src/admin/a.rs", "// glommio").len(), 0);
+    }
+
+    #[test]
+    fn only_files_about_lists_know_what_is_asked() {
+        let text = "use crate::mesh::inspect::{Page, ListChunk};";
+        assert_eq!(check("src/shard/turn.rs", text).len(), 2);
+        for path in ["src/shard/inspect.rs", "src/queues/snapshots.rs", "src/shard/home_test.rs"] {
+            assert_eq!(check(path, text), Vec::<String>::new());
+        }
     }
 
     #[test]

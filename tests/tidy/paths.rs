@@ -77,10 +77,11 @@ impl Walk<'_> {
     fn group(&mut self, prefix: &[String]) {
         self.at += 1;
         while self.at < self.tokens.len() && self.token(0) != "}" {
-            if self.token(0) == "{" {
-                self.group(prefix);
-            } else {
-                self.path(prefix);
+            match self.token(0) {
+                "{" => self.group(prefix),
+                // A new name for the leaf in front of it is no path.
+                "as" => self.at += 2,
+                _ => self.path(prefix),
             }
         }
         self.at += 1;
@@ -95,6 +96,7 @@ fn use_trees_are_taken_apart() {
     for path in ["std::fs", "std::net::SocketAddr", "std::net::TcpStream", "std::io::*", "a::b"] {
         assert!(texts.contains(&path.to_owned()), "{path} not in {texts:?}");
     }
+    assert!(!texts.iter().any(|text| text.contains("::as") || text.ends_with("::S")), "{texts:?}");
     let call = named.iter().find(|path| path.text() == "a::b").unwrap();
     assert_eq!(call.line, 2);
     assert!(call.has("a::b") && call.has("b") && !call.has("b::a"));

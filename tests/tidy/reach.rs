@@ -57,13 +57,25 @@ fn modules(source: &Source, root: bool) -> Vec<Vec<String>> {
     let declared = tokens.windows(3).filter(|window| window[0].1 == "mod" && window[2].1 == ";");
     declared
         .map(|window| match path_attribute(source, window[0].0) {
-            Some(path) => vec![format!("{folder}/{path}")],
+            Some(path) => vec![without_dots(&format!("{folder}/{path}"))],
             None => {
                 let name = window[1].1;
                 vec![format!("{below}/{name}.rs"), format!("{below}/{name}/mod.rs")]
             }
         })
         .collect()
+}
+
+/// `a/../b` is `b`.
+fn without_dots(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
 }
 
 /// The path that `#[path = "…"]` gives to the `mod` at this offset.
@@ -109,7 +121,8 @@ mod tests {
             ("tests/x.rs", "mod shared;"),
             ("tests/shared/mod.rs", ""),
             ("tests/y/main.rs", "mod z;"),
-            ("tests/y/z.rs", ""),
+            ("tests/y/z.rs", "#[path = \"../shared/w.rs\"]\nmod w;"),
+            ("tests/shared/w.rs", ""),
             ("src/main.rs", ""),
             ("src/lib.rs", "pub mod a;\n#[cfg(test)]\nmod b;"),
             ("src/a/mod.rs", "mod c;"),

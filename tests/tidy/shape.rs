@@ -31,7 +31,7 @@ fn file(source: &Source) -> Vec<String> {
     }
     complaints.extend(wide(source));
     for function in functions(source).iter().filter(|function| function.lines > FUNCTION_MAX) {
-        let Function { name, line, lines } = function;
+        let Function { name, line, lines, .. } = function;
         complaints.push(format!("{path}:{line}: fn {name} has {lines} lines, at most 70"));
     }
     complaints
@@ -60,25 +60,54 @@ fn methods_table(source: &Source) -> std::ops::Range<usize> {
     source.line(tokens[start].0)..source.line(end)
 }
 
-struct Function {
-    name: String,
-    line: usize,
-    lines: usize,
+/// A function with a body.
+pub struct Function {
+    pub name: String,
+    /// The type whose `impl` holds it, or the trait; empty for a free function.
+    pub owner: String,
+    pub line: usize,
+    pub lines: usize,
 }
 
 /// Every function with a body, those inside others and inside macros too.
-fn functions(source: &Source) -> Vec<Function> {
+pub fn functions(source: &Source) -> Vec<Function> {
     let tokens = source.tokens();
     let mut functions = Vec::new();
+    let mut owner = ("", 0);
     for (index, pair) in tokens.windows(2).enumerate() {
+        if matches!(pair[0].1, "impl" | "trait")
+            && let Some((end, _)) = body(&tokens, index + 1)
+        {
+            owner = (owner_of(&tokens[index..]), end);
+        }
         let named = pair[0].1 == "fn" && pair[1].1.starts_with(crate::source::is_word);
         if named && let Some((end, _)) = body(&tokens, index + 2) {
             let line = source.line(pair[0].0);
             let lines = source.line(end) - line + 1;
-            functions.push(Function { name: pair[1].1.to_owned(), line, lines });
+            let owner = if pair[0].0 < owner.1 { owner.0 } else { "" }.to_owned();
+            functions.push(Function { name: pair[1].1.to_owned(), owner, line, lines });
         }
     }
     functions
+}
+
+/// The name of the type in `impl<…> Trait for path::Type<…>`, or of the trait in `trait Name`.
+fn owner_of<'s>(header: &[(usize, &'s str)]) -> &'s str {
+    let (mut depth, mut name) = (0, "");
+    let mut before = "";
+    for (_, token) in header.iter().skip(1) {
+        match *token {
+            "{" | "where" => break,
+            "<" => depth += 1,
+            // Not the end of an arrow.
+            ">" if before != "-" => depth -= 1,
+            "for" if depth == 0 => name = "",
+            word if depth == 0 && word.starts_with(crate::source::is_word) => name = word,
+            _ => {}
+        }
+        before = token;
+    }
+    name
 }
 
 /// The brace that closes the body of a function whose name stands before `from`; `None` when a

@@ -7,6 +7,7 @@ use std::path::Path;
 const SKIPPED: [&str; 6] = ["target", ".git", "data", "__pycache__", ".venv", "node_modules"];
 
 /// A text file, its path relative to the root with `/` between the parts.
+#[derive(Clone)]
 pub struct File {
     pub path: String,
     pub text: String,
@@ -17,11 +18,15 @@ pub struct Source {
     pub path: String,
     pub text: String,
     pub code: String,
+    /// The offset of each line feed.
+    line_ends: Vec<usize>,
 }
 
 impl Source {
     pub fn new(path: &str, text: &str) -> Self {
-        Self { path: path.to_owned(), text: text.to_owned(), code: blanked(text) }
+        let code = blanked(text);
+        let line_ends = code.match_indices('\n').map(|(at, _)| at).collect();
+        Self { path: path.to_owned(), text: text.to_owned(), code, line_ends }
     }
 
     pub fn of(file: &File) -> Option<Self> {
@@ -30,7 +35,37 @@ impl Source {
 
     /// The number of the line that holds this offset, from 1.
     pub fn line(&self, offset: usize) -> usize {
-        self.code[..offset].matches('\n').count() + 1
+        self.line_ends.partition_point(|end| *end < offset) + 1
+    }
+
+    /// Whether only builds for tests have the file.
+    pub fn is_test(&self) -> bool {
+        const PLACES: [&str; 3] = ["/tests/", "/checks/", "/store/sim/"];
+        let name = self.path.rsplit('/').next().unwrap_or_default();
+        PLACES.iter().any(|place| self.path.contains(place))
+            || name.ends_with("_test.rs")
+            || matches!(name, "tests.rs" | "draw.rs" | "memory.rs")
+    }
+
+    /// Whether the file holds the deliberate faults that the simulation must catch.
+    pub fn is_mutant(&self) -> bool {
+        self.path.ends_with("/mutant.rs")
+    }
+
+    /// The code without modules for tests: what a build without tests compiles.
+    pub fn without_tests(&self) -> Self {
+        let mut code = self.code.clone();
+        while let Some((start, end)) = test_module(&code) {
+            let blank: String =
+                code[start..end].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
+            code.replace_range(start..end, &blank);
+        }
+        Self {
+            path: self.path.clone(),
+            text: self.text.clone(),
+            code,
+            line_ends: self.line_ends.clone(),
+        }
     }
 
     /// Words and single punctuation characters with their offsets.
@@ -47,6 +82,38 @@ impl Source {
         }
         tokens
     }
+}
+
+/// The first `#[cfg(test)] mod name { … }` of the code, from its attribute to its last brace.
+fn test_module(code: &str) -> Option<(usize, usize)> {
+    let mut from = 0;
+    loop {
+        let start = from + code[from..].find("#[cfg(test)]")?;
+        from = start + 1;
+        let behind = &code[start + "#[cfg(test)]".len()..];
+        let item = behind.find(['{', ';']).unwrap_or(behind.len());
+        let module = behind[..item].split_whitespace().any(|word| word == "mod");
+        if module && behind[item..].starts_with('{') {
+            let open = code.len() - behind.len() + item;
+            return Some((start, open + braces(&code[open..])));
+        }
+    }
+}
+
+/// The length of the block that `code` begins with.
+fn braces(code: &str) -> usize {
+    let mut depth = 0;
+    for (at, char) in code.char_indices() {
+        match char {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return at + 1;
+        }
+    }
+    code.len()
 }
 
 pub fn is_word(char: char) -> bool {
@@ -198,4 +265,13 @@ fn tokens_are_words_and_marks() {
     let source = Source::new("x.rs", "fn a_1(b: &'c str)");
     let tokens: Vec<_> = source.tokens().into_iter().map(|(_, token)| token).collect();
     assert_eq!(tokens, ["fn", "a_1", "(", "b", ":", "&", "'", "c", "str", ")"]);
+}
+
+#[test]
+fn modules_of_tests_are_left_out() {
+    let text = "a\n#[cfg(test)]\nfn b() {}\n#[cfg(test)]\nmod tests { fn c() { d {} } }\ne";
+    let source = Source::new("x.rs", text).without_tests();
+    let tokens: Vec<_> = source.tokens().into_iter().map(|(_, token)| token).collect();
+    assert_eq!(tokens.concat(), "a#[cfg(test)]fnb(){}e");
+    assert_eq!(source.line(text.len() - 1), 6);
 }

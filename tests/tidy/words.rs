@@ -1,11 +1,14 @@
-//! Words that no text of the repository holds: markers of unfinished work, and paths of the
-//! machine it happened to be written on.
+//! Words that no text of the repository holds: markers of unfinished work and of unresolved merges,
+//! and paths of the machine it was written on.
 
 use crate::source::{File, is_word};
 
 /// Written in two parts, so that this file does not hold them.
 const MARKERS: [&str; 4] =
     [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")];
+/// The beginnings of lines that git writes around a conflict.
+const CONFLICTS: [&str; 3] =
+    [concat!("<<<<", "<<< "), concat!("||||", "||| "), concat!(">>>>", ">>> ")];
 const PLACES: [&str; 2] = [concat!("/wo", "rk/"), concat!("/ro", "ot/")];
 
 pub fn complaints(files: &[File]) -> Vec<String> {
@@ -17,7 +20,8 @@ fn file(file: &File) -> Vec<String> {
     for (index, line) in file.text.lines().enumerate() {
         let markers = MARKERS.iter().filter(|marker| has(line, marker, is_word));
         let places = PLACES.iter().filter(|place| has(line, place, is_part_of_path));
-        for found in markers.chain(places) {
+        let conflicts = CONFLICTS.iter().filter(|start| line.starts_with(**start));
+        for found in markers.chain(places).chain(conflicts) {
             complaints.push(format!("{}:{}: says {found}", file.path, index + 1));
         }
     }
@@ -52,6 +56,14 @@ mod tests {
         for marker in MARKERS {
             assert_eq!(check(&format!("fine\n// {marker}: later")), 1, "{marker}");
             assert_eq!(check(&format!("A{marker}, {marker}S, {marker}_")), 0, "{marker}");
+        }
+    }
+
+    #[test]
+    fn conflicts_are_found() {
+        for start in CONFLICTS {
+            assert_eq!(check(&format!("a\n{start}main\n")), 1, "{start}");
+            assert_eq!(check(&format!("a {start}main\n")), 0, "{start}");
         }
     }
 

@@ -1,8 +1,8 @@
-//! The machine in one line, so that a figure is not taken for one of another machine.
+//! A description of the machine, so that figures of different machines are not mixed up.
 
 use std::fs;
 
-/// Processor, memory and kernel, as far as the system says.
+/// Processor, memory and kernel in one line, as far as /proc tells.
 #[must_use]
 pub fn machine() -> String {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
@@ -14,7 +14,7 @@ pub fn machine() -> String {
     format!("{cpus} × {model}{memory}, Linux {kernel}")
 }
 
-/// The value behind a name and a colon.
+/// The value after a name and a colon.
 fn field(path: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().find(|line| line.starts_with(name))?;

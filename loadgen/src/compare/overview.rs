@@ -1,23 +1,22 @@
-//! All scenarios in one picture: how many times as good the first target is as the second, on a
-//! logarithmic axis, since what is twice as good and what is a hundred times are both to be seen.
+//! All scenarios in one picture: how many times better the first target is than the second. The
+//! axis is logarithmic, so that factors of 2 and of 100 are both visible.
 
 use std::fmt::Write;
 
-use super::page::ratio;
-use super::plot::{self, FAINT, INK, LINE, RIGHT, WIDTH, line, look, text};
-use super::result::{Compared, Comparison, Outcome};
+use super::plot::{self, FAINT, INK, LINE, RIGHT, WIDTH, line, style, text};
+use super::result::{Comparison, ScenarioResult, TargetResult, ratio};
 use super::scale::{Scale, mark, times};
 
 const LEFT: f64 = 12.0;
-/// Where the bars end; the figures stand behind them.
+/// Where the bars end; the figures are to the right.
 const BARS: f64 = 232.0;
 const ROW: f64 = 34.0;
-/// Below the bars: the axis' marks and what they count.
+/// The height below the bars, for the marks and the title of the axis.
 const FOOT: f64 = 34.0;
-/// Above the charts of [`picture`]: what is shown, of what, and where it was measured.
+/// The height above the charts of [`picture`], for the heading.
 const HEAD: f64 = 74.0;
 
-/// A scenario that both targets have run.
+/// A scenario with results of both targets.
 struct Ratio<'a> {
     title: &'a str,
     ratio: f64,
@@ -32,18 +31,18 @@ fn ratios(comparison: &Comparison) -> Vec<Ratio<'_>> {
     comparison.scenarios.iter().filter_map(one).collect()
 }
 
-fn figure(compared: &Compared, number: usize) -> Option<String> {
-    let summary = compared.results.get(number).and_then(Outcome::only)?;
+fn figure(compared: &ScenarioResult, number: usize) -> Option<String> {
+    let summary = compared.results.get(number).and_then(TargetResult::only)?;
     Some(compared.figure.show(summary.figure.median))
 }
 
-/// From 1 on, or from the least, to the greatest.
+/// From 1, or the smallest ratio, to the greatest.
 fn scale(ratios: &[Ratio<'_>]) -> Scale {
     let all = || ratios.iter().map(|one| one.ratio);
     Scale::log(all().fold(1.0, f64::min), all().fold(1.0, f64::max), LEFT, BARS)
 }
 
-/// The charts of a page, the scenarios divided among two: side by side where there is room.
+/// The charts for the HTML page: the scenarios in two halves, side by side if there is room.
 #[must_use]
 pub fn charts(comparison: &Comparison) -> Vec<String> {
     let (ratios, unit) = (ratios(comparison), unit(comparison));
@@ -55,8 +54,7 @@ pub fn charts(comparison: &Comparison) -> Vec<String> {
     ratios.chunks(ratios.len().div_ceil(2).max(1)).map(chart).collect()
 }
 
-/// The charts with their heading as a picture of its own; `None`: there are not two targets that
-/// have run a scenario both.
+/// The charts with a heading as one picture. `None` if no scenario has results of two targets.
 #[must_use]
 pub fn picture(comparison: &Comparison) -> Option<String> {
     let ratios = ratios(comparison);
@@ -82,8 +80,8 @@ fn head(svg: &mut String, comparison: &Comparison) -> Option<()> {
     *svg += "</g>";
     let rounds = comparison.rounds;
     let what = format!(
-        "{} and {}; medians of {rounds} rounds in turn; rates and p99 latencies, the first \
-         target's in front",
+        "{} and {}; medians of {rounds} alternating rounds; rates and p99 latencies, those of the \
+         first target first",
         first.product, second.product
     );
     text(svg, (LEFT, 44.0), &what, "start", FAINT, "");
@@ -94,7 +92,7 @@ fn head(svg: &mut String, comparison: &Comparison) -> Option<()> {
 
 fn unit(comparison: &Comparison) -> String {
     let name = |number: usize| comparison.targets.get(number).map_or("", |one| &one.name);
-    format!("{} is so many times as good as {}", name(0), name(1))
+    format!("how many times better {} is than {}", name(0), name(1))
 }
 
 fn height(rows: usize) -> f64 {
@@ -117,14 +115,14 @@ fn chart(ratios: &[Ratio<'_>], scale: &Scale, unit: &str) -> String {
 }
 
 fn row(svg: &mut String, one: &Ratio<'_>, scale: &Scale, top: f64) {
-    let first = look(0).colour;
+    let first = style(0).colour;
     text(svg, (LEFT, top + 10.0), one.title, "start", INK, "600");
     text(svg, (RIGHT, top + 10.0), &times(one.ratio), "end", INK, "600");
     text(svg, (RIGHT, top + 25.0), &one.figures, "end", FAINT, "");
     let (even, end, y) = (scale.at(1.0), scale.at(one.ratio), top + 15.0);
     let (x, width) = (even.min(end), (end - even).abs().max(1.0));
-    // Where the first one is behind, in the colour of the other one.
-    let colour = if one.ratio < 1.0 { look(1).colour } else { first };
+    // A bar below 1 has the colour of the second target.
+    let colour = if one.ratio < 1.0 { style(1).colour } else { first };
     let _ = write!(
         svg,
         r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="12" rx="2" fill="{colour}"/>"#
@@ -142,8 +140,8 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_begins_where_both_are_even() {
-        // Three decades on 220: the first ends at 85.3, the second at 158.7.
+    fn a_bar_starts_at_ratio_one() {
+        // Three decades on a length of 220: the first ends at 85.3, the second at 158.7.
         let ahead = drawn(10.0);
         for part in [r#"x="85.3" y="21.0" width="73.3""#, "Slow &amp; fast", "2 k : 1 k", ">10.0×<"]
         {
@@ -151,6 +149,6 @@ mod tests {
         }
         let behind = drawn(0.1);
         assert!(behind.contains(r#"x="12.0" y="21.0" width="73.3""#), "{behind}");
-        assert!(behind.contains(look(1).colour) && !ahead.contains(look(1).colour));
+        assert!(behind.contains(style(1).colour) && !ahead.contains(style(1).colour));
     }
 }

@@ -1,41 +1,41 @@
-//! The report as one HTML file that needs nothing else: pictures, figures and how they were taken.
+//! The report as one self-contained HTML file: pictures, figures and how they were measured.
 
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment};
 use serde::Serialize;
 
 use super::overview;
-use super::plot::{self, Axis, Bar, Series, look};
-use super::result::{Compared, Comparison, Outcome, Summary};
+use super::plot::{self, Axis, Bar, Series, style};
+use super::result::{Comparison, RoundsSummary, ScenarioResult, TargetResult, ratio};
 use super::scale::{mark, short, span, span_mark, times};
-use crate::failure::Failure;
-use crate::latency::Percentiles;
+use crate::measure::latency::Percentiles;
+use crate::system::error::LoadgenError;
 
 const TEMPLATE: &str = include_str!("report.html");
 
-/// What the template is given; pictures are whole SVG elements.
+/// The data of the template; pictures are SVG elements.
 #[derive(Serialize)]
-struct Page<'a> {
+struct ReportPage<'a> {
     comparison: &'a Comparison,
     overview: Vec<String>,
-    scenarios: Vec<Card<'a>>,
+    scenarios: Vec<ScenarioCard<'a>>,
 }
 
 #[derive(Serialize)]
-struct Card<'a> {
+struct ScenarioCard<'a> {
     #[serde(flatten)]
-    compared: &'a Compared,
+    compared: &'a ScenarioResult,
     unit: &'static str,
     pictures: Vec<String>,
-    rows: Vec<Row<'a>>,
-    of_pair: Option<String>,
+    rows: Vec<FigureRow<'a>>,
+    relay_share: Option<String>,
     unsupported: Vec<String>,
     failures: Vec<String>,
 }
 
-/// A line of a table; what was not measured is absent.
+/// A row of a table; figures that were not measured are absent.
 #[derive(Serialize)]
-struct Row<'a> {
+struct FigureRow<'a> {
     target: &'a str,
     at: Option<String>,
     median: String,
@@ -48,58 +48,50 @@ struct Row<'a> {
     broker_rss: Option<String>,
 }
 
-/// Writes the page.
+/// Renders the page.
 ///
 /// # Errors
-/// The template does not fit the comparison: a fault of loadgen.
-pub fn page(comparison: &Comparison) -> Result<String, Failure> {
+/// The template does not match the data, which is a bug in loadgen.
+pub fn page(comparison: &Comparison) -> Result<String, LoadgenError> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     let fault = |error: minijinja::Error| {
-        Failure::Settings(format!("the report cannot be written, a fault of loadgen: {error:#}"))
+        LoadgenError::Settings(format!(
+            "cannot render the report; this is a bug in loadgen: {error:#}"
+        ))
     };
     environment.add_template("report", TEMPLATE).map_err(fault)?;
     let template = environment.get_template("report").map_err(fault)?;
     let scenarios = comparison.scenarios.iter().map(|one| card(comparison, one)).collect();
-    let page = Page { comparison, overview: overview::charts(comparison), scenarios };
+    let page = ReportPage { comparison, overview: overview::charts(comparison), scenarios };
     template.render(Serde(page)).map_err(fault)
 }
 
-/// How many times as good a target is as another one: as fast, or as early.
-#[must_use]
-pub fn ratio(compared: &Compared, one: usize, other: usize) -> Option<f64> {
-    let figure = |number: usize| {
-        let figure = compared.results.get(number)?.only()?.figure.median;
-        (figure > 0.0 && compared.swept.is_none()).then_some(figure)
-    };
-    let (one, other) = (figure(one)?, figure(other)?);
-    Some(if compared.figure.is_latency() { other / one } else { one / other })
-}
-
-fn card<'a>(comparison: &Comparison, compared: &'a Compared) -> Card<'a> {
+fn card<'a>(comparison: &Comparison, compared: &'a ScenarioResult) -> ScenarioCard<'a> {
     let pictures = match compared.swept {
         Some(_) => sweep(compared),
         None => [bars(compared), curves(compared)].into_iter().flatten().collect(),
     };
     let (unsupported, failures) = (unsupported(compared), failures(comparison, compared));
-    let of_pair = compared.relay_of_pair().map(|share| format!("{:.0} %", 100.0 * share));
+    let relay_share =
+        compared.relay_share_of_baseline().map(|share| format!("{:.0} %", 100.0 * share));
     let (unit, rows) = (compared.figure.unit(), rows(compared));
-    Card { compared, unit, pictures, rows, of_pair, unsupported, failures }
+    ScenarioCard { compared, unit, pictures, rows, relay_share, unsupported, failures }
 }
 
-fn bars(one: &Compared) -> Option<String> {
+fn bars(one: &ScenarioResult) -> Option<String> {
     let mut bars: Vec<Bar> = (0..)
         .zip(&one.results)
         .filter_map(|(number, outcome)| {
             let note = if number == 0 { against(one) } else { String::new() };
-            Some(bar(one, outcome.only()?, &outcome.target, note, look(number).colour))
+            Some(bar(one, outcome.only()?, &outcome.target, note, style(number).colour))
         })
         .collect();
-    if let Some(relay) = one.ceiling.as_ref().and_then(Outcome::only) {
+    if let Some(relay) = one.ceiling.as_ref().and_then(TargetResult::only) {
         let share = one
             .results
             .first()
-            .and_then(Outcome::only)
+            .and_then(TargetResult::only)
             .map(|first| 100.0 * first.figure.median / relay.figure.median);
         let note = share
             .map_or(String::new(), |share| format!("{} has {share:.0} %", one.results[0].target));
@@ -109,8 +101,8 @@ fn bars(one: &Compared) -> Option<String> {
     (!bars.is_empty()).then(|| plot::bars(&bars, one.figure.unit(), marks))
 }
 
-/// How many times as good as the second the first is.
-fn against(one: &Compared) -> String {
+/// How many times better the first target is than the second.
+fn against(one: &ScenarioResult) -> String {
     match (ratio(one, 0, 1), one.results.get(1)) {
         (Some(ratio), Some(second)) => format!("{} {}", times(ratio), second.target),
         _ => String::new(),
@@ -118,8 +110,8 @@ fn against(one: &Compared) -> String {
 }
 
 fn bar(
-    compared: &Compared,
-    summary: &Summary,
+    compared: &ScenarioResult,
+    summary: &RoundsSummary,
     name: &str,
     note: String,
     colour: &'static str,
@@ -131,28 +123,29 @@ fn bar(
     Bar { name: name.to_owned(), figure: figure.median, range, label, colour }
 }
 
-/// Latency against the share of messages that were faster.
-fn curves(one: &Compared) -> Option<String> {
+/// Latency over the share of faster messages.
+fn curves(one: &ScenarioResult) -> Option<String> {
     let outcomes = || one.results.iter().enumerate();
-    let series = |name: &str, thin, pick: fn(&Summary) -> Option<Percentiles>| -> Vec<Series> {
-        outcomes()
-            .filter_map(|(number, outcome)| {
-                let points = curve(pick(outcome.only()?)?);
-                let name = format!("{}, {name}", outcome.target);
-                Some(Series { name, look: look(number), thin, points })
-            })
-            .collect()
-    };
+    let series =
+        |name: &str, thin, pick: fn(&RoundsSummary) -> Option<Percentiles>| -> Vec<Series> {
+            outcomes()
+                .filter_map(|(number, outcome)| {
+                    let points = curve(pick(outcome.only()?)?);
+                    let name = format!("{}, {name}", outcome.target);
+                    Some(Series { name, style: style(number), thin, points })
+                })
+                .collect()
+        };
     let mut all = series("end to end", false, |summary| summary.latency_us);
-    all.extend(series("to the confirm", true, |summary| summary.confirm_latency_us));
+    all.extend(series("confirm", true, |summary| summary.confirm_latency_us));
     let marks = [(2.0, "50"), (10.0, "90"), (100.0, "99"), (1e3, "99.9"), (1e4, "99.99")];
     let marks = marks.map(|(at, label)| (at, format!("{label} %"))).to_vec();
-    let x_axis = Axis { title: "share of messages that were no later", marks };
+    let x_axis = Axis { title: "share of messages with at most this latency", marks };
     let y_axis = Axis { title: "latency", marks: Vec::new() };
     (!all.is_empty()).then(|| plot::lines(&all, &x_axis, &y_axis))
 }
 
-/// A percentile stands where one in so many messages is later.
+/// A percentile is drawn at the number of messages of which one is slower.
 fn curve(seen: Percentiles) -> Vec<(f64, f64)> {
     let all = [
         (2.0, seen.p50),
@@ -162,12 +155,12 @@ fn curve(seen: Percentiles) -> Vec<(f64, f64)> {
         (1e3, seen.p99_9),
         (1e4, seen.p99_99),
     ];
-    // What only one message in so many can show, fewer messages do not.
+    // A percentile of one in N messages needs at least N messages.
     all.into_iter().filter(|(one_in, _)| seen.count as f64 >= *one_in).collect()
 }
 
-/// Latencies against the swept flag.
-fn sweep(one: &Compared) -> Vec<String> {
+/// Latency over the value of the swept flag.
+fn sweep(one: &ScenarioResult) -> Vec<String> {
     let confirms = one.results.iter().any(|outcome| {
         let mut summaries = outcome.steps.iter().filter_map(|stage| stage.summary.as_ref());
         summaries.any(|summary| summary.latency_us.is_none())
@@ -181,7 +174,7 @@ fn sweep(one: &Compared) -> Vec<String> {
                 Some((stage.at?, seen.map(|seen| if thin { seen.p50 } else { seen.p99 })?))
             });
             let name = format!("{}, {name}", outcome.target);
-            all.push(Series { name, look: look(number), thin, points: points.collect() });
+            all.push(Series { name, style: style(number), thin, points: points.collect() });
         }
     }
     let title =
@@ -190,7 +183,7 @@ fn sweep(one: &Compared) -> Vec<String> {
     vec![plot::lines(&all, &x_axis, &Axis { title: "latency", marks: Vec::new() })]
 }
 
-fn rows(one: &Compared) -> Vec<Row<'_>> {
+fn rows(one: &ScenarioResult) -> Vec<FigureRow<'_>> {
     let outcomes = one.results.iter().chain(&one.ceiling);
     outcomes
         .flat_map(|outcome| {
@@ -202,13 +195,18 @@ fn rows(one: &Compared) -> Vec<Row<'_>> {
         .collect()
 }
 
-fn row<'a>(one: &Compared, target: &'a str, at: Option<f64>, summary: &Summary) -> Row<'a> {
+fn row<'a>(
+    one: &ScenarioResult,
+    target: &'a str,
+    at: Option<f64>,
+    summary: &RoundsSummary,
+) -> FigureRow<'a> {
     let figure = summary.figure;
     let show = |value| one.figure.show(value);
     let latency = |seen: Option<Percentiles>| {
         seen.map(|seen| [seen.p50, seen.p99, seen.p99_9, seen.max].map(span))
     };
-    Row {
+    FigureRow {
         target,
         at: at.map(short),
         median: show(figure.median),
@@ -218,20 +216,20 @@ fn row<'a>(one: &Compared, target: &'a str, at: Option<f64>, summary: &Summary) 
         latency: latency(summary.latency_us),
         confirm: latency(summary.confirm_latency_us),
         broker_ns: summary.broker_ns.map(short),
-        broker_rss: summary.broker_rss.map(|octets| format!("{} B", short(octets))),
+        broker_rss: summary.broker_rss.map(|bytes| format!("{} B", short(bytes))),
     }
 }
 
-/// What targets do not do, in their words.
-fn unsupported(one: &Compared) -> Vec<String> {
-    let sentence = |outcome: &Outcome| {
+/// Why targets do not support the scenario, in the broker's words.
+fn unsupported(one: &ScenarioResult) -> Vec<String> {
+    let sentence = |outcome: &TargetResult| {
         let words = outcome.steps.iter().find_map(|stage| stage.unsupported.as_ref())?;
         Some(format!("{}: not supported: {words}", outcome.target))
     };
     one.results.iter().filter_map(sentence).collect()
 }
 
-fn failures(comparison: &Comparison, one: &Compared) -> Vec<String> {
+fn failures(comparison: &Comparison, one: &ScenarioResult) -> Vec<String> {
     let stages = one
         .results
         .iter()

@@ -1,7 +1,7 @@
-//! Pictures of a comparison as SVG, drawn 380 wide: as large as a telephone shows them.
+//! Charts as SVG, 380 units wide, which is the width of a phone's screen.
 //!
-//! Colours are Okabe and Ito's, which stay apart for eyes that see no red or no green; on paper
-//! without colour the dashes, the marks and the names beside them do.
+//! The colours are those of Okabe and Ito, which people with colour blindness can tell apart. In
+//! black and white the dashes, marks and names do.
 
 use std::fmt::Write;
 
@@ -9,55 +9,55 @@ use minijinja::HtmlEscape;
 
 use super::scale::{Scale, mark, span_mark};
 
-/// How wide pictures are.
+/// The width of a chart.
 pub const WIDTH: f64 = 380.0;
 const LEFT: f64 = 52.0;
-/// Where what is drawn in them ends.
+/// The right edge of the drawing area.
 pub const RIGHT: f64 = 362.0;
-/// The colour of words,
+/// The colour of text.
 pub const INK: &str = "#1a1a1a";
-/// of those beside the matter,
+/// The colour of secondary text.
 pub const FAINT: &str = "#767676";
-/// and of the lines behind everything.
+/// The colour of grid lines.
 pub const LINE: &str = "#d9d9d9";
 
-/// How the series number `n` looks, everywhere in a report.
+/// The style of one series, the same in the whole report.
 #[derive(Debug, Clone, Copy)]
-pub struct Look {
-    /// Of bars, lines and marks.
+pub struct SeriesStyle {
+    /// The colour of bars, lines and marks.
     pub colour: &'static str,
     dash: &'static str,
     mark: &'static str,
 }
 
-const LOOKS: [Look; 6] = [
-    Look { colour: "#0072b2", dash: "", mark: "circle" },
-    Look { colour: "#e69f00", dash: "7 3", mark: "square" },
-    Look { colour: "#009e73", dash: "2 3", mark: "diamond" },
-    Look { colour: "#cc79a7", dash: "9 3 2 3", mark: "circle" },
-    Look { colour: "#56b4e9", dash: "4 4", mark: "square" },
-    Look { colour: "#d55e00", dash: "1 2", mark: "diamond" },
+const STYLES: [SeriesStyle; 6] = [
+    SeriesStyle { colour: "#0072b2", dash: "", mark: "circle" },
+    SeriesStyle { colour: "#e69f00", dash: "7 3", mark: "square" },
+    SeriesStyle { colour: "#009e73", dash: "2 3", mark: "diamond" },
+    SeriesStyle { colour: "#cc79a7", dash: "9 3 2 3", mark: "circle" },
+    SeriesStyle { colour: "#56b4e9", dash: "4 4", mark: "square" },
+    SeriesStyle { colour: "#d55e00", dash: "1 2", mark: "diamond" },
 ];
 const NEUTRAL: &str = "#a6a6a6";
 
-/// How a target is drawn; more than six begin again.
+/// The style of target `number`; after six they repeat.
 #[must_use]
-pub fn look(number: usize) -> Look {
-    LOOKS[number % LOOKS.len()]
+pub fn style(number: usize) -> SeriesStyle {
+    STYLES[number % STYLES.len()]
 }
 
 /// A bar of a bar chart.
 #[derive(Debug)]
 pub struct Bar {
-    /// Before the bar.
+    /// The name at the left.
     pub name: String,
-    /// Its length.
+    /// The length.
     pub figure: f64,
-    /// The whisker from the least to the greatest, if there is more than one.
+    /// The whisker from minimum to maximum, if there is more than one value.
     pub range: Option<(f64, f64)>,
-    /// The figure as people read it.
+    /// The figure as text.
     pub label: String,
-    /// Its colour; the relay's is grey.
+    /// The colour; grey for the relay.
     pub colour: &'static str,
 }
 
@@ -66,7 +66,7 @@ impl Bar {
     pub const NEUTRAL: &'static str = NEUTRAL;
 }
 
-/// Bars below each other, one axis whose marks are written as `mark` says.
+/// A horizontal bar chart; `mark` formats the marks of the axis.
 #[must_use]
 pub fn bars(bars: &[Bar], unit: &str, mark: fn(f64) -> String) -> String {
     const ROW: f64 = 34.0;
@@ -108,26 +108,26 @@ fn draw_bar(svg: &mut String, bar: &Bar, scale: &Scale, top: f64) {
 /// A line of a line chart.
 #[derive(Debug)]
 pub struct Series {
-    /// In the legend.
+    /// The name in the legend.
     pub name: String,
-    /// How it looks.
-    pub look: Look,
-    /// Drawn thin: it belongs to another one of the same look.
+    /// The style.
+    pub style: SeriesStyle,
+    /// Drawn thin, as a second line of the same style.
     pub thin: bool,
-    /// Places, by x.
+    /// The points, sorted by x.
     pub points: Vec<(f64, f64)>,
 }
 
 /// An axis of a line chart.
 #[derive(Debug)]
 pub struct Axis {
-    /// What it counts, and in what.
+    /// What it shows, with the unit.
     pub title: &'static str,
-    /// The figures with marks and what stands there; none: powers of ten.
+    /// The marks with their labels; empty for powers of ten.
     pub marks: Vec<(f64, String)>,
 }
 
-/// Lines over two logarithmic axes, the upright one in microseconds.
+/// A line chart with two logarithmic axes; y is in microseconds.
 #[must_use]
 pub fn lines(series: &[Series], x_axis: &Axis, y_axis: &Axis) -> String {
     const TOP: f64 = 24.0;
@@ -173,7 +173,7 @@ fn draw_series(svg: &mut String, series: &Series, x_scale: &Scale, y_scale: &Sca
     let places: Vec<(f64, f64)> =
         series.points.iter().map(|(x, y)| (x_scale.at(*x), y_scale.at(*y))).collect();
     let path: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-    let Look { colour, dash, .. } = series.look;
+    let SeriesStyle { colour, dash, .. } = series.style;
     let width = if series.thin { 1.0 } else { 2.0 };
     let path = path.join(" ");
     let stroke = format!(r#"stroke="{colour}" stroke-width="{width}""#);
@@ -187,10 +187,10 @@ fn draw_series(svg: &mut String, series: &Series, x_scale: &Scale, y_scale: &Sca
 }
 
 fn draw_mark(svg: &mut String, series: &Series, (x, y): (f64, f64)) {
-    let colour = series.look.colour;
+    let colour = series.style.colour;
     let fill = if series.thin { "#fff" } else { colour };
     let style = format!(r#"fill="{fill}" stroke="{colour}" stroke-width="1.5""#);
-    let _ = match series.look.mark {
+    let _ = match series.style.mark {
         "square" => {
             let (left, top) = (x - 3.0, y - 3.0);
             write!(svg, r#"<rect x="{left:.1}" y="{top:.1}" width="6" height="6" {style}/>"#)
@@ -201,7 +201,7 @@ fn draw_mark(svg: &mut String, series: &Series, (x, y): (f64, f64)) {
 }
 
 fn draw_legend(svg: &mut String, series: &Series, y: f64) {
-    let Look { colour, dash, .. } = series.look;
+    let SeriesStyle { colour, dash, .. } = series.style;
     let width = if series.thin { 1.0 } else { 2.0 };
     let stroke = format!(r#"stroke="{colour}" stroke-width="{width}""#);
     let _ = write!(svg, r#"<path d="M{LEFT} {y}h34" {stroke} stroke-dasharray="{dash}"/>"#);
@@ -209,7 +209,7 @@ fn draw_legend(svg: &mut String, series: &Series, y: f64) {
     text(svg, (LEFT + 42.0, y + 4.0), &series.name, "start", INK, "");
 }
 
-/// Begins a picture of that width and height.
+/// Opens an SVG element with this width and height.
 #[must_use]
 pub fn open((width, height): (f64, f64), title: &str) -> String {
     let title = HtmlEscape(title);
@@ -233,7 +233,7 @@ pub fn line(svg: &mut String, from: (f64, f64), to: (f64, f64), colour: &str, wi
     );
 }
 
-/// Writes words; `anchor` is SVG's: start, middle or end of them are at the place.
+/// Writes text; `anchor` is SVG's text-anchor: start, middle or end.
 pub fn text(
     svg: &mut String,
     at: (f64, f64),
@@ -270,7 +270,7 @@ mod tests {
             figure: 3_860_000.0,
             range: Some((3.5e6, 4e6)),
             label: "3.86 M = 52.3×".to_owned(),
-            colour: look(0).colour,
+            colour: style(0).colour,
         };
         let svg = bars(&[bar], "messages", mark);
         for part in ["a&lt;b", "3.86 M = 52.3×", ">messages<", "#0072b2", "</svg>"] {
@@ -282,7 +282,7 @@ mod tests {
     fn lines_go_through_their_points() {
         let one = Series {
             name: "one".to_owned(),
-            look: look(1),
+            style: style(1),
             thin: false,
             points: vec![(10.0, 100.0), (100.0, 1000.0)],
         };

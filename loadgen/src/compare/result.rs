@@ -1,35 +1,35 @@
-//! What a comparison found: every run, and what the runs say together.
+//! The results of a comparison: every run, and the medians over the rounds.
 
 use serde::{Deserialize, Serialize};
 
 use super::scale::{short, span};
-use super::scenario::Figure;
-use crate::latency::Percentiles;
-use crate::report::Report;
+use super::scenario::ScenarioFigure;
+use crate::measure::latency::Percentiles;
+use crate::report::load_report::LoadReport;
 
-/// The whole of it; this is the JSON.
+/// A whole comparison, as written to JSON.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Comparison {
-    /// When it was begun, UTC.
+    /// When it started, UTC.
     pub date: String,
     /// Processor, memory and kernel.
     pub machine: String,
-    /// The generator's version.
+    /// The version of loadgen.
     pub loadgen: String,
-    /// How often each run was made.
+    /// How often each run was repeated.
     pub rounds: usize,
-    /// What ended it early, if something did: rounds are fewer and scenarios lack then.
+    /// What ended the comparison early, if anything did: then rounds or scenarios are missing.
     pub ended: Option<String>,
-    /// Who was compared; the first is what the others are compared with.
+    /// The targets; the first is compared with the others.
     pub targets: Vec<TargetInfo>,
-    /// What was run.
-    pub scenarios: Vec<Compared>,
+    /// The results of the scenarios.
+    pub scenarios: Vec<ScenarioResult>,
 }
 
-/// A broker as it named itself.
+/// A broker with its product name.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct TargetInfo {
-    /// The name given to it.
+    /// The name on the command line.
     pub name: String,
     /// Host and port.
     pub address: String,
@@ -39,118 +39,119 @@ pub struct TargetInfo {
 
 /// One scenario with the results of all targets.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct Compared {
-    /// The scenario's name.
+pub struct ScenarioResult {
+    /// The name of the scenario.
     pub name: String,
-    /// A line for people.
+    /// Its title.
     pub title: String,
-    /// What it shows.
+    /// What it measures.
     pub about: String,
-    /// What it is judged by.
-    pub figure: Figure,
-    /// The command of loadgen and its flags, the swept one left out.
+    /// The figure that is compared.
+    pub figure: ScenarioFigure,
+    /// The command of loadgen and its flags without the swept one.
     pub flags: String,
-    /// The flag that was swept.
+    /// The swept flag.
     pub swept: Option<String>,
-    /// In the order of the targets.
-    pub results: Vec<Outcome>,
-    /// The relay's, if it ran.
-    pub ceiling: Option<Outcome>,
+    /// The results in the order of the targets.
+    pub results: Vec<TargetResult>,
+    /// The results of the relay, if it ran.
+    pub ceiling: Option<TargetResult>,
 }
 
-/// What one target did in one scenario.
+/// The results of one target in one scenario.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub struct Outcome {
-    /// Its name.
+pub struct TargetResult {
+    /// The name of the target.
     pub target: String,
     /// One for each value of the swept flag, else one.
-    pub steps: Vec<Stage>,
+    pub steps: Vec<StepResult>,
 }
 
 /// All rounds of one run.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub struct Stage {
+pub struct StepResult {
     /// The value of the swept flag.
     pub at: Option<f64>,
-    /// What the rounds say together.
-    pub summary: Option<Summary>,
-    /// The broker's words, if it does not do what the scenario asks for; then nothing was run.
+    /// The medians over the rounds.
+    pub summary: Option<RoundsSummary>,
+    /// Why the broker does not support the scenario, in its words. Then nothing was run.
     pub unsupported: Option<String>,
-    /// What went wrong, round by round.
+    /// The errors of failed rounds.
     pub failures: Vec<String>,
-    /// Each round; what is read back has only the summary.
+    /// The report of each round. They are written to JSON, but not read back.
     #[serde(skip_deserializing)]
-    pub runs: Vec<Report>,
+    pub runs: Vec<LoadReport>,
 }
 
 /// Medians over the rounds.
 #[derive(Debug, Clone, Deserialize, Serialize)]
-pub struct Summary {
-    /// Of the scenario's figure.
+pub struct RoundsSummary {
+    /// The figure of the scenario.
     pub figure: Spread,
-    /// Messages received a second.
+    /// Messages received per second.
     pub received: Spread,
-    /// From end to end (µs), each percentile's median.
+    /// End-to-end latency (µs), the median of each percentile.
     pub latency_us: Option<Percentiles>,
-    /// Until the confirm (µs), each percentile's median.
+    /// Confirm latency (µs), the median of each percentile.
     pub confirm_latency_us: Option<Percentiles>,
-    /// The relay's part of what a bare pair of sockets carries.
-    pub of_pair: Option<f64>,
-    /// Nanoseconds of the broker's CPU for one message.
+    /// The relay's throughput divided by that of the socket baseline.
+    #[serde(rename = "of_pair")]
+    pub relay_share: Option<f64>,
+    /// The broker's CPU time per message (ns).
     pub broker_ns: Option<f64>,
-    /// The broker's resident memory at its highest (octets).
+    /// The broker's greatest resident memory (bytes).
     pub broker_rss: Option<f64>,
 }
 
-/// A median with the least and the greatest.
+/// A median with minimum and maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 pub struct Spread {
-    /// The middle one; of an even number the mean of the two.
+    /// The median; of an even number the mean of the middle two.
     pub median: f64,
-    /// The least.
+    /// The minimum.
     pub low: f64,
-    /// The greatest.
+    /// The maximum.
     pub high: f64,
 }
 
-impl Figure {
-    /// What it is counted in.
+impl ScenarioFigure {
+    /// The unit, with what is measured.
     #[must_use]
     pub fn unit(self) -> &'static str {
         match self {
-            Figure::Received => "messages/s received",
-            Figure::Sent => "messages/s sent",
-            Figure::Latency => "p99 end to end",
-            Figure::ConfirmLatency => "p99 to the confirm",
-            Figure::Operations => "operations/s",
+            ScenarioFigure::Received => "messages/s received",
+            ScenarioFigure::Sent => "messages/s sent",
+            ScenarioFigure::Latency => "p99 end-to-end latency",
+            ScenarioFigure::ConfirmLatency => "p99 confirm latency",
+            ScenarioFigure::Operations => "operations/s",
         }
     }
 
-    /// A figure as people read it, without the unit of a rate.
+    /// The figure as text, without the unit of a rate.
     #[must_use]
     pub fn show(self, figure: f64) -> String {
         if self.is_latency() { span(figure) } else { short(figure) }
     }
 
-    /// Whether less is better.
+    /// True for latencies, where less is better.
     #[must_use]
     pub fn is_latency(self) -> bool {
-        matches!(self, Figure::Latency | Figure::ConfirmLatency)
+        matches!(self, ScenarioFigure::Latency | ScenarioFigure::ConfirmLatency)
     }
 
-    fn of(self, report: &Report) -> Option<f64> {
+    fn of(self, report: &LoadReport) -> Option<f64> {
         match self {
-            Figure::Received => Some(report.received.rate),
-            Figure::Sent => Some(report.sent.rate),
-            Figure::Latency => report.latency_us.map(|seen| seen.p99),
-            Figure::ConfirmLatency => report.confirm_latency_us.map(|seen| seen.p99),
-            Figure::Operations => report.churn.as_ref().map(|churn| churn.rate),
+            ScenarioFigure::Received => Some(report.received.rate),
+            ScenarioFigure::Sent => Some(report.sent.rate),
+            ScenarioFigure::Latency => report.latency_us.map(|seen| seen.p99),
+            ScenarioFigure::ConfirmLatency => report.confirm_latency_us.map(|seen| seen.p99),
+            ScenarioFigure::Operations => report.churn.as_ref().map(|churn| churn.rate),
         }
     }
 }
 
 impl Spread {
-    /// Of figures that are all finite; `None` if there are none.
+    /// The spread of finite figures; `None` if there are none.
     #[must_use]
     pub fn of(mut figures: Vec<f64>) -> Option<Self> {
         figures.sort_by(f64::total_cmp);
@@ -165,24 +166,24 @@ impl Spread {
     }
 }
 
-impl Stage {
+impl StepResult {
     fn has_rounds(&self) -> bool {
         self.unsupported.is_some() || !self.runs.is_empty() || !self.failures.is_empty()
     }
 
-    /// Draws the rounds together.
-    pub fn conclude(&mut self, figure: Figure) {
+    /// Summarizes the rounds.
+    pub fn conclude(&mut self, figure: ScenarioFigure) {
         let runs = &self.runs;
         let figures = runs.iter().filter_map(|run| figure.of(run)).collect();
         let received = runs.iter().map(|run| run.received.rate).collect();
         self.summary =
-            Spread::of(figures).zip(Spread::of(received)).map(|(figure, received)| Summary {
+            Spread::of(figures).zip(Spread::of(received)).map(|(figure, received)| RoundsSummary {
                 figure,
                 received,
                 latency_us: medians(runs.iter().filter_map(|run| run.latency_us)),
                 confirm_latency_us: medians(runs.iter().filter_map(|run| run.confirm_latency_us)),
-                of_pair: Spread::median_of(
-                    runs.iter().map(|run| run.beside.map(|beside| beside.share)),
+                relay_share: Spread::median_of(
+                    runs.iter().map(|run| run.relay_efficiency.map(|one| one.share)),
                 ),
                 broker_ns: Spread::median_of(
                     runs.iter().map(|run| run.broker.map(|broker| broker.cpu_ns_per_message)),
@@ -194,32 +195,43 @@ impl Stage {
     }
 }
 
-impl Compared {
-    /// Whether any round of any target came to its end, well or not.
+impl ScenarioResult {
+    /// True if any target finished a round, successfully or not.
     #[must_use]
     pub fn has_rounds(&self) -> bool {
         let stages = self.results.iter().chain(&self.ceiling).flat_map(|outcome| &outcome.steps);
-        stages.into_iter().any(Stage::has_rounds)
+        stages.into_iter().any(StepResult::has_rounds)
     }
 }
 
-impl Compared {
-    /// The relay's part of what a bare pair of sockets carries on the same cores, if it ran.
+impl ScenarioResult {
+    /// The relay's throughput divided by that of the socket baseline on the same cores, if it ran.
     #[must_use]
-    pub fn relay_of_pair(&self) -> Option<f64> {
-        self.ceiling.as_ref().and_then(Outcome::only)?.of_pair
+    pub fn relay_share_of_baseline(&self) -> Option<f64> {
+        self.ceiling.as_ref().and_then(TargetResult::only)?.relay_share
     }
 }
 
-impl Outcome {
-    /// Of a scenario that is not swept.
+impl TargetResult {
+    /// The summary of a scenario without a swept flag.
     #[must_use]
-    pub fn only(&self) -> Option<&Summary> {
+    pub fn only(&self) -> Option<&RoundsSummary> {
         self.steps.first().and_then(|stage| stage.summary.as_ref())
     }
 }
 
-/// Each percentile's median over the rounds.
+/// How many times better one target is than another: higher rate or lower latency.
+#[must_use]
+pub fn ratio(compared: &ScenarioResult, one: usize, other: usize) -> Option<f64> {
+    let figure = |number: usize| {
+        let figure = compared.results.get(number)?.only()?.figure.median;
+        (figure > 0.0 && compared.swept.is_none()).then_some(figure)
+    };
+    let (one, other) = (figure(one)?, figure(other)?);
+    Some(if compared.figure.is_latency() { other / one } else { one / other })
+}
+
+/// The median of each percentile over the rounds.
 fn medians(rounds: impl Iterator<Item = Percentiles>) -> Option<Percentiles> {
     let rounds: Vec<Percentiles> = rounds.collect();
     let of = |pick: fn(&Percentiles) -> f64| {
@@ -243,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_middle_and_the_ends() {
+    fn a_spread_has_median_minimum_and_maximum() {
         assert_eq!(Spread::of(vec![]), None);
         let one = Spread::of(vec![4.0]);
         assert_eq!(one, Some(Spread { median: 4.0, low: 4.0, high: 4.0 }));

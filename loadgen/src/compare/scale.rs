@@ -1,6 +1,6 @@
-//! From figures to places on paper: axes and their marks, and numbers as people read them.
+//! Axes with their marks, and numbers as text.
 
-/// An axis: figures from `low` to `high` on a length of paper.
+/// An axis: maps figures from `low` to `high` to positions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scale {
     low: f64,
@@ -11,7 +11,7 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// From 0 to a round figure above all; equal steps are equal lengths.
+    /// A linear axis from 0 to a round number.
     #[must_use]
     pub fn linear(highest: f64, from: f64, to: f64) -> Self {
         let highest = if highest > 0.0 { highest } else { 1.0 };
@@ -19,7 +19,7 @@ impl Scale {
         Self { low: 0.0, high: (highest / step).ceil() * step, from, to, log: false }
     }
 
-    /// From a power of ten to another; equal ratios are equal lengths.
+    /// A logarithmic axis between powers of ten.
     #[must_use]
     pub fn log(lowest: f64, highest: f64, from: f64, to: f64) -> Self {
         let low = 10f64.powf(lowest.max(1e-3).log10().floor());
@@ -27,13 +27,13 @@ impl Scale {
         Self { low, high, from, to, log: true }
     }
 
-    /// As [`Self::log`], exactly from one figure to another.
+    /// A logarithmic axis between exact figures.
     #[must_use]
     pub fn between(low: f64, high: f64, from: f64, to: f64) -> Self {
         Self { low, high, from, to, log: true }
     }
 
-    /// Where a figure is; what is outside is on the edge.
+    /// The position of a figure; figures outside are at the edge.
     #[must_use]
     pub fn at(&self, figure: f64) -> f64 {
         let figure = figure.clamp(self.low, self.high);
@@ -45,7 +45,7 @@ impl Scale {
         self.from + share * (self.to - self.from)
     }
 
-    /// The figures that get a mark: the powers of ten, or a few even steps.
+    /// The figures with marks: powers of ten, or equal steps.
     #[must_use]
     pub fn marks(&self) -> Vec<f64> {
         if self.log {
@@ -58,14 +58,14 @@ impl Scale {
     }
 }
 
-/// 1, 2 or 5 times a power of ten, not below `least`.
+/// 1, 2 or 5 times a power of ten, at least `least`.
 fn round_step(least: f64) -> f64 {
     let power = 10f64.powf(least.log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0];
     steps.map(|step| step * power).into_iter().find(|step| *step >= least * 0.999).unwrap_or(power)
 }
 
-/// A figure with three digits and a letter for its thousands: 3.86 M, 73.7 k, 59.0.
+/// A figure with three digits and a unit prefix: 3.86 M, 73.7 k, 59.0.
 #[must_use]
 pub fn short(figure: f64) -> String {
     let (value, letter) = match figure.abs() {
@@ -82,7 +82,7 @@ pub fn short(figure: f64) -> String {
     format!("{value:.digits$}{letter}")
 }
 
-/// A span in microseconds with three digits: 59.0 µs, 1.20 ms, 6.15 s.
+/// A duration in microseconds with three digits: 59.0 µs, 1.20 ms, 6.15 s.
 #[must_use]
 pub fn span(microseconds: f64) -> String {
     match microseconds {
@@ -92,7 +92,7 @@ pub fn span(microseconds: f64) -> String {
     }
 }
 
-/// As [`short`], without digits that say nothing: for marks on an axis.
+/// As [`short`], without trailing zeros, for the marks of an axis.
 #[must_use]
 pub fn mark(figure: f64) -> String {
     let text = short(figure);
@@ -105,7 +105,7 @@ pub fn mark(figure: f64) -> String {
     [number, letter].join(if letter.is_empty() { "" } else { " " })
 }
 
-/// As [`span`], for marks on an axis.
+/// As [`span`], for the marks of an axis.
 #[must_use]
 pub fn span_mark(microseconds: f64) -> String {
     match microseconds {
@@ -115,7 +115,7 @@ pub fn span_mark(microseconds: f64) -> String {
     }
 }
 
-/// How many times one figure is another.
+/// A ratio as text.
 #[must_use]
 pub fn times(ratio: f64) -> String {
     let digits = match ratio {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_find_their_place() {
+    fn figures_are_mapped_to_positions() {
         let linear = Scale::linear(3.86e6, 0.0, 100.0);
         assert_eq!(linear.marks(), [0.0, 2e6, 4e6]);
         assert_eq!([linear.at(0.0), linear.at(2e6), linear.at(9e9)], [0.0, 50.0, 100.0]);

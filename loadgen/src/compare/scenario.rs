@@ -1,10 +1,9 @@
-//! Scenarios: files that name a load by the flags of `loadgen run` or `loadgen churn`, and say
-//! which figure counts.
+//! Scenarios: files with the flags of `loadgen run` or `loadgen churn` and the figure to compare.
 //!
 //! ```toml
 //! title = "One queue, flat out, 16 B"
-//! about = "Messages from one publisher to one consumer as fast as it goes."
-//! figure = "received"         # or sent, latency, confirm-latency
+//! about = "Messages from one publisher to one consumer as fast as possible."
+//! figure = "received"         # or sent, latency, confirm-latency, operations
 //! ceiling = true              # the relay runs as well
 //!
 //! [run]                       # long flags of loadgen run; [churn]: of loadgen churn
@@ -12,7 +11,7 @@
 //! size = 16
 //! autoack = true
 //!
-//! [sweep]                     # one more run for each value of a flag
+//! [sweep]                     # one run for each value of a flag
 //! flag = "rate"
 //! values = [1000, 10000]
 //! ```
@@ -22,93 +21,95 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, Parser};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{ChurnArgs, Cli, Command, RunArgs};
-use crate::failure::Failure;
+use crate::cli::churn::ChurnArgs;
+use crate::cli::commands::{Cli, CliCommand};
+use crate::cli::run::RunArgs;
+use crate::system::error::LoadgenError;
 
 use super::standard::STANDARD;
 
-/// What a scenario is judged by.
+/// The figure that a scenario compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Figure {
-    /// Messages received a second.
+pub enum ScenarioFigure {
+    /// Messages received per second.
     Received,
-    /// Messages sent a second.
+    /// Messages sent per second.
     Sent,
-    /// The 99th percentile from end to end.
+    /// The 99th percentile of the end-to-end latency.
     Latency,
-    /// The 99th percentile until the confirm.
+    /// The 99th percentile of the confirm latency.
     ConfirmLatency,
-    /// Operations of a churn mode a second.
+    /// Operations per second of a churn run.
     Operations,
 }
 
-/// A load, and what counts in it.
+/// A scenario.
 #[derive(Debug, Clone)]
 pub struct Scenario {
-    /// The file's name without its ending.
+    /// The file name without extension.
     pub name: String,
-    /// A line for people.
+    /// The title.
     pub title: String,
-    /// What it shows.
+    /// What it measures.
     pub about: String,
-    /// What it is judged by.
-    pub figure: Figure,
-    /// The command of loadgen whose flags it has.
+    /// The figure to compare.
+    pub figure: ScenarioFigure,
+    /// The command of loadgen that the flags belong to.
     pub command: &'static str,
-    /// Whether the relay runs as well.
+    /// True if the relay runs as well.
     pub ceiling: bool,
-    /// The flag that is swept.
+    /// The swept flag.
     pub swept: Option<String>,
     /// The runs, one unless a flag is swept.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ScenarioStep>,
 }
 
 /// One run of a scenario.
 #[derive(Debug, Clone)]
-pub struct Step {
+pub struct ScenarioStep {
     /// The value of the swept flag.
     pub at: Option<f64>,
-    /// As on a command line.
+    /// The flags as on a command line.
     pub flags: Vec<String>,
-    /// What `flags` mean.
-    pub load: Load,
+    /// The parsed flags.
+    pub load: ScenarioLoad,
 }
 
-/// The load of a run.
+/// The parsed flags of a run.
 #[derive(Debug, Clone)]
-pub enum Load {
-    /// Messages.
+pub enum ScenarioLoad {
+    /// Flags of `loadgen run`.
     Run(Box<RunArgs>),
-    /// Things that come and go.
+    /// Flags of `loadgen churn`.
     Churn(ChurnArgs),
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct ScenarioFile {
     title: String,
     about: String,
-    figure: Figure,
+    figure: ScenarioFigure,
     #[serde(default)]
     ceiling: bool,
     run: Option<toml::Table>,
     churn: Option<toml::Table>,
-    sweep: Option<Sweep>,
+    sweep: Option<FlagSweep>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Sweep {
+struct FlagSweep {
     flag: String,
     values: Vec<f64>,
 }
 
-/// The standard set.
+/// The standard scenarios.
 ///
 /// # Errors
-/// A file of the set is wrong; a test sees to it that none is.
-pub fn standard() -> Result<Vec<Scenario>, Failure> {
+/// A file of the set is wrong; a test checks all of them.
+pub fn standard() -> Result<Vec<Scenario>, LoadgenError> {
     STANDARD.iter().map(|(name, text)| parse(name, text)).collect()
 }
 
@@ -116,11 +117,11 @@ pub fn standard() -> Result<Vec<Scenario>, Failure> {
 ///
 /// # Errors
 /// There is no such scenario, or it is wrong.
-pub fn named(names: &[String]) -> Result<Vec<Scenario>, Failure> {
-    names.iter().map(|name| one(name)).collect()
+pub fn named(names: &[String]) -> Result<Vec<Scenario>, LoadgenError> {
+    names.iter().map(|name| named_or_file(name)).collect()
 }
 
-fn one(name: &str) -> Result<Scenario, Failure> {
+fn named_or_file(name: &str) -> Result<Scenario, LoadgenError> {
     if let Some((name, text)) = STANDARD.iter().find(|(known, _)| *known == name) {
         return parse(name, text);
     }
@@ -128,7 +129,9 @@ fn one(name: &str) -> Result<Scenario, Failure> {
     let text = std::fs::read_to_string(&path).map_err(|error| {
         let known: Vec<&str> = STANDARD.iter().map(|(name, _)| *name).collect();
         let known = known.join(", ");
-        Failure::Settings(format!("no scenario {name}: {error}. Name a file, or one of {known}"))
+        LoadgenError::Settings(format!(
+            "no scenario {name}: {error}. Name a file, or one of {known}"
+        ))
     })?;
     parse(&stem(&path), &text)
 }
@@ -137,15 +140,15 @@ fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn parse(name: &str, text: &str) -> Result<Scenario, Failure> {
+fn parse(name: &str, text: &str) -> Result<Scenario, LoadgenError> {
     let wrong = |why: &dyn std::fmt::Display| {
-        Failure::Settings(format!("scenario {name}: {}", why.to_string().trim_end()))
+        LoadgenError::Settings(format!("scenario {name}: {}", why.to_string().trim_end()))
     };
-    let file: File = toml::from_str(text).map_err(|error| wrong(&error))?;
+    let file: ScenarioFile = toml::from_str(text).map_err(|error| wrong(&error))?;
     let (command, table) = match (&file.run, &file.churn) {
         (Some(run), None) => ("run", run),
         (None, Some(churn)) => ("churn", churn),
-        _ => return Err(wrong(&"either [run] or [churn] says what is done")),
+        _ => return Err(wrong(&"exactly one of [run] and [churn] is needed")),
     };
     let flags = flags(command, table).map_err(|why| wrong(&why))?;
     let steps = match &file.sweep {
@@ -172,36 +175,36 @@ fn parse(name: &str, text: &str) -> Result<Scenario, Failure> {
     })
 }
 
-fn step(command: &str, at: Option<f64>, flags: Vec<String>) -> Result<Step, String> {
+fn step(command: &str, at: Option<f64>, flags: Vec<String>) -> Result<ScenarioStep, String> {
     let words = ["loadgen", command].into_iter().chain(flags.iter().map(String::as_str));
     let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
-    let told = |failure: Failure| failure.to_string();
+    let text_of = |failure: LoadgenError| failure.to_string();
     let load = match cli.command {
-        Command::Run(mut args) => {
-            args.check().map_err(told)?;
-            Load::Run(args)
+        CliCommand::Run(mut args) => {
+            args.check().map_err(text_of)?;
+            ScenarioLoad::Run(args)
         }
-        Command::Churn(args) => {
-            args.check().map_err(told)?;
-            Load::Churn(args)
+        CliCommand::Churn(args) => {
+            args.check().map_err(text_of)?;
+            ScenarioLoad::Churn(args)
         }
-        _ => return Err("flags of loadgen run or churn are expected".to_owned()),
+        _ => return Err("only flags of loadgen run and loadgen churn are allowed".to_owned()),
     };
-    Ok(Step { at, flags, load })
+    Ok(ScenarioStep { at, flags, load })
 }
 
-impl Load {
-    /// How long it publishes or churns, if that is bounded by time.
+impl ScenarioLoad {
+    /// How long it publishes or churns (s), if time is its limit.
     #[must_use]
     pub fn seconds(&self) -> Option<f64> {
         match self {
-            Load::Run(args) => args.message.time.filter(|_| !args.drains()),
-            Load::Churn(args) => Some(args.time),
+            ScenarioLoad::Run(args) => args.message.time.filter(|_| !args.drains()),
+            ScenarioLoad::Churn(args) => Some(args.time),
         }
     }
 }
 
-/// The words of a command line that mean the same.
+/// The same flags as words of a command line.
 fn flags(command: &str, table: &toml::Table) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     for (name, value) in table {
@@ -215,7 +218,7 @@ fn flags(command: &str, table: &toml::Table) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-/// Whether a flag stands alone.
+/// True if a flag takes no value.
 fn is_switch(command: &str, name: &str) -> bool {
     let cli = Cli::command();
     let command = cli.find_subcommand(command);
@@ -234,7 +237,11 @@ fn word(name: &str, value: &toml::Value) -> Result<String, String> {
             let words = list.iter().map(|value| word(name, value));
             words.collect::<Result<Vec<_>, _>>()?.join(",")
         }
-        _ => return Err(format!("{name} = {value} is neither a text, a number nor a list")),
+        _ => {
+            return Err(format!(
+                "{name} = {value} is neither a string, a boolean, a number nor a list"
+            ));
+        }
     })
 }
 
@@ -245,7 +252,7 @@ mod tests {
     const EXAMPLE: &str = "title = 'T'\nabout = 'A'\nfigure = 'received'\n";
 
     #[test]
-    fn every_scenario_of_the_standard_set_is_right() {
+    fn every_standard_scenario_is_valid() {
         let all = standard().unwrap();
         assert!(!all.is_empty());
         let names: std::collections::BTreeSet<_> = all.iter().map(|one| &one.name).collect();
@@ -261,19 +268,21 @@ mod tests {
         );
         let scenario = parse("x", &text).unwrap();
         assert_eq!(scenario.steps.len(), 2);
-        let Step { at, load: Load::Run(args), .. } = &scenario.steps[1] else { panic!("a run") };
+        let ScenarioStep { at, load: ScenarioLoad::Run(args), .. } = &scenario.steps[1] else {
+            panic!("a run")
+        };
         assert_eq!((*at, args.message.rate), (Some(20.5), Some(20.5)));
         assert!(args.autoack && args.auto_delete && !args.message.spin);
         assert_eq!((args.producers, args.message.flag.len()), (2, 2));
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_cause() {
         for (text, expected) in [
             (format!("{EXAMPLE}[run]\nproducer = 1"), "--producer"),
             (format!("{EXAMPLE}[run]\nsize = 3"), "--size"),
             (format!("{EXAMPLE}colour = 1\n[run]"), "colour"),
-            (format!("{EXAMPLE}[run]\n[churn]"), "either"),
+            (format!("{EXAMPLE}[run]\n[churn]"), "exactly one"),
             (format!("{EXAMPLE}[churn]\nkind = 'cat'"), "cat"),
             (format!("{EXAMPLE}[run]\nsize = 1979-05-27"), "size"),
         ] {

@@ -1,4 +1,4 @@
-//! The standard set of scenarios, part of the program: `loadgen suite` works anywhere.
+//! The standard scenarios, compiled into the program so that `loadgen suite` works anywhere.
 
 macro_rules! set {
     ($($name:literal)*) => {

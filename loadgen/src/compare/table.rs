@@ -1,14 +1,13 @@
-//! A comparison as lines for the terminal.
+//! A comparison as text for the terminal.
 
 use std::fmt::Write;
 
-use super::page::ratio;
-use super::result::{Compared, Comparison, Outcome, Stage};
+use super::result::{Comparison, ScenarioResult, StepResult, TargetResult, ratio};
 use super::scale::{short, times};
 
 /// One line for each target of a scenario.
 #[must_use]
-pub fn scenario(compared: &Compared) -> String {
+pub fn scenario(compared: &ScenarioResult) -> String {
     let mut text = String::new();
     for outcome in compared.results.iter().chain(&compared.ceiling) {
         for stage in &outcome.steps {
@@ -33,7 +32,7 @@ pub fn scenario(compared: &Compared) -> String {
 }
 
 /// Why there is no figure.
-fn absence(stage: &Stage) -> String {
+fn absence(stage: &StepResult) -> String {
     match &stage.unsupported {
         Some(sentence) => format!("not supported: {sentence}"),
         None if stage.failures.is_empty() => "not run".to_owned(),
@@ -41,8 +40,8 @@ fn absence(stage: &Stage) -> String {
     }
 }
 
-/// One line for each scenario that is not swept, and one block for each that is; then what
-/// targets do not support, in their words.
+/// One line for each scenario, one block for each swept one, and the reasons of targets that do not
+/// support a scenario.
 #[must_use]
 pub fn table(comparison: &Comparison) -> String {
     let mut text = format!("\n{}\n{}\n\n", comparison.machine, comparison.date);
@@ -69,33 +68,35 @@ pub fn table(comparison: &Comparison) -> String {
     text
 }
 
-/// How far the relay itself is from what its sockets carry.
+/// The relay's throughput as a share of the socket baseline.
 fn relay(comparison: &Comparison) -> String {
-    let share = |one: &Compared| {
-        let share = 100.0 * one.relay_of_pair()?;
+    let share = |one: &ScenarioResult| {
+        let share = 100.0 * one.relay_share_of_baseline()?;
         Some(format!("{} {share:.0} %", one.name))
     };
     let shares: Vec<String> = comparison.scenarios.iter().filter_map(share).collect();
     match shares.as_slice() {
         [] => String::new(),
-        shares => format!("octets of the relay of a bare pair of sockets: {}\n", shares.join(", ")),
+        shares => {
+            format!("relay throughput as a share of the socket baseline: {}\n", shares.join(", "))
+        }
     }
 }
 
-fn unsupported(one: &Compared) -> impl Iterator<Item = String> {
-    let refused = |outcome: &Outcome| {
+fn unsupported(one: &ScenarioResult) -> impl Iterator<Item = String> {
+    let refused = |outcome: &TargetResult| {
         let sentence = outcome.steps.iter().find_map(|stage| stage.unsupported.clone())?;
         Some(format!("{}: not supported by {}: {sentence}", one.name, outcome.target))
     };
     one.results.iter().filter_map(refused)
 }
 
-fn row(one: &Compared, wide: usize) -> String {
+fn row(one: &ScenarioResult, wide: usize) -> String {
     let mut text = format!("{:wide$}", one.name);
     for outcome in &one.results {
         let figure = match (outcome.only(), outcome.steps.first()) {
             (Some(only), _) => one.figure.show(only.figure.median),
-            (None, Some(Stage { unsupported: Some(_), .. })) => "unsupported".to_owned(),
+            (None, Some(StepResult { unsupported: Some(_), .. })) => "unsupported".to_owned(),
             (None, Some(stage)) => absence(stage),
             (None, None) => "not run".to_owned(),
         };
@@ -106,9 +107,9 @@ fn row(one: &Compared, wide: usize) -> String {
     text
 }
 
-fn share(one: &Compared) -> String {
-    let relay = one.ceiling.as_ref().and_then(Outcome::only);
-    let first = one.results.first().and_then(Outcome::only);
+fn share(one: &ScenarioResult) -> String {
+    let relay = one.ceiling.as_ref().and_then(TargetResult::only);
+    let first = one.results.first().and_then(TargetResult::only);
     match (first, relay) {
         (Some(first), Some(relay)) if relay.figure.median > 0.0 => {
             format!("{:.0} %", 100.0 * first.figure.median / relay.figure.median)

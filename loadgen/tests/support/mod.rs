@@ -1,5 +1,5 @@
-//! A broker that does what a script says: a word on every publish. It keeps consumers in the order
-//! in which they came, and gives what is refused with requeue back to the same consumer.
+//! A scripted broker: the script decides what happens to each publish. Consumers are numbered in
+//! the order of basic.consume. A message rejected with requeue returns to the same consumer.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -16,23 +16,23 @@ use serde_json::Value;
 
 /// What the broker does with a message.
 pub enum Act {
-    /// Sends a body to the consumer that came last.
+    /// Delivers a body to the newest consumer.
     Deliver(Vec<u8>),
-    /// Sends a body to one of the consumers, from 0.
+    /// Delivers a body to a consumer, numbered from 0.
     DeliverTo(usize, Vec<u8>),
-    /// Leaves the message in the queue, for those who consume later.
+    /// Keeps the message in the queue for later consumers.
     Keep,
     /// Returns it as unroutable.
     Return(Vec<u8>),
-    /// Refuses it instead of confirming it.
+    /// Nacks it instead of confirming it.
     Nack,
-    /// Does nothing at all for a while.
+    /// Sleeps.
     Pause(Duration),
     /// Closes the channel.
     CloseChannel(u16, &'static str),
-    /// Drops the connection.
+    /// Closes the connection's socket.
     HangUp,
-    /// Drops all connections.
+    /// Closes the sockets of all connections.
     Die,
 }
 
@@ -47,12 +47,12 @@ struct State {
     declared: HashSet<String>,
     kept: Vec<Vec<u8>>,
     log: Vec<String>,
-    said: Vec<String>,
+    requests: Vec<String>,
     heartbeats: u16,
     refused: Option<&'static str>,
 }
 
-/// One who consumes.
+/// A consumer.
 struct Consumer {
     stream: TcpStream,
     channel: u16,
@@ -68,7 +68,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts a broker; the script gets each message's number (from 0) and body.
+    /// Starts a broker. The script gets each message's number (from 0) and body.
     pub fn start(script: impl FnMut(u64, &[u8]) -> Vec<Act> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -81,7 +81,7 @@ impl Broker {
             declared: HashSet::new(),
             kept: Vec::new(),
             log: Vec::new(),
-            said: Vec::new(),
+            requests: Vec::new(),
             heartbeats: 0,
             refused: None,
         }));
@@ -96,7 +96,7 @@ impl Broker {
         Self { port, state }
     }
 
-    /// Its address, with a login.
+    /// The broker's URI with a login.
     pub fn uri(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
     }
@@ -112,7 +112,7 @@ impl Broker {
         self.run_as("guest:guest", arguments)
     }
 
-    /// The same, with another login.
+    /// The same with another login.
     pub fn run_as(&self, login: &str, arguments: &str) -> Output {
         self.command("run", login, arguments)
     }
@@ -131,29 +131,29 @@ impl Broker {
             .unwrap()
     }
 
-    /// There is a queue of this name, whoever declared it.
+    /// Adds a queue that loadgen did not declare.
     pub fn with_queue(self, name: &str) -> Self {
         self.state.lock().unwrap().declared.insert(name.to_owned());
         self
     }
 
-    /// What was declared, bound and refused, with all that belongs to it.
-    pub fn said(&self) -> Vec<String> {
-        self.state.lock().unwrap().said.clone()
+    /// The exchanges, bindings and rejections received, with their arguments.
+    pub fn requests(&self) -> Vec<String> {
+        self.state.lock().unwrap().requests.clone()
     }
 
-    /// How many heartbeats came.
+    /// How many heartbeats arrived.
     pub fn heartbeats(&self) -> u16 {
         self.state.lock().unwrap().heartbeats
     }
 
-    /// The methods received, in order over all connections.
+    /// The methods received on all connections, in order.
     pub fn log(&self) -> Vec<String> {
         self.state.lock().unwrap().log.clone()
     }
 }
 
-/// The report that a run printed.
+/// The report that loadgen printed.
 pub fn report(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
     serde_json::from_str(&text).unwrap_or_else(|error| {
@@ -176,7 +176,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
     let mut header = [0; 8];
     peer.stream.read_exact(&mut header).unwrap();
     assert_eq!(header, amqp::PROTOCOL_HEADER);
-    peer.say(0, &START);
+    peer.send(0, &START);
     let (mut parser, mut input) = (Parser::new(0), vec![0; 65_536]);
     loop {
         let count = match peer.stream.read(&mut input) {
@@ -186,7 +186,8 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
         let mut at = 0;
         while let Some(frame) = parser.next(&input[..count], &mut at).unwrap() {
             if !peer.frame(frame, state) {
-                // The state has the stream as well; a peer that is gone already is as gone.
+                // The state holds the stream too, so dropping it does not close it. The peer may be
+                // gone already.
                 let _gone = peer.stream.shutdown(std::net::Shutdown::Both);
                 return;
             }
@@ -203,10 +204,10 @@ const START: Method<'static> = Method::ConnectionStart {
 };
 
 impl Peer {
-    fn say(&mut self, channel: u16, method: &Method<'_>) {
+    fn send(&mut self, channel: u16, method: &Method<'_>) {
         let mut out = Vec::new();
         write_method(&mut out, channel, method);
-        // A peer that hangs up is not the broker's fault.
+        // The peer may have closed the socket.
         let _gone = self.stream.write_all(&out);
     }
 
@@ -244,17 +245,17 @@ impl Peer {
         match *method {
             Method::ConnectionStartOk { response, .. } if response != b"\0guest\0guest" => {
                 let refused = "ACCESS_REFUSED - Login was refused";
-                self.say(0, &close(403, refused));
+                self.send(0, &close(403, refused));
             }
-            Method::ConnectionStartOk { .. } => self.say(
+            Method::ConnectionStartOk { .. } => self.send(
                 0,
                 &Method::ConnectionTune { channel_max: 2047, frame_max: 131_072, heartbeat: 1 },
             ),
             Method::ConnectionOpen { .. } => {
-                self.say(0, &Method::ConnectionOpenOk { known_hosts: "" });
+                self.send(0, &Method::ConnectionOpenOk { known_hosts: "" });
             }
             Method::ChannelOpen { .. } => {
-                self.say(channel, &Method::ChannelOpenOk { channel_id: b"" });
+                self.send(channel, &Method::ChannelOpenOk { channel_id: b"" });
             }
             Method::QueueDeclare { arguments, .. }
                 if state.refused.is_some_and(|name| arguments.get(name).is_some()) =>
@@ -269,9 +270,9 @@ impl Peer {
             }
             Method::QueueDelete { queue, .. } => {
                 state.declared.remove(queue);
-                self.say(channel, &Method::QueueDeleteOk { message_count: 0 });
+                self.send(channel, &Method::QueueDeleteOk { message_count: 0 });
             }
-            Method::BasicQos { .. } => self.say(channel, &Method::BasicQosOk {}),
+            Method::BasicQos { .. } => self.send(channel, &Method::BasicQosOk {}),
             Method::BasicConsume { consumer_tag, .. } => {
                 state.consumers.push(Consumer {
                     stream: self.stream.try_clone().unwrap(),
@@ -280,24 +281,24 @@ impl Peer {
                     delivered: 0,
                     unacked: BTreeMap::new(),
                 });
-                self.say(channel, &Method::BasicConsumeOk { consumer_tag });
+                self.send(channel, &Method::BasicConsumeOk { consumer_tag });
                 let last = state.consumers.len() - 1;
                 for body in std::mem::take(&mut state.kept) {
                     state.consumers[last].deliver(&body, false);
                 }
             }
             Method::BasicCancel { consumer_tag, .. } => {
-                self.say(channel, &Method::BasicCancelOk { consumer_tag });
+                self.send(channel, &Method::BasicCancelOk { consumer_tag });
             }
             Method::ConfirmSelect { .. } => {
                 self.confirms.insert(channel, 0);
-                self.say(channel, &Method::ConfirmSelectOk {});
+                self.send(channel, &Method::ConfirmSelectOk {});
             }
-            Method::TxSelect {} => self.say(channel, &Method::TxSelectOk {}),
-            Method::TxCommit {} => self.say(channel, &Method::TxCommitOk {}),
-            Method::ChannelClose { .. } => self.say(channel, &Method::ChannelCloseOk {}),
+            Method::TxSelect {} => self.send(channel, &Method::TxSelectOk {}),
+            Method::TxCommit {} => self.send(channel, &Method::TxCommitOk {}),
+            Method::ChannelClose { .. } => self.send(channel, &Method::ChannelCloseOk {}),
             Method::ConnectionClose { .. } => {
-                self.say(0, &Method::ConnectionCloseOk {});
+                self.send(0, &Method::ConnectionCloseOk {});
                 return false;
             }
             _ => self.topology(channel, method, &mut state),
@@ -305,7 +306,7 @@ impl Peer {
         true
     }
 
-    /// Exchanges, bindings and refusals.
+    /// Handles exchanges, bindings and rejections.
     fn topology(&mut self, channel: u16, method: &Method<'_>, state: &mut State) {
         match *method {
             Method::BasicNack { delivery_tag, multiple, requeue } => {
@@ -317,19 +318,19 @@ impl Peer {
                     self.not_found(channel, "NOT_FOUND - no exchange");
                 } else {
                     state.declared.insert(exchange.to_owned());
-                    state.said.push(format!("exchange {exchange} {kind}"));
-                    self.say(channel, &Method::ExchangeDeclareOk {});
+                    state.requests.push(format!("exchange {exchange} {kind}"));
+                    self.send(channel, &Method::ExchangeDeclareOk {});
                 }
             }
-            Method::ExchangeDelete { .. } => self.say(channel, &Method::ExchangeDeleteOk {}),
+            Method::ExchangeDelete { .. } => self.send(channel, &Method::ExchangeDeleteOk {}),
             Method::QueueBind { queue, routing_key, arguments, .. } => {
                 let header = arguments.get("key").and_then(|key| key.as_str().map(str::to_owned));
                 let header = header.map_or(String::new(), |key| format!(" header {key}"));
-                state.said.push(format!("bind {queue} {routing_key}{header}"));
-                self.say(channel, &Method::QueueBindOk {});
+                state.requests.push(format!("bind {queue} {routing_key}{header}"));
+                self.send(channel, &Method::QueueBindOk {});
             }
-            Method::QueueUnbind { .. } => self.say(channel, &Method::QueueUnbindOk {}),
-            // An ack settles what this broker never takes back.
+            Method::QueueUnbind { .. } => self.send(channel, &Method::QueueUnbindOk {}),
+            // Acks need no action here.
             _ => {}
         }
     }
@@ -338,7 +339,7 @@ impl Peer {
         if state.declared.contains(queue) {
             let message_count = state.kept.len() as u32;
             let ok = Method::QueueDeclareOk { queue, message_count, consumer_count: 0 };
-            self.say(channel, &ok);
+            self.send(channel, &ok);
         } else {
             self.not_found(channel, "NOT_FOUND - no queue");
         }
@@ -351,7 +352,7 @@ impl Peer {
     fn close_channel(&mut self, channel: u16, reply_code: u16, reply_text: &str) {
         let (class_id, method_id) = (50, 10);
         let close = Method::ChannelClose { reply_code, reply_text, class_id, method_id };
-        self.say(channel, &close);
+        self.send(channel, &close);
     }
 
     fn publish(&mut self, channel: u16, state: &Mutex<State>) -> bool {
@@ -371,20 +372,20 @@ impl Peer {
                 }
                 Act::DeliverTo(consumer, body) => state.consumers[consumer].deliver(&body, false),
                 Act::Keep => state.kept.push(self.body.clone()),
-                Act::Return(body) => self.give_back(channel, &body),
+                Act::Return(body) => self.return_message(channel, &body),
                 Act::Nack => nacked = true,
                 Act::Pause(time) => std::thread::sleep(time),
                 Act::CloseChannel(reply_code, reply_text) => {
                     let (class_id, method_id) = (60, 40);
                     let close =
                         Method::ChannelClose { reply_code, reply_text, class_id, method_id };
-                    self.say(channel, &close);
+                    self.send(channel, &close);
                 }
                 Act::HangUp => return false,
                 Act::Die => {
                     state.dead = true;
                     for stream in &state.streams {
-                        // One that is gone already is as dead.
+                        // The stream may be closed already.
                         let _gone = stream.shutdown(std::net::Shutdown::Both);
                     }
                     return false;
@@ -395,15 +396,15 @@ impl Peer {
             *tag += 1;
             let (delivery_tag, multiple) = (*tag, false);
             if nacked {
-                self.say(channel, &Method::BasicNack { delivery_tag, multiple, requeue: false });
+                self.send(channel, &Method::BasicNack { delivery_tag, multiple, requeue: false });
             } else {
-                self.say(channel, &Method::BasicAck { delivery_tag, multiple });
+                self.send(channel, &Method::BasicAck { delivery_tag, multiple });
             }
         }
         true
     }
 
-    fn give_back(&mut self, channel: u16, body: &[u8]) {
+    fn return_message(&mut self, channel: u16, body: &[u8]) {
         let mut out = Vec::new();
         let (reply_code, reply_text) = (312, "NO_ROUTE");
         let returned =
@@ -416,7 +417,7 @@ impl Peer {
 
 impl State {
     fn refused(&mut self, who: (SocketAddr, u16), tag: u64, multiple: bool, requeue: bool) {
-        self.said.push(format!("nack {tag} {multiple} {requeue}"));
+        self.requests.push(format!("nack {tag} {multiple} {requeue}"));
         let mut all = self.consumers.iter_mut();
         let consumer =
             all.find(|one| (one.stream.peer_addr().unwrap(), one.channel) == who).unwrap();
@@ -445,7 +446,7 @@ impl Consumer {
         write_method(&mut out, self.channel, &deliver);
         write_content(&mut out, self.channel, body);
         self.unacked.insert(self.delivered, body.to_vec());
-        // A consumer that is gone gets nothing.
+        // The consumer may be gone.
         let _gone = self.stream.write_all(&out);
     }
 }

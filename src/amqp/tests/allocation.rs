@@ -8,7 +8,7 @@ use amqp::{Assembler, Frame, Method, Parser, Properties, Step};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Counts what the system allocator is asked for.
+/// Counts allocations of the system allocator.
 struct Counted;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);

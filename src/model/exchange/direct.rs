@@ -1,16 +1,16 @@
-//! The direct exchange: a message goes where its key is bound, letter by letter.
+//! The direct exchange: a message goes to the bindings whose key is equal to its own.
 
 use super::targets::{Target, TargetSet, Targets};
-use crate::hash::{Map, Seed};
-use crate::spec::Name;
+use crate::hash::{SecretSeed, UntrustedMap};
+use crate::topology::spec::Name;
 
 /// The bindings of a direct exchange by key.
 #[derive(Debug)]
-pub(super) struct Direct(Map<Name, TargetSet>);
+pub(super) struct Direct(UntrustedMap<Name, TargetSet>);
 
 impl Direct {
-    pub fn new(seed: Seed) -> Self {
-        Self(Map::with_hasher(seed))
+    pub fn new(seed: SecretSeed) -> Self {
+        Self(UntrustedMap::with_hasher(seed))
     }
 
     pub fn add(&mut self, key: &str, target: Target) {

@@ -14,12 +14,12 @@ use self::direct::Direct;
 use self::fanout::Fanout;
 use self::headers::Headers;
 use self::topic::Topic;
-use crate::hash::{Map, Seed};
+use crate::hash::{SecretSeed, UntrustedMap};
 use crate::refusal::Refusal;
-use crate::spec::{Arguments, Destination, ExchangeKind, ExchangeSpec, Name};
+use crate::topology::spec::{Arguments, Destination, ExchangeKind, ExchangeSpec, Name, clean};
 
-pub(crate) use self::targets::Target;
 pub use self::targets::Targets;
+pub(crate) use self::targets::{RouteCursor, Target};
 
 /// The argument that names an exchange's alternate exchange.
 pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
@@ -32,19 +32,19 @@ pub struct Exchange {
     /// The version of the topology that created it.
     pub version: u64,
     pub(crate) slot: u32,
-    /// Where a message goes that no binding takes.
+    /// The exchange that gets messages which no binding matches.
     pub(crate) alternate: Option<Name>,
     routes: Routes,
     /// How many bindings lead from here to each destination.
-    pub(crate) destinations: Map<Destination, u32>,
+    pub(crate) destinations: UntrustedMap<Destination, u32>,
     bindings: usize,
 }
 
 /// The headers of the message being routed, looked up when an exchange asks for them.
 pub(crate) type LazyHeaders<'h, F> = LazyCell<Option<Table<'h>>, F>;
 
-/// A binding but for its source and destination.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A binding without its source and destination.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Label {
     pub key: Name,
     pub arguments: Arguments,
@@ -72,7 +72,7 @@ pub fn validate_binding(kind: ExchangeKind, arguments: &Arguments) -> Result<(),
 }
 
 impl Exchange {
-    pub(crate) fn new(spec: ExchangeSpec, version: u64, slot: u32, seed: Seed) -> Self {
+    pub(crate) fn new(spec: ExchangeSpec, version: u64, slot: u32, seed: SecretSeed) -> Self {
         let routes = match spec.kind {
             ExchangeKind::Direct if spec.name.is_empty() => Routes::QueueNames,
             ExchangeKind::Direct => Routes::Direct(Direct::new(seed)),
@@ -83,8 +83,8 @@ impl Exchange {
         let alternate = spec.arguments.table().get(ALTERNATE_EXCHANGE);
         let alternate = alternate.and_then(|name| name.as_str());
         // Nothing is bound to the default exchange, so it would lead nowhere.
-        let alternate = alternate.filter(|name| !name.is_empty()).map(Name::from);
-        let destinations = Map::with_hasher(seed);
+        let alternate = alternate.map(clean).filter(|name| !name.is_empty());
+        let destinations = UntrustedMap::with_hasher(seed);
         Self { spec, version, slot, alternate, routes, destinations, bindings: 0 }
     }
 
@@ -94,14 +94,14 @@ impl Exchange {
         self.bindings
     }
 
-    /// Adds a binding that is not there yet.
+    /// Adds a binding that does not exist yet.
     pub(crate) fn add(&mut self, destination: &Destination, label: &Label, target: Target) {
         match &mut self.routes {
             Routes::QueueNames => {}
             Routes::Direct(direct) => direct.add(&label.key, target),
             Routes::Fanout(fanout) => fanout.add(target),
             Routes::Topic(topic) => topic.add(&label.key, target),
-            Routes::Headers(headers) => headers.add(&label.key, &label.arguments, target),
+            Routes::Headers(headers) => headers.add(&label.arguments, target),
         }
         self.bindings += 1;
         if let Some(count) = self.destinations.get_mut(destination) {
@@ -111,14 +111,14 @@ impl Exchange {
         }
     }
 
-    /// Removes a binding that is there.
+    /// Removes a binding that exists.
     pub(crate) fn remove(&mut self, destination: &Destination, label: &Label, target: Target) {
         match &mut self.routes {
             Routes::QueueNames => {}
             Routes::Direct(direct) => direct.remove(&label.key, target),
             Routes::Fanout(fanout) => fanout.remove(target),
             Routes::Topic(topic) => topic.remove(&label.key, target),
-            Routes::Headers(headers) => headers.remove(&label.key, &label.arguments, target),
+            Routes::Headers(headers) => headers.remove(&label.arguments, target),
         }
         let Some(count) = self.destinations.get_mut(destination) else {
             return;
@@ -130,7 +130,14 @@ impl Exchange {
         }
     }
 
-    /// Adds the targets of the bindings that match; or says that queue names are asked for.
+    /// True if all routing keys of a message lead to the same targets.
+    #[inline]
+    pub(crate) fn ignores_keys(&self) -> bool {
+        matches!(self.routes, Routes::Fanout(_) | Routes::Headers(_))
+    }
+
+    /// Adds the targets of the bindings that match. The default exchange adds nothing: its targets
+    /// are looked up by queue name.
     #[inline]
     pub(crate) fn collect<'h, F: FnOnce() -> Option<Table<'h>>>(
         &self,
@@ -151,6 +158,6 @@ impl Exchange {
     }
 }
 
-/// Whether the exchange leaves it to the vhost to look the key up among the queues.
+/// True if the vhost has to look the key up among its queues.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ByQueueName(pub bool);

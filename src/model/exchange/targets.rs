@@ -1,15 +1,18 @@
-//! Where a message goes: lists without duplicates, filled again and again without allocating.
+//! Where a message goes: lists without duplicates that are reused, so that routing does not
+//! allocate.
 
 use std::hash::Hash;
 
+use super::{headers, topic};
 use crate::hash::{Map, Seed, Set};
 use crate::ids::{QueueId, ShardId};
+use crate::mutant::{self, Mutant};
 
 /// Up to this length a list is searched from front to back; a longer one is indexed.
-const LINEAR_MAX: usize = 16;
+pub(super) const LINEAR_MAX: usize = 16;
 
-/// What a binding leads to, resolved. A queue's bindings go before the queue does, and an
-/// exchange's before its slot is used again, so neither can be stale.
+/// What a binding leads to, resolved. The bindings of a queue are removed before the queue, those
+/// of an exchange before its slot is reused, so neither can be stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     Queue(QueueId, ShardId),
@@ -17,29 +20,105 @@ pub(crate) enum Target {
     Exchange(u32),
 }
 
-/// The queues a message is routed to, each once. Use one again and again: once it has grown to the
-/// largest fan-out, routing allocates nothing.
-#[derive(Debug, Default)]
+/// The queues a message is routed to, each once. Reuse it: once it has grown to the largest
+/// fan-out, routing allocates nothing.
+#[derive(Debug)]
 pub struct Targets {
     queues: Unique<(QueueId, ShardId)>,
     /// The exchanges reached over exchange-to-exchange bindings by the route under way.
     pub(super) exchanges: Unique<u32>,
-    /// Something was found, here already or not, since this was last set to false.
+    /// True if a route found a target, a new one or not, since this was reset.
     pub(crate) found: bool,
-    pub(super) words: Words,
+    /// What the topic exchange keeps from key to key.
+    pub(super) topic: Option<Box<topic::TopicBuffers>>,
+    /// What the headers exchange keeps from message to message.
+    pub(super) headers: Option<Box<headers::Met>>,
+    work: u64,
+    /// Steps after which a route pauses.
+    limit: u64,
+    /// No exchange of the route under way is younger.
+    pub(crate) version: u64,
+    /// Where the route under way has paused.
+    pub(crate) cursor: RouteCursor,
+}
+
+/// Where a route has paused: between two keys or two exchanges.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RouteCursor {
+    /// Whether a route has paused.
+    pub paused: bool,
+    /// The next key.
+    pub key: usize,
+    /// The exchange reached that is being asked; `None`: the one the message was published to.
+    pub nth: Option<usize>,
+}
+
+impl Default for Targets {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Targets {
     /// An empty list.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            queues: Unique::default(),
+            exchanges: Unique::default(),
+            found: false,
+            topic: None,
+            headers: None,
+            work: 0,
+            limit: u64::MAX,
+            version: u64::MAX,
+            cursor: RouteCursor::default(),
+        }
     }
 
-    /// Forgets the queues. Routes add up until then.
+    /// Forgets the queues and the work. Routes add up until then.
     #[inline]
     pub fn clear(&mut self) {
         self.queues.clear();
+        self.work = 0;
+        (self.limit, self.version) = (u64::MAX, u64::MAX);
+        if self.cursor.paused {
+            self.cursor = RouteCursor::default();
+            self.exchanges.clear();
+        }
+    }
+
+    /// Has routes pause after so many steps more, if that is between two keys or exchanges.
+    #[inline]
+    pub fn may_work(&mut self, steps: u64) {
+        self.limit = self.work.saturating_add(steps);
+    }
+
+    /// The version of the topology when a route begins that may pause.
+    #[inline]
+    pub fn begin(&mut self, version: u64) {
+        self.version = version;
+    }
+
+    /// Whether the route has to pause.
+    #[inline]
+    pub(crate) fn is_spent(&self) -> bool {
+        self.work >= self.limit && !mutant::active(Mutant::RouteUncut)
+    }
+
+    /// The work of all routes since the last [`clear`](Self::clear), in steps. A step is one key or
+    /// exchange asked, one word of a key, one node or edge of the topic trie, one header, one
+    /// binding of a headers exchange or 64 arguments of it, or one target found, known already or
+    /// not. It takes a few nanoseconds, tens where memory is slow.
+    #[inline]
+    #[must_use]
+    pub fn work(&self) -> u64 {
+        self.work
+    }
+
+    #[inline]
+    pub(crate) fn count_work(&mut self, steps: usize) {
+        self.work += steps as u64;
     }
 
     /// The queues and their home shards, in the order they were found.
@@ -87,17 +166,6 @@ impl Targets {
     }
 }
 
-/// What the topic trie needs while it matches: the nodes it stands on, and which `#` it has met.
-#[derive(Debug, Default)]
-pub(super) struct Words {
-    pub current: Vec<u32>,
-    pub next: Vec<u32>,
-    /// Counts the routes.
-    pub route: u64,
-    /// By node: the last route that met it.
-    pub met: Vec<u64>,
-}
-
 /// A list without duplicates, in the order of insertion.
 #[derive(Debug)]
 pub(super) struct Unique<T> {
@@ -108,7 +176,7 @@ pub(super) struct Unique<T> {
 
 impl<T> Default for Unique<T> {
     fn default() -> Self {
-        // What is hashed are numbers the broker chose, so the seed protects nothing.
+        // The keys are numbers of this broker, so the seed protects nothing.
         Self { items: Vec::new(), index: Set::with_hasher(Seed::default()) }
     }
 }
@@ -144,7 +212,7 @@ impl<T: Copy + Eq + Hash> Unique<T> {
 #[derive(Debug, Default)]
 pub(super) struct TargetSet {
     entries: Vec<(Target, u32)>,
-    /// Places in `entries`, once there are many.
+    /// Indexes in `entries`, once there are many.
     index: Option<Box<Map<Target, usize>>>,
     /// How many entries are exchanges.
     exchanges: usize,
@@ -172,7 +240,7 @@ impl TargetSet {
         }
     }
 
-    /// Counts one binding to the target less; the last one takes the target with it.
+    /// Counts one binding to the target less. The target is removed with its last binding.
     pub fn remove(&mut self, target: Target) {
         let Some(at) = self.position(target) else {
             return;
@@ -194,6 +262,7 @@ impl TargetSet {
     /// Adds the targets to the list.
     #[inline]
     pub fn collect(&self, targets: &mut Targets) {
+        targets.count_work(self.entries.len());
         if self.exchanges == 0 && targets.is_empty() {
             // No target is here twice, so nothing needs to be searched.
             targets.found |= !self.entries.is_empty();

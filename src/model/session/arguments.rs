@@ -1,43 +1,109 @@
-//! What the arguments of declares may say, and when two declares are the same.
+//! Which arguments declares may have, and when two declares are equivalent.
 
 use amqp::{Table, Value};
 
 use crate::exchange::ALTERNATE_EXCHANGE;
+use crate::queue::{KindName, Overflow};
 use crate::refusal::{Refusal, Resource};
-use crate::spec::{ExchangeSpec, Name, QueueSpec};
+use crate::session::content::EXPIRATION_MAX_MS;
+use crate::topology::spec::{ExchangeSpec, Name, QueueSpec};
 
-/// Arguments of queues that RabbitMQ gives a meaning that is not built here: refused by name, never
-/// ignored.
-const QUEUE_NOT_BUILT: [&str; 12] = [
-    "x-message-ttl",
+/// Arguments that only classic queues obey.
+const CLASSIC_ONLY: [&str; 8] = [
     "x-expires",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-dead-letter-strategy",
+    "x-message-ttl",
+    DEAD_LETTER_EXCHANGE,
+    DEAD_LETTER_KEY,
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-overflow",
+    "x-max-priority",
+];
+/// Arguments that RabbitMQ knows, but not for the kinds that are built.
+const QUEUE_OF_OTHER_KINDS: [&str; 2] = ["x-dead-letter-strategy", "x-delivery-limit"];
+/// Most bytes of a name or a routing key.
+const NAME_LEN_MAX: usize = 255;
+const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
+const DEAD_LETTER_KEY: &str = "x-dead-letter-routing-key";
+/// Further arguments of queues that must be equal when a queue is declared again.
+const QUEUE_COMPARED: [&str; 13] = [
+    "x-expires",
+    "x-message-ttl",
+    DEAD_LETTER_EXCHANGE,
+    DEAD_LETTER_KEY,
     "x-max-length",
     "x-max-length-bytes",
     "x-max-priority",
     "x-overflow",
+    "x-queue-mode",
+    "x-queue-version",
     "x-single-active-consumer",
-    "x-delivery-limit",
+    "x-queue-type",
     "x-consumer-timeout",
 ];
-/// Arguments of queues that count when two declares are compared, beside those.
-const QUEUE_COMPARED: [&str; 3] = ["x-queue-type", "x-queue-mode", "x-queue-version"];
-const CONSUMER_NOT_BUILT: [&str; 1] = ["x-consumer-timeout"];
+
+/// Bytes of an encoded table of arguments: a shard, the coordinator and the disk keep each a copy.
+pub const ARGUMENTS_MAX: usize = 16 * 1024;
+
+/// Checks the size of the arguments of a declare, a binding or a consumer.
+///
+/// # Errors
+/// [`Refusal::ArgumentsTooLarge`]
+pub fn check_size(table: Table<'_>) -> Result<(), Refusal> {
+    let size = table.encoded().len();
+    if size > ARGUMENTS_MAX { Err(Refusal::ArgumentsTooLarge { size }) } else { Ok(()) }
+}
 
 /// Checks the arguments of queue.declare.
 ///
 /// # Errors
-/// [`Refusal::InvalidArgument`] for the first that is wrong or not built.
+/// [`Refusal::InvalidArgument`] for the first that is wrong, then
+/// [`Refusal::ArgumentOfOtherKind`].
 pub fn check_queue(queue: &Resource, table: Table<'_>) -> Result<(), Refusal> {
-    refuse_any(queue, table, &QUEUE_NOT_BUILT)?;
     check(queue, table, "x-queue-type", queue_type)?;
+    let kind = table.get("x-queue-type").and_then(|kind| KindName::from_name(kind.as_str()?));
+    if kind.unwrap_or_default() != KindName::Classic {
+        refuse_any(queue, table, &CLASSIC_ONLY)?;
+    }
+    check(queue, table, "x-expires", expires)?;
+    check(queue, table, "x-message-ttl", milliseconds)?;
+    long_string(queue, table, DEAD_LETTER_EXCHANGE)?;
+    check(queue, table, DEAD_LETTER_EXCHANGE, dead_letter_name)?;
+    let exchange = table.get(DEAD_LETTER_EXCHANGE).is_some();
+    check(queue, table, DEAD_LETTER_KEY, |key| dead_letter_key(key, exchange))?;
+    check(queue, table, "x-max-length", not_negative)?;
+    check(queue, table, "x-max-length-bytes", not_negative)?;
+    check(queue, table, "x-max-priority", priority)?;
+    check(queue, table, "x-overflow", overflow)?;
     check(queue, table, "x-queue-mode", queue_mode)?;
-    check(queue, table, "x-queue-version", queue_version)
+    check(queue, table, "x-queue-version", queue_version)?;
+    check(queue, table, "x-single-active-consumer", boolean)?;
+    check(queue, table, "x-consumer-timeout", timeout)?;
+    let mut others = table.iter().filter(|(key, _)| QUEUE_OF_OTHER_KINDS.contains(key));
+    others.next().map_or(Ok(()), |(argument, _)| {
+        Err(Refusal::ArgumentOfOtherKind(queue.clone(), argument.into()))
+    })
 }
 
-/// Holds an argument, if it is there, against its rule, which says what is wrong with the value.
+/// A name or a routing key that nothing else can have is refused; RabbitMQ takes it.
+fn dead_letter_name(value: Value<'_>) -> Option<String> {
+    match (value, value.as_str()) {
+        (_, Some(name)) if name.len() > NAME_LEN_MAX => {
+            Some(format!("\"more than {NAME_LEN_MAX} bytes\""))
+        }
+        (_, Some(_)) => None,
+        (Value::LongString(_), None) => Some("\"not UTF-8\"".into()),
+        (other, None) => Some(unacceptable(other)),
+    }
+}
+
+fn dead_letter_key(key: Value<'_>, exchange: bool) -> Option<String> {
+    let wrong = dead_letter_name(key);
+    let missing = (!exchange).then(|| "routing_key_but_no_dlx_defined".into());
+    wrong.or(missing)
+}
+
+/// Checks an argument, if present, with `rule`, which returns what is wrong with the value.
 fn check(
     queue: &Resource,
     table: Table<'_>,
@@ -52,7 +118,7 @@ fn check(
 
 fn queue_type(value: Value<'_>) -> Option<String> {
     match value.as_str() {
-        Some("classic") => None,
+        Some(built) if KindName::from_name(built).is_some() => None,
         Some(known @ ("quorum" | "stream")) => {
             Some(format!("queue type '{known}' is not supported yet"))
         }
@@ -69,11 +135,61 @@ fn queue_mode(value: Value<'_>) -> Option<String> {
     }
 }
 
+fn not_negative(value: Value<'_>) -> Option<String> {
+    match value.as_integer() {
+        Some(negative) if negative < 0 => Some(format!("{{value_negative,{negative}}}")),
+        Some(_) => None,
+        None => Some(no_integer(value)),
+    }
+}
+
+fn priority(value: Value<'_>) -> Option<String> {
+    let high = value.as_integer().filter(|max| *max > i64::from(u8::MAX));
+    not_negative(value).or_else(|| high.map(|max| format!("{{max_value_exceeded,{max}}}")))
+}
+
+/// A time that a message or a queue may live.
+fn milliseconds(value: Value<'_>) -> Option<String> {
+    let long = value.as_integer().filter(|ms| *ms > EXPIRATION_MAX_MS as i64);
+    not_negative(value).or_else(|| long.map(|ms| format!("{{value_too_large,{ms}}}")))
+}
+
+fn expires(value: Value<'_>) -> Option<String> {
+    match value.as_integer() {
+        Some(0) => Some("{value_zero,0}".into()),
+        _ => milliseconds(value),
+    }
+}
+
+fn overflow(value: Value<'_>) -> Option<String> {
+    match value {
+        Value::LongString(_) => {
+            let known = value.as_str().and_then(Overflow::from_name).is_some();
+            (!known).then(|| "invalid_overflow".into())
+        }
+        _ => Some(unacceptable(value)),
+    }
+}
+
 fn queue_version(value: Value<'_>) -> Option<String> {
     match value.as_integer() {
         Some(1 | 2) => None,
         Some(negative) if negative < 0 => Some(format!("{{value_negative,{negative}}}")),
         Some(other) => Some(format!("\"unsupported queue version '{other}'\"")),
+        None => Some(no_integer(value)),
+    }
+}
+
+fn boolean(value: Value<'_>) -> Option<String> {
+    (!matches!(value, Value::Bool(_))).then(|| unacceptable(value))
+}
+
+/// A time in milliseconds; 0 would be over at once.
+fn timeout(value: Value<'_>) -> Option<String> {
+    match value.as_integer() {
+        Some(0) => Some("{value_zero,0}".into()),
+        Some(negative) if negative < 0 => Some(format!("{{value_negative,{negative}}}")),
+        Some(_) => None,
         None => Some(no_integer(value)),
     }
 }
@@ -86,16 +202,30 @@ fn unacceptable(value: Value<'_>) -> String {
     format!("{{unacceptable_type,{}}}", value.type_name())
 }
 
-/// Checks the arguments of basic.consume; the consumer's priority, 0 without x-priority.
+/// What the arguments of basic.consume come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConsumerArguments {
+    /// `x-priority`, else 0.
+    pub priority: i64,
+    /// `x-consumer-timeout` in milliseconds.
+    pub timeout_ms: Option<u64>,
+}
+
+/// Checks and reads the arguments of basic.consume.
 ///
 /// # Errors
-/// [`Refusal::InvalidArgument`] for the first that is wrong or not built.
-pub fn check_consumer(queue: &Resource, table: Table<'_>) -> Result<i64, Refusal> {
-    refuse_any(queue, table, &CONSUMER_NOT_BUILT)?;
-    let Some(value) = table.get("x-priority") else {
-        return Ok(0);
+/// [`Refusal::InvalidArgument`] for the first that is wrong.
+pub fn check_consumer(queue: &Resource, table: Table<'_>) -> Result<ConsumerArguments, Refusal> {
+    let priority = match table.get("x-priority") {
+        Some(value) => {
+            value.as_integer().ok_or_else(|| invalid(queue, "x-priority", no_integer(value)))?
+        }
+        None => 0,
     };
-    value.as_integer().ok_or_else(|| invalid(queue, "x-priority", no_integer(value)))
+    check(queue, table, "x-consumer-timeout", timeout)?;
+    let time = table.get("x-consumer-timeout").and_then(|value| value.as_integer());
+    let timeout_ms = time.and_then(|ms| u64::try_from(ms).ok());
+    Ok(ConsumerArguments { priority, timeout_ms })
 }
 
 /// Checks the arguments of an exchange.declare that creates.
@@ -103,11 +233,20 @@ pub fn check_consumer(queue: &Resource, table: Table<'_>) -> Result<i64, Refusal
 /// # Errors
 /// [`Refusal::InvalidArgumentType`] for an alternate exchange that is no long string.
 pub fn check_exchange(exchange: &Resource, table: Table<'_>) -> Result<(), Refusal> {
-    match table.get(ALTERNATE_EXCHANGE) {
+    long_string(exchange, table, ALTERNATE_EXCHANGE)
+}
+
+/// Checks an argument that names an exchange.
+fn long_string(
+    resource: &Resource,
+    table: Table<'_>,
+    argument: &'static str,
+) -> Result<(), Refusal> {
+    match table.get(argument) {
         None | Some(Value::LongString(_)) => Ok(()),
         Some(other) => Err(Refusal::InvalidArgumentType {
-            resource: exchange.clone(),
-            argument: ALTERNATE_EXCHANGE,
+            resource: resource.clone(),
+            argument,
             kind: other.type_name(),
         }),
     }
@@ -125,7 +264,7 @@ fn invalid(resource: &Resource, argument: &str, why: String) -> Refusal {
     Refusal::InvalidArgument { resource: resource.clone(), argument: argument.into(), why }
 }
 
-/// Compares a queue.declare with the queue that is there, in RabbitMQ's order.
+/// Compares a queue.declare with the existing queue, in RabbitMQ's order.
 ///
 /// # Errors
 /// [`Refusal::Locked`] or [`Refusal::Inequivalent`].
@@ -136,7 +275,7 @@ pub fn same_queue(vhost: &str, declared: &QueueSpec, current: &QueueSpec) -> Res
     }
     same_flag(&resource, "durable", declared.durable, current.durable)?;
     same_flag(&resource, "auto_delete", declared.auto_delete, current.auto_delete)?;
-    for key in QUEUE_COMPARED.iter().chain(&QUEUE_NOT_BUILT) {
+    for key in &QUEUE_COMPARED {
         let (received, current) = (declared.arguments.table(), current.arguments.table());
         same_argument(&resource, key, queue_value(received, key), queue_value(current, key))?;
     }
@@ -149,7 +288,7 @@ fn queue_value<'a>(table: Table<'a>, key: &str) -> Option<Value<'a>> {
     table.get(key).or(absent)
 }
 
-/// Compares an exchange.declare with the exchange that is there.
+/// Compares an exchange.declare with the existing exchange.
 ///
 /// # Errors
 /// [`Refusal::Inequivalent`]

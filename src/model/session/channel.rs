@@ -3,37 +3,18 @@
 use amqp::Assembler;
 use bytes::Bytes;
 
-use crate::ids::{ChannelId, ConsumerId, QueueId, ShardId, Ticket};
-use crate::ledger::Ledger;
+use crate::ids::{ChannelId, ConsumerId, QueueId, RequestId, ShardId};
 use crate::message::Draft;
 use crate::mutant::{self, Mutant};
+use crate::queue::Settle;
 use crate::refusal::Refusal;
-use crate::session::{Candidate, Confirms, LastRoute, Limit, Transaction};
-use crate::spec::Name;
+use crate::session::{
+    Candidate, ChannelConsumer, ChannelConsumers, ChannelCounters, Confirms, LastRoute, Limit,
+    Outstanding, Settles, Transaction, Unacked,
+};
+use crate::topology::spec::Name;
 
-/// A delivery the client has not settled: where it came from and the home's number for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outstanding {
-    /// The queue.
-    pub queue: QueueId,
-    /// The queue's home.
-    pub home: ShardId,
-    /// The home's number.
-    pub number: u64,
-}
-
-/// A consumer as its channel knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChannelConsumer {
-    /// The tag the client knows it by.
-    pub tag: Name,
-    /// Its queue.
-    pub queue: QueueId,
-    /// The queue's home.
-    pub home: ShardId,
-}
-
-/// A channel's consumer of direct replies.
+/// The channel's consumer of direct replies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplyConsumer {
     /// The consumer.
@@ -44,39 +25,39 @@ pub struct ReplyConsumer {
     pub name: Name,
 }
 
-/// basic.qos with global, while homes are being told.
+/// A basic.qos with global that home shards are being told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limiting {
-    /// The question that the method waits for.
-    pub ticket: Ticket,
-    /// Homes that have not answered.
+    /// The request that the method waits for.
+    pub ticket: RequestId,
+    /// Home shards that have not answered.
     pub homes: usize,
-    /// The limit to come; 0: none.
+    /// The new limit; 0: none.
     pub most: u16,
 }
 
-/// How far a channel is.
+/// The state of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Methods are obeyed.
+    /// Methods are executed.
     Open,
-    /// The client closed it; close-ok is sent when every home has let go.
+    /// The client closed it; close-ok is sent when every home shard has released it.
     ClosedByClient,
     /// The server closed it; everything but close and close-ok is ignored.
     ClosedByServer,
 }
 
-/// Frames of a channel that wait behind a barrier.
+/// Frames that wait behind a barrier of the channel.
 #[derive(Debug, Default)]
 pub struct Parked {
     /// Being replayed.
     pub replaying: Bytes,
-    /// Arrived meanwhile.
+    /// Arrived during the replay.
     pub later: Vec<u8>,
 }
 
 impl Parked {
-    /// Octets that wait.
+    /// Bytes that wait.
     #[must_use]
     pub fn len(&self) -> usize {
         self.replaying.len() + self.later.len()
@@ -88,7 +69,7 @@ impl Parked {
         self.len() == 0
     }
 
-    /// What is next to replay.
+    /// The next frame to replay.
     pub fn take(&mut self) -> Bytes {
         if self.replaying.is_empty() {
             self.replaying = Bytes::from(std::mem::take(&mut self.later));
@@ -100,11 +81,11 @@ impl Parked {
 /// A channel.
 #[derive(Debug)]
 pub struct Channel {
-    /// Its identity; the number may be used again.
+    /// Its identity; its number on the connection may be used again.
     pub id: ChannelId,
-    /// How far it is.
+    /// Its state.
     pub state: State,
-    /// Where the sequence of frames stands.
+    /// Its place in the sequence of frames.
     pub assembler: Assembler,
     /// The message being received.
     pub draft: Draft,
@@ -114,39 +95,45 @@ pub struct Channel {
     pub mandatory: bool,
     /// Routing keys that the headers of the message being received add to the one of the publish.
     pub keys: Vec<Name>,
-    /// What is wrong with the properties of the message being received. Told when all of it is
-    /// here, and only if there is nothing wrong with its exchange.
+    /// What is wrong with the properties of the message being received. Reported when the whole
+    /// message has arrived, and only if its exchange is right.
     pub refused: Option<Box<Refusal>>,
-    /// Where its last publish went.
+    /// The name for a queue without one whose declare waits for its rights.
+    pub given_name: Option<Name>,
+    /// The route of its last publish.
     pub route: LastRoute,
     /// Deliveries by tag.
-    pub unacked: Ledger<Outstanding>,
-    /// Deliveries whose settles wait for tx.commit: they are not in `unacked`, but unsettled.
+    pub unacked: Unacked,
+    /// Deliveries whose settles wait for tx.commit: unsettled, but not in `unacked`.
     pub settling: usize,
+    /// Deliveries that are being settled in pieces.
+    pub settles: Option<Box<Settles>>,
     /// The tag of the last delivery.
     pub last_tag: u64,
-    /// In the order of their ids.
-    pub consumers: Vec<(ConsumerId, ChannelConsumer)>,
-    /// Who takes what is sent to the channel's `amq.rabbitmq.reply-to`.
+    /// Its consumers.
+    pub consumers: ChannelConsumers,
+    /// The consumer of the channel's `amq.rabbitmq.reply-to`.
     pub replies: Option<ReplyConsumer>,
     /// Present in confirm mode.
     pub confirms: Option<Confirms>,
     /// Present in tx mode.
     pub tx: Option<Box<Transaction>>,
-    /// The limit for consumers to come; 0: none.
+    /// The prefetch of consumers that are declared from now on; 0: no limit.
     pub prefetch: u16,
-    /// What its consumers may be sent together; `None`: no limit.
+    /// The limit that its consumers share; `None`: no limit.
     pub limit: Option<Box<Limit>>,
-    /// The limit is being changed.
+    /// A change of that limit under way.
     pub limiting: Option<Limiting>,
     /// The queue an empty name stands for.
     pub last_queue: Name,
-    /// The question that a method waits for; later methods wait behind it.
-    pub barrier: Option<Ticket>,
-    /// What waits behind the barrier.
+    /// The barrier: the request that a method waits for. Later methods wait behind it.
+    pub barrier: Option<RequestId>,
+    /// Frames that wait behind the barrier.
     pub parked: Parked,
-    /// Homes that may hold something of the channel.
+    /// Home shards that may hold something of the channel.
     pub homes: Vec<ShardId>,
+    /// What was counted, but for what [`Self::counters`] finds elsewhere.
+    pub counted: ChannelCounters,
 }
 
 impl Channel {
@@ -162,11 +149,13 @@ impl Channel {
             mandatory: false,
             keys: Vec::new(),
             refused: None,
+            given_name: None,
             route: LastRoute::default(),
-            unacked: Ledger::default(),
+            unacked: Unacked::default(),
             settling: 0,
+            settles: None,
             last_tag: 0,
-            consumers: Vec::new(),
+            consumers: ChannelConsumers::default(),
             replies: None,
             confirms: None,
             tx: None,
@@ -177,7 +166,18 @@ impl Channel {
             barrier: None,
             parked: Parked::default(),
             homes: Vec::new(),
+            counted: ChannelCounters::default(),
         }
+    }
+
+    /// What was counted since it was opened.
+    #[must_use]
+    pub fn counters(&self) -> ChannelCounters {
+        let counted = self.counted;
+        // Each message that was sent has a tag of its own.
+        let others = counted.deliver_no_ack + counted.get + counted.get_no_ack;
+        let confirm = self.confirms.as_ref().map_or(0, Confirms::acked);
+        ChannelCounters { deliver: self.last_tag - others, confirm, ..counted }
     }
 
     /// Remembers that `home` may hold something of the channel.
@@ -187,44 +187,37 @@ impl Channel {
         }
     }
 
-    /// The consumer with this id.
-    #[must_use]
+    /// Counts settles.
     #[inline]
-    pub fn consumer(&self, id: ConsumerId) -> Option<&ChannelConsumer> {
-        let at = self.consumers.binary_search_by_key(&id, |(other, _)| *other).ok()?;
-        self.consumers.get(at).map(|(_, consumer)| consumer)
-    }
-
-    /// The consumer with this tag.
-    #[must_use]
-    pub fn consumer_by_tag(&self, tag: &str) -> Option<(ConsumerId, &ChannelConsumer)> {
-        let mut all = self.consumers.iter();
-        all.find(|(_, consumer)| *consumer.tag == *tag).map(|(id, consumer)| (*id, consumer))
+    pub fn count_acks(&mut self, how: Settle, settles: usize) {
+        if how == Settle::Ack {
+            self.counted.ack += settles as u64;
+        }
     }
 
     /// Removes a consumer.
     pub fn remove_consumer(&mut self, id: ConsumerId) -> Option<ChannelConsumer> {
-        let at = self.consumers.binary_search_by_key(&id, |(other, _)| *other).ok()?;
+        let gone = self.consumers.remove(id)?;
         if let Some(limit) = &mut self.limit {
             limit.forget(id);
         }
-        Some(self.consumers.remove(at).1)
+        Some(gone)
     }
 
-    /// A consumer that could be sent messages asks for permits; 0: it is told when there is room.
+    /// Grants permits for a consumer that has messages to deliver. 0: it waits until there is room.
     pub fn ask(&mut self, candidate: Candidate) -> u32 {
         let held = self.unacked.len() + self.settling;
         self.limit.as_mut().map_or(0, |limit| limit.ask(held, candidate))
     }
 
-    /// The next consumer that waited for permits and gets some.
+    /// The next waiting consumer that gets permits now.
     pub fn next_permitted(&mut self) -> Option<Candidate> {
         let held = self.unacked.len() + self.settling;
         self.limit.as_mut()?.next(held)
     }
 
-    /// A delivery to a consumer arrived; if it has to be settled it used a permit, where there is a
-    /// limit.
+    /// A delivery to a consumer arrived. If it must be settled and there is a limit, it used a
+    /// permit.
     #[inline]
     pub fn arrived(&mut self, number: u64) {
         if number != 0
@@ -234,8 +227,13 @@ impl Channel {
         }
     }
 
-    /// A message for basic.get arrived: it counts under the limit, which did not hold it back.
+    /// A message for basic.get arrived. It counts against the limit, but needs no permit.
     pub fn got(&mut self, number: u64) {
+        if number == 0 {
+            self.counted.get_no_ack += 1;
+        } else {
+            self.counted.get += 1;
+        }
         if mutant::active(Mutant::GetNotCounted)
             && number != 0
             && let Some(limit) = &mut self.limit
@@ -244,22 +242,43 @@ impl Channel {
         }
     }
 
-    /// The tag for the next delivery; what has a number at its home must be settled.
+    /// The tag for the next delivery. One with a number at its home shard must be settled.
     #[inline]
     pub fn deliver(&mut self, queue: QueueId, home: ShardId, number: u64) -> u64 {
-        self.last_tag += 1;
-        if number != 0 {
-            self.unacked.push(self.last_tag, Outstanding { queue, home, number });
-        }
-        self.last_tag
+        next_tag(&mut self.last_tag, &mut self.unacked, Outstanding { queue, home, number })
     }
 
-    /// Octets of memory held for the message that is half received.
+    /// A delivery to a consumer: the consumer, and the tag. `None` if it is gone.
+    #[inline]
+    pub fn deliver_to(
+        &mut self,
+        consumer: ConsumerId,
+        (queue, home): (QueueId, ShardId),
+        number: u64,
+    ) -> Option<(&ChannelConsumer, u64)> {
+        self.arrived(number);
+        let consumer = self.consumers.get(consumer)?;
+        self.counted.deliver_no_ack += u64::from(number == 0);
+        let one = Outstanding { queue, home, number };
+        Some((consumer, next_tag(&mut self.last_tag, &mut self.unacked, one)))
+    }
+
+    /// Bytes of memory held for the partial message.
     #[must_use]
     pub fn half(&self) -> usize {
-        /// What the allocator takes for each.
+        /// Memory of one entry, with the allocator's share.
         const AROUND: usize = 16;
         let keys = self.keys.iter().map(|key| key.len() + size_of::<Name>() + AROUND);
         self.draft.pinned() + keys.sum::<usize>()
     }
+}
+
+/// The tag of a delivery, which is held if it must be settled.
+#[inline]
+fn next_tag(last_tag: &mut u64, unacked: &mut Unacked, one: Outstanding) -> u64 {
+    *last_tag += 1;
+    if one.number != 0 {
+        unacked.push(*last_tag, one);
+    }
+    *last_tag
 }

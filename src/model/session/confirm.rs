@@ -1,17 +1,17 @@
-//! Publisher confirms of one channel: which publishes are confirmed or refused, in as few acks and
-//! nacks as possible.
+//! Publisher confirms of one channel: tracks publishes, and reports them in as few acks and nacks
+//! as possible.
 
 use std::collections::{BTreeSet, VecDeque};
 
-/// Confirmed, and the client has been told so.
+/// Confirmed, and reported to the client.
 const TOLD: u16 = u16::MAX;
 
-/// What a publisher is told of its publishes.
+/// The outcome of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every queue has it.
+    /// An ack: every queue has it.
     Ack,
-    /// A queue refused it.
+    /// A nack: a queue refused it.
     Nack,
 }
 
@@ -20,22 +20,36 @@ pub enum Verdict {
 pub struct Confirms {
     /// The number of the first publish in `waiting`.
     base: u64,
-    /// How many homes have not confirmed yet.
+    /// For each publish, how many home shards have not confirmed it yet.
     waiting: VecDeque<u16>,
-    /// All homes have answered since the client was last told.
+    /// Publishes that all home shards have answered, not yet reported.
     done: Vec<u64>,
-    /// Publishes that a queue refused and the client was not told of.
+    /// Publishes that a queue refused, not yet reported.
     refused: BTreeSet<u64>,
+    /// The last publish is still being sent to its queues.
+    open: bool,
+    /// Publishes reported with an ack.
+    acked: u64,
+    /// Publishes reported with a nack.
+    nacked: u64,
 }
 
 impl Default for Confirms {
     fn default() -> Self {
-        Self { base: 1, waiting: VecDeque::new(), done: Vec::new(), refused: BTreeSet::new() }
+        Self {
+            base: 1,
+            waiting: VecDeque::new(),
+            done: Vec::new(),
+            refused: BTreeSet::new(),
+            open: false,
+            acked: 0,
+            nacked: 0,
+        }
     }
 }
 
 impl Confirms {
-    /// Numbers a publish that `homes` homes must confirm; none: it is confirmed.
+    /// Numbers a publish that `homes` home shards must confirm; with 0 it is confirmed at once.
     #[inline]
     pub fn publish(&mut self, homes: u16) -> u64 {
         let number = self.next();
@@ -46,13 +60,35 @@ impl Confirms {
         number
     }
 
-    /// The number the next publish will have.
+    /// The number of the publish that is being sent: the next one, unless one is [`Self::begin`]
+    /// and not ended.
     #[must_use]
     pub fn next(&self) -> u64 {
-        self.base + self.waiting.len() as u64
+        self.base + self.waiting.len() as u64 - u64::from(self.open)
     }
 
-    /// One home has confirmed a publish.
+    /// Numbers a publish that is sent in pieces: it is not confirmed before [`Self::end`].
+    pub fn begin(&mut self) {
+        self.publish(1);
+        self.open = true;
+    }
+
+    /// So many home shards more must confirm the publish that was begun.
+    pub fn add(&mut self, homes: u16) {
+        if let Some(waiting) = self.waiting.back_mut() {
+            // Fewer than TOLD: a piece has at least one queue, and there are as many homes at most.
+            *waiting = waiting.saturating_add(homes).min(TOLD - 1);
+        }
+    }
+
+    /// The publish that was begun is sent to all its queues.
+    pub fn end(&mut self) {
+        let number = self.next();
+        self.open = false;
+        self.confirm(number);
+    }
+
+    /// One home shard has confirmed a publish.
     pub fn confirm(&mut self, number: u64) {
         let Some(at) = number.checked_sub(self.base) else {
             return;
@@ -69,7 +105,7 @@ impl Confirms {
         }
     }
 
-    /// A queue refused a publish. It is told when all homes have answered.
+    /// A queue refused a publish. It is reported when all home shards have answered.
     #[cold]
     pub fn refuse(&mut self, number: u64) {
         let at = number.checked_sub(self.base);
@@ -79,15 +115,27 @@ impl Confirms {
         }
     }
 
-    /// Whether the client is to be told something.
+    /// How many publishes were reported with an ack.
+    #[must_use]
+    pub fn acked(&self) -> u64 {
+        self.acked
+    }
+
+    /// How many publishes were not reported yet.
+    #[must_use]
+    pub fn unconfirmed(&self) -> u64 {
+        self.next() - 1 - self.acked - self.nacked
+    }
+
+    /// Whether there is something to report.
     #[must_use]
     pub fn due(&self) -> bool {
         !self.done.is_empty()
     }
 
-    /// Tells what all homes have answered since the last time, as RabbitMQ does: one ack for all
-    /// below the first publish that is unconfirmed or refused, then single ones; then nacks in the
-    /// same way. `tell` gets the verdict, the number and `multiple`.
+    /// Reports publishes that all home shards have answered since the last call, in RabbitMQ's
+    /// order: one ack with multiple for all below the first unconfirmed or refused publish, then
+    /// single acks, then nacks in the same way. `tell` gets the verdict, the number and `multiple`.
     pub fn tell(&mut self, mut tell: impl FnMut(Verdict, u64, bool)) {
         let mut done = std::mem::take(&mut self.done);
         done.sort_unstable();
@@ -102,6 +150,8 @@ impl Confirms {
             self.base += 1;
         }
         let nacks = self.take_refused(&mut done);
+        self.acked += done.len() as u64;
+        self.nacked += nacks.len() as u64;
         let first =
             |numbers: &[u64]| numbers.first().map_or(self.base, |first| self.base.min(*first));
         let (acks_below, nacks_below) = (first(&nacks), first(&done));
@@ -111,7 +161,7 @@ impl Confirms {
         self.done = done;
     }
 
-    /// Takes the refused ones out of those that are done; they stay in order.
+    /// Moves refused publishes out of `done`; both stay in order.
     fn take_refused(&mut self, done: &mut Vec<u64>) -> Vec<u64> {
         if self.refused.is_empty() {
             return Vec::new();
@@ -120,7 +170,7 @@ impl Confirms {
     }
 }
 
-/// One for all numbers below a limit, then single ones.
+/// One report for all numbers below a limit, then single ones.
 fn coalesce(numbers: &[u64], limit: u64, mut tell: impl FnMut(u64, bool)) {
     let below = numbers.partition_point(|number| *number < limit);
     if let Some(last) = numbers[..below].last() {
@@ -168,8 +218,10 @@ mod tests {
         // The nack is below the first ack, and nothing else is.
         assert_eq!(verdicts(&mut confirms), (vec![(3, false)], vec![(1, false)]));
         confirms.confirm(4);
+        assert_eq!(confirms.unconfirmed(), 1);
         assert_eq!(told(&mut confirms), [(4, false)]);
         assert!(confirms.refused.is_empty() && confirms.waiting.is_empty());
+        assert_eq!((confirms.acked(), confirms.unconfirmed()), (4, 0));
     }
 
     #[test]
@@ -206,5 +258,21 @@ mod tests {
         confirms.confirm(6);
         assert_eq!(told(&mut confirms), [(6, false)]);
         assert!(confirms.waiting.is_empty() && !confirms.due());
+    }
+
+    #[test]
+    fn one_that_is_sent_in_pieces_is_confirmed_behind_the_last() {
+        let mut confirms = Confirms::default();
+        confirms.publish(1);
+        confirms.begin();
+        assert_eq!(confirms.next(), 2);
+        confirms.add(2);
+        [1, 2, 2].iter().for_each(|number| confirms.confirm(*number));
+        assert_eq!((told(&mut confirms), confirms.next()), (vec![(1, false)], 2));
+        confirms.add(1);
+        confirms.end();
+        assert_eq!((told(&mut confirms), confirms.next()), (vec![], 3));
+        confirms.confirm(2);
+        assert_eq!(told(&mut confirms), [(2, false)]);
     }
 }

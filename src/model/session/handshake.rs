@@ -1,39 +1,40 @@
-//! From the protocol header to connection.open-ok (spec 2.2.4), as RabbitMQ limits and refuses.
+//! From the protocol header to connection.open-ok (spec 2.2.4), with RabbitMQ's limits and errors.
 //!
 //! ```text
 //!  Header --> StartOk --> LoggingIn --> TuneOk --> Open --> Opening --> Running
 //! ```
 
+use amqp::frame::FRAME_MIN;
 use amqp::methods::Method;
 use amqp::{Code, PROTOCOL_HEADER, Table, TableWriter, Value};
 
-use crate::fault::Fault;
 use crate::outbox::Outbox;
-use crate::spec::Name;
+use crate::refusal::fault::Fault;
+use crate::secret::Secret;
+use crate::topology::spec::Name;
 
 /// The RabbitMQ level this broker is compatible with.
 pub const COMPATIBLE_VERSION: &str = "4.2.0";
-/// The smallest frame_max a client may ask for (RabbitMQ's frame-min-size).
-const FRAME_MAX_MIN: u32 = amqp::frame::FRAME_MIN;
 
-/// What is offered to clients, by RabbitMQ's names and defaults.
+/// The limits that clients are offered, with RabbitMQ's names and defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Channels per connection; 0: no limit.
     pub channel_max: u16,
-    /// Octets per frame; 0: no limit.
+    /// Bytes per frame; 0: no limit.
     pub frame_max: u32,
-    /// Octets per frame before tune-ok.
+    /// Bytes per frame before tune-ok.
     pub initial_frame_max: u32,
     /// Seconds; 0: no heartbeats.
     pub heartbeat_s: u16,
     /// Milliseconds until connection.open; `u64::MAX`: no limit.
     pub handshake_timeout_ms: u64,
-    /// Octets in a message's body.
+    /// Bytes in a message's body.
     pub max_message_size: u64,
     /// Consumers per channel; `usize::MAX`: no limit.
     pub consumer_max: usize,
-    /// The channels of all connections are limited, so the coordinator is asked for each.
+    /// The channels of all connections together are limited, so every channel.open is a request to
+    /// the coordinator.
     pub counts_channels: bool,
     /// PLAIN is offered.
     pub plain: bool,
@@ -46,7 +47,7 @@ impl Default for Limits {
         Self {
             channel_max: 2047,
             frame_max: 131_072,
-            initial_frame_max: FRAME_MAX_MIN,
+            initial_frame_max: 8192,
             heartbeat_s: 60,
             handshake_timeout_ms: 10_000,
             max_message_size: 134_217_728,
@@ -61,15 +62,15 @@ impl Default for Limits {
 /// What client and server agreed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Negotiated {
-    /// The highest channel number.
+    /// How many channels may be open at once, whatever their numbers; 0: no limit.
     pub channel_max: u16,
-    /// Octets per frame; 0: no limit.
+    /// Bytes per frame; 0: no limit.
     pub frame_max: u32,
     /// Seconds; 0: none.
     pub heartbeat_s: u16,
 }
 
-/// What the client said it can do.
+/// The capabilities that the client announced.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// Takes basic.cancel from the server.
@@ -81,7 +82,7 @@ pub struct Capabilities {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum HandshakeState {
     Header,
     StartOk,
     LoggingIn,
@@ -91,28 +92,29 @@ enum State {
     Running,
 }
 
-/// What the shard is to do next.
+/// What the shard does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing: the client is to answer.
+    /// Nothing: the client answers next.
     Wait,
-    /// Ask whether this login is right, then [`Handshake::logged_in`] or [`Handshake::refused`].
+    /// Request a check of this login, then call [`Handshake::logged_in`] or
+    /// [`Handshake::refused`].
     Login {
         /// The user.
         user: Name,
         /// The password in clear.
-        password: Vec<u8>,
+        password: Secret,
     },
-    /// tune-ok was taken: the limits are in force.
+    /// tune-ok was accepted: the limits apply.
     Tuned,
-    /// Ask whether the vhost may be opened, then [`Handshake::opened`].
+    /// Request access to the vhost, then call [`Handshake::opened`].
     Open(Name),
 }
 
 /// The handshake of one connection.
 #[derive(Debug)]
 pub struct Handshake {
-    state: State,
+    state: HandshakeState,
     limits: Limits,
     negotiated: Negotiated,
     capabilities: Capabilities,
@@ -127,7 +129,7 @@ impl Handshake {
         let frame_max = limits.initial_frame_max;
         let negotiated = Negotiated { channel_max: 0, frame_max, heartbeat_s: 0 };
         Self {
-            state: State::Header,
+            state: HandshakeState::Header,
             limits,
             negotiated,
             capabilities: Capabilities::default(),
@@ -136,7 +138,7 @@ impl Handshake {
         }
     }
 
-    /// What was agreed so far.
+    /// The limits negotiated so far.
     #[must_use]
     pub fn negotiated(&self) -> Negotiated {
         self.negotiated
@@ -151,36 +153,42 @@ impl Handshake {
     /// Whether connection.open-ok was sent.
     #[must_use]
     pub fn running(&self) -> bool {
-        self.state == State::Running
+        self.state == HandshakeState::Running
     }
 
-    /// Whether connection.open was taken.
+    /// Whether connection.open was received.
     #[must_use]
     pub fn asked_for_vhost(&self) -> bool {
-        matches!(self.state, State::Opening | State::Running)
+        matches!(self.state, HandshakeState::Opening | HandshakeState::Running)
     }
 
-    /// Whether the protocol header is still due.
+    /// The mechanism that the client chose.
+    #[must_use]
+    pub fn mechanism(&self) -> &str {
+        &self.mechanism
+    }
+
+    /// Whether the protocol header has not arrived yet.
     #[must_use]
     pub fn header_due(&self) -> bool {
-        self.state == State::Header
+        self.state == HandshakeState::Header
     }
 
-    /// Takes octets of the protocol header from `input`; says how many. A complete header is
-    /// answered by connection.start. `None` for another header: the client is told ours, and the
-    /// socket is to be closed.
+    /// Takes bytes of the protocol header from `input` and returns how many. A complete header is
+    /// answered with connection.start. `None` for another header: it is answered with ours, and the
+    /// caller closes the socket.
     pub fn header(&mut self, input: &[u8], out: &mut Outbox) -> Option<usize> {
         let taken = input.len().min(PROTOCOL_HEADER.len() - self.header.len());
         self.header.extend_from_slice(&input[..taken]);
         let alike = |header: &[u8; 8]| header.starts_with(&self.header);
-        // AMQP 0-9 announced itself as 1 1 0 9 and is close enough, as RabbitMQ finds.
+        // AMQP 0-9 has the header 1 1 0 9. It is close enough to 0-9-1; RabbitMQ accepts it too.
         if !alike(&PROTOCOL_HEADER) && !alike(b"AMQP\x01\x01\x00\x09") {
             out.buffer().extend_from_slice(&PROTOCOL_HEADER);
             return None;
         }
         if self.header.len() == PROTOCOL_HEADER.len() {
             start(self.limits, out);
-            self.state = State::StartOk;
+            self.state = HandshakeState::StartOk;
         }
         Some(taken)
     }
@@ -192,14 +200,15 @@ impl Handshake {
     pub fn method(&mut self, method: &Method<'_>) -> Result<Next, Fault> {
         match (self.state, *method) {
             (
-                State::StartOk,
+                HandshakeState::StartOk,
                 Method::ConnectionStartOk { client_properties, mechanism, response, .. },
             ) => self.start_ok(client_properties, mechanism, response),
-            (State::TuneOk, Method::ConnectionTuneOk { channel_max, frame_max, heartbeat }) => {
-                self.tune_ok(channel_max, frame_max, heartbeat, method.id())
-            }
-            (State::Open, Method::ConnectionOpen { virtual_host, .. }) => {
-                self.state = State::Opening;
+            (
+                HandshakeState::TuneOk,
+                Method::ConnectionTuneOk { channel_max, frame_max, heartbeat },
+            ) => self.tune_ok(channel_max, frame_max, heartbeat, method.id()),
+            (HandshakeState::Open, Method::ConnectionOpen { virtual_host, .. }) => {
+                self.state = HandshakeState::Opening;
                 Ok(Next::Open(virtual_host.into()))
             }
             _ => Err(self.unexpected(method.id())),
@@ -208,11 +217,11 @@ impl Handshake {
 
     fn unexpected(&self, method: (u16, u16)) -> Fault {
         let state = match self.state {
-            State::Header | State::StartOk => "starting",
-            State::LoggingIn => "securing",
-            State::TuneOk => "tuning",
-            State::Open | State::Opening => "opening",
-            State::Running => "running",
+            HandshakeState::Header | HandshakeState::StartOk => "starting",
+            HandshakeState::LoggingIn => "securing",
+            HandshakeState::TuneOk => "tuning",
+            HandshakeState::Open | HandshakeState::Opening => "opening",
+            HandshakeState::Running => "running",
         };
         let text = format!("unexpected method in connection state {state}");
         Fault::new(Code::ChannelError, &text, method)
@@ -242,15 +251,15 @@ impl Handshake {
         };
         let text = format!("invalid {mechanism} response");
         let (user, password) = login.ok_or_else(|| fault(Code::SyntaxError, &text))?;
-        self.state = State::LoggingIn;
+        self.state = HandshakeState::LoggingIn;
         Ok(Next::Login { user: user.into(), password: password.into() })
     }
 
-    /// The login is right: limits are offered.
+    /// The login is right: offers limits.
     pub fn logged_in(&mut self, out: &mut Outbox) {
         let Limits { channel_max, frame_max, heartbeat_s: heartbeat, .. } = self.limits;
         out.method(0, &Method::ConnectionTune { channel_max, frame_max, heartbeat });
-        self.state = State::TuneOk;
+        self.state = HandshakeState::TuneOk;
     }
 
     /// The login is wrong.
@@ -274,20 +283,20 @@ impl Handshake {
         let limits = self.limits;
         let check = |name, value, min, max| negotiable(name, value, min, max, method);
         check("channel_max", u32::from(channel_max), 1, u32::from(limits.channel_max))?;
-        check("frame_max", frame_max, FRAME_MAX_MIN, limits.frame_max)?;
+        check("frame_max", frame_max, FRAME_MIN, limits.frame_max)?;
         self.negotiated = Negotiated { channel_max, frame_max, heartbeat_s };
-        self.state = State::Open;
+        self.state = HandshakeState::Open;
         Ok(Next::Tuned)
     }
 
     /// The vhost is open.
     pub fn opened(&mut self, out: &mut Outbox) {
         out.method(0, &Method::ConnectionOpenOk { known_hosts: "" });
-        self.state = State::Running;
+        self.state = HandshakeState::Running;
     }
 }
 
-/// A client's value must lie between the protocol's minimum and what was offered; 0 means no limit.
+/// A client's value must be between the protocol's minimum and the offer; 0 means no limit.
 fn negotiable(name: &str, value: u32, min: u32, max: u32, method: (u16, u16)) -> Result<(), Fault> {
     let text = if max != 0 && value == 0 {
         format!("negotiated {name} = 0 (no limit) is higher than the maximum allowed value ({max})")
@@ -301,10 +310,10 @@ fn negotiable(name: &str, value: u32, min: u32, max: u32, method: (u16, u16)) ->
     Err(Fault::new(Code::NotAllowed, &text, method))
 }
 
-/// RFC 4616: user and password with a NUL in front of each. As RabbitMQ it takes no authorisation
-/// identity, and no further NUL.
+/// RFC 4616: user and password, each after a NUL. Like RabbitMQ, it accepts no authorisation
+/// identity and no further NUL.
 fn plain(response: &[u8]) -> Option<(&str, &[u8])> {
-    let mut parts = response.strip_prefix(&[0])?.split(|octet| *octet == 0);
+    let mut parts = response.strip_prefix(&[0])?.split(|byte| *byte == 0);
     let (user, password) = (parts.next()?, parts.next()?);
     if parts.next().is_some() {
         return None;

@@ -1,27 +1,27 @@
-//! The limit that the consumers of one channel share (basic.qos with global), where the channel is:
-//! who may be sent another message, and who waits for that.
+//! The limit that the consumers of one channel share (basic.qos with global), kept where the
+//! channel is. It decides which consumer may get another message, and which waits.
 //!
 //! ```text
 //!   home                                   channel
-//!    | -- ask: I could send a consumer 3 --> |  held + granted < most?
+//!    | -- ask: 3 messages are ready --------> |  held + granted < most?
 //!    | <-- permits: 2 ---------------------- |  granted += 2
 //!    | == two deliveries ==================> |  granted -= 2, held += 2
 //!    | -- ask: 1 --------------------------> |  reached: the consumer waits
 //!    | <-- permits: 0 ---------------------- |
 //!    |                                       |  the client settles one: held -= 1
 //!    | <-- permits: 1 ---------------------- |
-//!    | -- of no use: 1 --------------------> |  the next who waits
+//!    | -- unused: 1 -----------------------> |  the next waiting consumer
 //! ```
 //!
-//! Deliveries that were not settled count, those of basic.get included, and permits that have not
-//! come back as a delivery.
+//! The count includes unsettled deliveries, also those of basic.get, and permits that have not come
+//! back as a delivery.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use crate::ids::{ConsumerId, QueueId, ShardId};
 use crate::mutant::{self, Mutant};
 
-/// A consumer that could be sent messages.
+/// A consumer with ready messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
     /// Its queue's home.
@@ -30,25 +30,29 @@ pub struct Candidate {
     pub queue: QueueId,
     /// The consumer.
     pub consumer: ConsumerId,
-    /// Its place at its home.
+    /// Its slot at its home shard.
     pub slot: usize,
-    /// How many messages.
+    /// How many messages are ready, as far as permits are requested.
     pub count: u32,
 }
 
-/// A channel's limit. 0 means that nothing may be sent: a channel without a limit has none.
+/// A channel's limit. 0 means that nothing may be sent; a channel without a limit has no value of
+/// this type.
 #[derive(Debug, Default)]
 pub struct Limit {
-    /// At most so many unsettled deliveries.
+    /// The most unsettled deliveries.
     most: u32,
-    /// Permits given that have not come back as a delivery, or unused.
+    /// Permits granted that have not come back, as a delivery or unused.
     granted: u32,
-    /// In the order they asked.
-    waiting: VecDeque<Candidate>,
+    /// Waiting consumers, in the order of their requests.
+    waiting: BTreeMap<u64, Candidate>,
+    /// The place of each consumer in `waiting`.
+    places: BTreeMap<ConsumerId, u64>,
+    next_place: u64,
 }
 
 impl Limit {
-    /// Sets the limit; those who wait are served by [`Self::next`].
+    /// Sets the limit; [`Self::next`] then serves waiting consumers.
     pub fn set(&mut self, most: u32) {
         self.most = most;
     }
@@ -59,26 +63,29 @@ impl Limit {
         self.most
     }
 
-    /// A consumer asks for permits, while the channel holds so many deliveries. 0: it waits, behind
-    /// those who asked before.
+    /// Grants permits to a consumer while the channel holds `held` deliveries. 0: it waits behind
+    /// consumers that asked before.
     pub fn ask(&mut self, held: usize, candidate: Candidate) -> u32 {
         let free = if self.waiting.is_empty() { self.free(held) } else { 0 };
         let count = candidate.count.min(free);
         if count == 0 {
-            self.waiting.push_back(candidate);
+            self.waiting.insert(self.next_place, candidate);
+            self.places.insert(candidate.consumer, self.next_place);
+            self.next_place += 1;
         }
         self.granted += count;
         count
     }
 
-    /// The next who waited and gets permits: what is free is shared among all who wait.
+    /// The next waiting consumer that gets permits. All waiting consumers share what is free.
     pub fn next(&mut self, held: usize) -> Option<Candidate> {
         let free = self.free(held);
         if free == 0 {
             return None;
         }
         let share = (free as usize / self.waiting.len().max(1)).max(1);
-        let mut first = self.waiting.pop_front()?;
+        let (_, mut first) = self.waiting.pop_first()?;
+        self.places.remove(&first.consumer);
         // At most `free`.
         first.count = first.count.min(share as u32);
         self.granted += first.count;
@@ -98,14 +105,16 @@ impl Limit {
         }
     }
 
-    /// The consumer is gone. A permit that is under way to it comes back.
+    /// The consumer is gone. A permit under way to it comes back unused.
     pub fn forget(&mut self, consumer: ConsumerId) {
-        self.waiting.retain(|other| other.consumer != consumer);
+        if let Some(place) = self.places.remove(&consumer) {
+            self.waiting.remove(&place);
+        }
     }
 
     fn free(&self, held: usize) -> u32 {
         let more = u32::from(mutant::active(Mutant::LimitPlusOne) && self.most > 0);
-        // More than u32::MAX deliveries leave nothing free either.
+        // With more than u32::MAX deliveries nothing is free either.
         let held = u32::try_from(held).unwrap_or(u32::MAX);
         (self.most + more).saturating_sub(held.saturating_add(self.granted))
     }

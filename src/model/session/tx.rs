@@ -2,66 +2,67 @@
 
 use std::collections::VecDeque;
 
-use crate::arena::{Arena, Place};
-use crate::ids::{QueueId, ShardId, Ticket};
-use crate::message::{Body, Message};
+use crate::body::{Body, BodyGauge};
+use crate::ids::{QueueId, RequestId, ShardId};
+use crate::message::Message;
 use crate::queue::Settle;
+use crate::queue::arena::{Arena, ArenaPlace};
 use crate::session::Outstanding;
 
-/// A publish that waits. Its queues are those it had when it was read, as in RabbitMQ.
+/// A publish that waits. Its queues are those at the time it was read, as in RabbitMQ.
 #[derive(Debug)]
 struct Held {
-    place: Place,
+    place: ArenaPlace,
     body: Option<Body>,
     queues: usize,
     mandatory: bool,
 }
 
-/// A settle that waits; the delivery is outstanding again if it is rolled back.
+/// A settle that waits. A rollback makes the delivery outstanding again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldSettle {
     /// The delivery's tag.
     pub tag: u64,
     /// The delivery.
     pub delivery: Outstanding,
-    /// What becomes of it.
+    /// How it is settled.
     pub how: Settle,
 }
 
-/// How far a commit is.
+/// The stage of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Publishes are on their way.
+    /// Publishes are being sent.
     Publishing,
-    /// Homes have yet to apply the last publishes.
+    /// Home shards have not applied all publishes.
     Applying,
-    /// Homes have yet to apply the settles.
+    /// Home shards have not applied all settles.
     Settling,
 }
 
 /// A commit under way.
 #[derive(Debug)]
 pub struct Commit {
-    /// The question its channel waits for.
-    pub ticket: Ticket,
-    /// How far it is.
+    /// The request that its channel waits for.
+    pub ticket: RequestId,
+    /// Its stage.
     pub stage: Stage,
-    /// Homes of what was sent in this stage, and whether persistent messages were among it.
+    /// Home shards that got something in this stage, and whether persistent messages were among it.
     pub homes: Vec<(ShardId, bool)>,
-    /// Homes that have not answered.
+    /// Home shards that have not answered.
     pub waits: usize,
     /// A queue has refused one of the publishes.
     pub refused: bool,
 }
 
 impl Commit {
-    /// A commit of which nothing was sent yet.
+    /// A commit that has sent nothing yet.
     #[must_use]
-    pub fn new(ticket: Ticket) -> Self {
+    pub fn new(ticket: RequestId) -> Self {
         Self { ticket, stage: Stage::Publishing, homes: Vec::new(), waits: 0, refused: false }
     }
 
-    /// Remembers that something was sent to a home.
+    /// Remembers that something was sent to a home shard.
     pub fn involve(&mut self, home: ShardId, persistent: bool) {
         match self.homes.iter_mut().find(|(other, _)| *other == home) {
             Some((_, any)) => *any |= persistent,
@@ -74,7 +75,7 @@ impl Commit {
 #[derive(Debug, Default)]
 pub struct Transaction {
     arena: Arena,
-    body_octets: usize,
+    body_bytes: usize,
     publishes: VecDeque<Held>,
     queues: VecDeque<(QueueId, ShardId)>,
     settles: Vec<HeldSettle>,
@@ -89,17 +90,17 @@ impl Transaction {
         self.publishes.is_empty() && self.settles.is_empty()
     }
 
-    /// Octets of memory held.
+    /// Bytes of memory held.
     #[must_use]
     pub fn pinned(&self) -> usize {
         self.arena.pinned()
-            + self.body_octets
+            + self.body_bytes
             + self.publishes.capacity() * size_of::<Held>()
             + self.queues.capacity() * size_of::<(QueueId, ShardId)>()
             + self.settles.capacity() * size_of::<HeldSettle>()
     }
 
-    /// Holds a publish; without queues it is one that will be returned.
+    /// Holds a publish; one without queues will be returned.
     pub fn publish(
         &mut self,
         message: Message<'_>,
@@ -107,13 +108,19 @@ impl Transaction {
         mandatory: bool,
     ) {
         let body = message.large_body().cloned();
-        self.body_octets += body.as_ref().map_or(0, Body::len);
+        self.body_bytes += body.as_ref().map_or(0, Body::len);
         let place = self.arena.push(message.record());
         self.publishes.push_back(Held { place, body, queues: queues.len(), mandatory });
         self.queues.extend(queues);
     }
 
-    /// The first publish and its mandatory flag; its queues go into `queues`.
+    /// The body of the first publish counts from now on. The transaction has counted it so far.
+    pub fn count_front(&mut self, gauge: &BodyGauge) {
+        let body = self.publishes.front_mut().and_then(|first| first.body.as_mut());
+        body.into_iter().for_each(|body| gauge.made(body));
+    }
+
+    /// The first publish and its mandatory flag; writes its queues to `queues`.
     pub fn front(&self, queues: &mut Vec<(QueueId, ShardId)>) -> Option<(Message<'_>, bool)> {
         let first = self.publishes.front()?;
         queues.clear();
@@ -122,10 +129,21 @@ impl Transaction {
         Some((message, first.mandatory))
     }
 
-    /// The first publish has gone to its queues.
+    /// Drops the first queues of the first publish, which it was sent to. False if there are more.
+    pub fn sent(&mut self, queues: usize) -> bool {
+        let Some(first) = self.publishes.front_mut() else { return true };
+        if queues >= first.queues {
+            return true;
+        }
+        first.queues -= queues;
+        self.queues.drain(..queues);
+        false
+    }
+
+    /// Drops the first publish, which was sent to its queues.
     pub fn pop(&mut self) {
         let Some(first) = self.publishes.pop_front() else { return };
-        self.body_octets -= first.body.as_ref().map_or(0, Body::len);
+        self.body_bytes -= first.body.as_ref().map_or(0, Body::len);
         self.arena.free(first.place);
         self.queues.drain(..first.queues);
         if self.publishes.is_empty() {
@@ -139,14 +157,20 @@ impl Transaction {
         self.settles.push(settle);
     }
 
+    /// How many publishes are held.
+    #[must_use]
+    pub fn publishes(&self) -> usize {
+        self.publishes.len()
+    }
+
     /// How many settles are held.
     #[must_use]
     pub fn settles(&self) -> usize {
         self.settles.len()
     }
 
-    /// Takes the settles in the order they were sent in. Neighbours of one kind are in the order
-    /// of their tags, so that what is given back comes again in its order.
+    /// Takes the settles in the order in which they were sent. Neighbours of one kind are sorted by
+    /// tag, so that requeued messages come again in their order.
     pub fn take_settles(&mut self) -> Vec<HeldSettle> {
         let mut settles = std::mem::take(&mut self.settles);
         for alike in settles.chunk_by_mut(|one, other| one.how == other.how) {
@@ -155,13 +179,13 @@ impl Transaction {
         settles
     }
 
-    /// Forgets everything; the deliveries that are outstanding again, by tag.
+    /// Drops everything; returns the deliveries that are outstanding again, by tag.
     pub fn rollback(&mut self) -> Vec<(u64, Outstanding)> {
         let settles = std::mem::take(self).settles;
         settles.into_iter().map(|settle| (settle.tag, settle.delivery)).collect()
     }
 
-    /// A home has applied what it was sent; true when that was the last one waited for.
+    /// A home shard has applied what it got. True if no other is waited for.
     pub fn answered(&mut self) -> bool {
         let Some(commit) = self.commit.as_mut().filter(|commit| commit.waits > 0) else {
             return false;
@@ -231,7 +255,7 @@ mod tests {
     fn a_commit_waits_for_each_home_once() {
         let mut tx = Transaction::default();
         assert!(!tx.answered());
-        let mut commit = Commit::new(Ticket(1));
+        let mut commit = Commit::new(RequestId(1));
         for (home, persistent) in [(1, false), (2, false), (1, true)] {
             commit.involve(ShardId(home), persistent);
         }

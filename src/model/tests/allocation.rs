@@ -7,7 +7,7 @@ use std::cell::Cell;
 use amqp::table::{TableWriter, Value};
 use model::topology::Change;
 use model::{
-    Arguments, Binding, Destination, QueueId, QueueSpec, Seed, ShardId, Targets, Topology,
+    Arguments, Binding, Destination, Entropy, QueueId, QueueSpec, ShardId, Targets, Topology,
 };
 
 thread_local! {
@@ -21,12 +21,12 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller's guarantee is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on; the pointer came from `System`.
+        // SAFETY: the caller's guarantee is passed on; the pointer came from `System`.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -35,7 +35,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn topology() -> Topology {
-    let mut topology = Topology::new(Seed::new(1));
+    let mut topology = Topology::new(Entropy::from_seed(1).map_seed());
     topology.apply(1, &Change::VhostCreated("/".into()));
     for id in 0..40 {
         let spec = QueueSpec {

@@ -1,56 +1,55 @@
-//! How the store's files look. All integers are little-endian.
+//! The format of the store's files. All integers are little-endian.
 //!
 //! ```text
 //!  log segment:    batch batch batch ...        batch: header (64) records, padded to 8
-//!  queue segment:  chunk chunk chunk ...        chunk: header (64) messages, padded to 8
+//!  queue segment:  chunk chunk chunk ...        chunk: header (96) messages, padded to 8
 //! ```
 //!
-//! Every header carries the format's version, its own checksum and that of what is behind it, and
-//! how far its file was on stable storage when it was written: damage in front of that is damage,
-//! behind it the write that a crash has torn.
+//! Every header has the format's version, its own checksum, that of its contents, and how far its
+//! file was on stable storage when it was written. Damage before that point is damage; after it, it
+//! is a write that a crash tore.
 
 pub mod batch;
 pub mod chunk;
 
 use model::Message;
+use model::mutant::{self, Mutant};
 
-/// The version of the format that is written, and the only one that is read.
-pub const VERSION: u16 = 1;
-/// Octets of a header.
-pub const HEADER: usize = 64;
-/// Batches and chunks begin at multiples of this many octets.
+/// The version of the format, for writing and reading.
+pub const VERSION: u16 = 2;
+/// Batches and chunks begin at multiples of this many bytes.
 pub const ALIGNMENT: usize = 8;
 
-/// Why octets are not what was written.
+/// How bytes are damaged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    /// They are not a header, or one of another file.
+    /// There is no header, or one of another file.
     #[error("there is no header")]
     Header,
     /// The header is of another version.
     #[error("it has format version {0}; this Ringtail reads version {VERSION}")]
     Version(u16),
-    /// The file ends before what the header announces.
+    /// The file ends before the contents that the header announces.
     #[error("the file ends too early")]
     Short,
     /// The checksum is wrong.
     #[error("the checksum is wrong")]
     Checksum,
-    /// The checksum is right, but not what it is of.
+    /// The checksum is right, but the contents are not valid.
     #[error("a record makes no sense")]
     Record,
 }
 
-/// So many octets and the padding behind them.
+/// So many bytes with their padding.
 #[must_use]
-pub fn padded(octets: usize) -> usize {
-    octets.next_multiple_of(ALIGNMENT)
+pub fn padded(bytes: usize) -> usize {
+    bytes.next_multiple_of(ALIGNMENT)
 }
 
-/// Octets read from the front.
-struct Cursor<'a>(&'a [u8]);
+/// Reads bytes from the front.
+struct FieldReader<'a>(&'a [u8]);
 
-impl<'a> Cursor<'a> {
+impl<'a> FieldReader<'a> {
     fn take(&mut self, len: usize) -> Result<&'a [u8], Damage> {
         let (taken, rest) = self.0.split_at_checked(len).ok_or(Damage::Record)?;
         self.0 = rest;
@@ -63,8 +62,8 @@ impl<'a> Cursor<'a> {
         Ok(*taken)
     }
 
-    fn octet(&mut self) -> Result<u8, Damage> {
-        self.array::<1>().map(|[octet]| octet)
+    fn byte(&mut self) -> Result<u8, Damage> {
+        self.array::<1>().map(|[byte]| byte)
     }
 
     fn u16(&mut self) -> Result<u16, Damage> {
@@ -80,15 +79,15 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// A header being filled; its own checksum is the last thing in it.
-struct HeaderWriter(Vec<u8>);
+/// Encodes a header of so many bytes. Its own checksum is the last field.
+struct HeaderWriter<const HEADER: usize>(Vec<u8>);
 
-impl HeaderWriter {
+impl<const HEADER: usize> HeaderWriter<HEADER> {
     fn new(magic: [u8; 4]) -> Self {
-        let mut octets = Vec::with_capacity(HEADER);
-        octets.extend_from_slice(&magic);
-        octets.extend_from_slice(&VERSION.to_le_bytes());
-        Self(octets)
+        let mut bytes = Vec::with_capacity(HEADER);
+        bytes.extend_from_slice(&magic);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        Self(bytes)
     }
 
     fn put<const N: usize>(&mut self, field: [u8; N]) {
@@ -103,9 +102,12 @@ impl HeaderWriter {
     }
 }
 
-/// The fields of a header behind magic and version, if it is one.
-fn open_header(octets: &[u8], magic: [u8; 4]) -> Result<Cursor<'_>, Damage> {
-    let header = octets.first_chunk::<HEADER>().ok_or(Damage::Short)?;
+/// The fields of a header of so many bytes, after magic and version.
+fn open_header<const HEADER: usize>(
+    bytes: &[u8],
+    magic: [u8; 4],
+) -> Result<FieldReader<'_>, Damage> {
+    let header = bytes.first_chunk::<HEADER>().ok_or(Damage::Short)?;
     let (fields, sum) = header.split_at(HEADER - 4);
     if !header.starts_with(&magic) {
         return Err(Damage::Header);
@@ -113,7 +115,7 @@ fn open_header(octets: &[u8], magic: [u8; 4]) -> Result<Cursor<'_>, Damage> {
     if sum != crc32c::crc32c(fields).to_le_bytes() {
         return Err(Damage::Checksum);
     }
-    let mut cursor = Cursor(&octets[4..HEADER - 4]);
+    let mut cursor = FieldReader(&bytes[4..HEADER - 4]);
     match cursor.u16()? {
         VERSION => Ok(cursor),
         other => Err(Damage::Version(other)),
@@ -121,12 +123,16 @@ fn open_header(octets: &[u8], magic: [u8; 4]) -> Result<Cursor<'_>, Damage> {
 }
 
 /// Adds zeros up to the next boundary.
-fn pad(octets: &mut Vec<u8>, len: usize) {
-    octets.resize(octets.len() + padded(len) - len, 0);
+fn pad(bytes: &mut Vec<u8>, len: usize) {
+    bytes.resize(bytes.len() + padded(len) - len, 0);
 }
 
-/// A record is handed on as a message only if all lengths in it agree, so that nothing that looks
-/// into it can fail.
+/// Checks that all lengths in a record agree, so that no later access to the message can fail.
 fn check_message(record: &[u8], body: usize) -> Result<(), Damage> {
     if Message::is_well_formed(record, body) { Ok(()) } else { Err(Damage::Record) }
+}
+
+/// True if checksums are ignored: a deliberate fault of tests.
+fn unchecked() -> bool {
+    mutant::active(Mutant::CrcUnchecked)
 }

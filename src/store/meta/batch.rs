@@ -1,11 +1,11 @@
-//! The octets of a file: its header and its batches.
+//! The encoding of a metadata file: its header and its batches.
 
 use amqp::{Reader, Writer};
 use model::mutant::{self, Mutant};
 
 use super::fact::{Fact, Malformed};
 
-/// The format that is written, and the only one there was so far.
+/// The version of the format, the only one so far.
 pub(super) const VERSION: u32 = 1;
 pub(super) const HEADER_LEN: usize = 24;
 
@@ -13,32 +13,32 @@ const FILE_MAGIC: [u8; 8] = *b"RINGMETA";
 const BATCH_MAGIC: [u8; 4] = *b"RMb\x01";
 const BATCH_HEADER_LEN: usize = 20;
 
-/// What a file's header says.
+/// A decoded file header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Header {
-    /// The file can be read. Its nonce is part of each checksum, so that nothing that a client
-    /// has written into a name or an argument is taken for a batch.
+pub(super) enum FileHeader {
+    /// The file can be read. Its nonce is part of each checksum, so that bytes a client chose for a
+    /// name or an argument are never taken for a batch.
     Known { nonce: u64 },
-    /// It is a file of another version.
+    /// The file has another version.
     Version(u32),
-    /// It is no file of metadata, or a damaged one.
+    /// The file is no metadata file, or damaged.
     Damaged,
 }
 
-/// What stands at some place of a file.
+/// What is at an offset of a file.
 #[derive(Debug, PartialEq)]
-pub(super) enum Next {
-    /// A batch, and where the next would begin.
+pub(super) enum NextBatch {
+    /// A batch, and the offset of the next one.
     Batch(Vec<Fact>, usize),
-    /// The batch is whole, but says what this version does not understand.
+    /// A whole batch with a fact that this version does not know.
     Unknown(Malformed),
-    /// Nothing more: the end of the file.
+    /// The end of the file.
     End,
-    /// Octets that are no batch, or not all of one.
+    /// Bytes that are no batch, or part of one.
     Damaged,
 }
 
-/// Longer than what the length in a batch can say.
+/// A batch is too long for its length field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLong;
 
@@ -52,29 +52,29 @@ pub(super) fn write_header(out: &mut Vec<u8>, nonce: u64) {
     Writer::new(out).long(checksum);
 }
 
-pub(super) fn read_header(octets: &[u8]) -> Header {
-    let mut from = Reader::new(octets);
+pub(super) fn read_header(bytes: &[u8]) -> FileHeader {
+    let mut from = Reader::new(bytes);
     let fields = from.take(FILE_MAGIC.len()).and_then(|magic| Ok((magic, from.long()?)));
     let rest = from.longlong().and_then(|nonce| Ok((nonce, from.long()?)));
     match (fields, rest) {
-        // Another version may have another header behind its version.
+        // After the version, the header of another version may differ.
         (Ok((magic, version)), _) if magic == FILE_MAGIC && version != VERSION => {
-            Header::Version(version)
+            FileHeader::Version(version)
         }
         (Ok((magic, _)), Ok((nonce, checksum)))
-            if magic == FILE_MAGIC && checksum == crc32c::crc32c(&octets[..HEADER_LEN - 4]) =>
+            if magic == FILE_MAGIC && checksum == crc32c::crc32c(&bytes[..HEADER_LEN - 4]) =>
         {
-            Header::Known { nonce }
+            FileHeader::Known { nonce }
         }
-        _ => Header::Damaged,
+        _ => FileHeader::Damaged,
     }
 }
 
-/// Appends a batch to `out`; on an error what was appended is of no use.
+/// Appends a batch to `out`. After an error the appended bytes are of no use.
 ///
 /// # Errors
 ///
-/// [`TooLong`] from 4 GiB on.
+/// [`TooLong`] for 4 GiB or more.
 pub(super) fn write_batch<'f>(
     out: &mut Vec<u8>,
     nonce: u64,
@@ -94,36 +94,36 @@ pub(super) fn write_batch<'f>(
     Ok(())
 }
 
-/// What stands at `at`, where batch `number` is expected.
-pub(super) fn next(octets: &[u8], at: usize, nonce: u64, number: u64) -> Next {
-    let rest = octets.get(at..).unwrap_or_default();
+/// What is at offset `at`, where batch `number` is expected.
+pub(super) fn next(bytes: &[u8], at: usize, nonce: u64, number: u64) -> NextBatch {
+    let rest = bytes.get(at..).unwrap_or_default();
     if rest.is_empty() {
-        return Next::End;
+        return NextBatch::End;
     }
     match payload(rest, nonce) {
         Some((found, payload)) if found == number => match facts(payload) {
-            Ok(facts) => Next::Batch(facts, at + BATCH_HEADER_LEN + payload.len()),
-            Err(malformed) => Next::Unknown(malformed),
+            Ok(facts) => NextBatch::Batch(facts, at + BATCH_HEADER_LEN + payload.len()),
+            Err(malformed) => NextBatch::Unknown(malformed),
         },
-        _ => Next::Damaged,
+        _ => NextBatch::Damaged,
     }
 }
 
-/// Whether a batch that comes after `number` stands anywhere behind `at`.
-pub(super) fn any_behind(octets: &[u8], at: usize, nonce: u64, number: u64) -> bool {
-    let rest = octets.get(at + 1..).unwrap_or_default();
+/// True if a batch with a number above `number` follows anywhere after `at`.
+pub(super) fn any_behind(bytes: &[u8], at: usize, nonce: u64, number: u64) -> bool {
+    let rest = bytes.get(at + 1..).unwrap_or_default();
     let starts = rest.windows(BATCH_MAGIC.len()).enumerate();
     let mut starts = starts.filter(|(_, window)| *window == BATCH_MAGIC);
     starts.any(|(start, _)| payload(&rest[start..], nonce).is_some_and(|(found, _)| found > number))
 }
 
-/// The number and the facts of the batch that `octets` begin with, if its checksum is right.
-fn payload(octets: &[u8], nonce: u64) -> Option<(u64, &[u8])> {
-    let mut from = Reader::new(octets);
+/// The number and the encoded facts of the batch at the start of `bytes`, if its checksum is right.
+fn payload(bytes: &[u8], nonce: u64) -> Option<(u64, &[u8])> {
+    let mut from = Reader::new(bytes);
     let magic = from.take(BATCH_MAGIC.len()).ok()?;
     let (announced, number) = (from.long().ok()?, from.longlong().ok()?);
     let payload = from.longstr().ok()?;
-    let covered = &octets[8..BATCH_HEADER_LEN + payload.len()];
+    let covered = &bytes[8..BATCH_HEADER_LEN + payload.len()];
     let is_right =
         announced == checksum(nonce, covered) || mutant::active(Mutant::MetaCrcUnchecked);
     (magic == BATCH_MAGIC && is_right).then_some((number, payload))
@@ -152,68 +152,69 @@ mod tests {
     const NONCE: u64 = 7;
 
     fn batch(number: u64, facts: &[Fact]) -> Vec<u8> {
-        let mut octets = Vec::new();
-        write_batch(&mut octets, NONCE, number, facts.iter()).unwrap();
-        octets
+        let mut bytes = Vec::new();
+        write_batch(&mut bytes, NONCE, number, facts.iter()).unwrap();
+        bytes
     }
 
     #[test]
     fn a_batch_is_read_at_its_place_with_its_number_and_its_files_nonce_only() {
         let facts = [Fact::QueuesBelow(QueueId(3)), Fact::QueuesBelow(QueueId(4))];
-        let octets = [vec![1], batch(5, &facts)].concat();
-        let len = octets.len();
-        assert_eq!(next(&octets, 1, NONCE, 5), Next::Batch(facts.to_vec(), len));
-        assert_eq!(next(&octets, 1, NONCE, 4), Next::Damaged);
-        assert_eq!(next(&octets, 1, NONCE + 1, 5), Next::Damaged);
-        assert_eq!(next(&octets, 0, NONCE, 5), Next::Damaged);
-        assert_eq!(next(&octets, len, NONCE, 5), Next::End);
-        assert!(any_behind(&octets, 0, NONCE, 4));
-        assert!(!any_behind(&octets, 0, NONCE, 5));
-        assert!(!any_behind(&octets, 1, NONCE, 4));
+        let bytes = [vec![1], batch(5, &facts)].concat();
+        let len = bytes.len();
+        assert_eq!(next(&bytes, 1, NONCE, 5), NextBatch::Batch(facts.to_vec(), len));
+        assert_eq!(next(&bytes, 1, NONCE, 4), NextBatch::Damaged);
+        assert_eq!(next(&bytes, 1, NONCE + 1, 5), NextBatch::Damaged);
+        assert_eq!(next(&bytes, 0, NONCE, 5), NextBatch::Damaged);
+        assert_eq!(next(&bytes, len, NONCE, 5), NextBatch::End);
+        assert!(any_behind(&bytes, 0, NONCE, 4));
+        assert!(!any_behind(&bytes, 0, NONCE, 5));
+        assert!(!any_behind(&bytes, 1, NONCE, 4));
     }
 
     #[test]
     fn a_whole_batch_that_says_something_unknown_is_told_apart_from_damage() {
-        let mut octets = batch(0, &[Fact::QueuesBelow(QueueId(3))]);
-        octets[BATCH_HEADER_LEN] = 200;
-        let checksum = checksum(NONCE, &octets[8..]);
-        octets[4..8].copy_from_slice(&checksum.to_be_bytes());
-        assert_eq!(next(&octets, 0, NONCE, 0), Next::Unknown(Malformed::Kind(200)));
+        let mut bytes = batch(0, &[Fact::QueuesBelow(QueueId(3))]);
+        bytes[BATCH_HEADER_LEN] = 200;
+        let checksum = checksum(NONCE, &bytes[8..]);
+        bytes[4..8].copy_from_slice(&checksum.to_be_bytes());
+        assert_eq!(next(&bytes, 0, NONCE, 0), NextBatch::Unknown(Malformed::Kind(200)));
     }
 
     #[test]
     fn headers_are_known_of_another_version_or_damaged() {
-        let mut octets = Vec::new();
-        write_header(&mut octets, NONCE);
-        assert_eq!(octets.len(), HEADER_LEN);
-        assert_eq!(read_header(&octets), Header::Known { nonce: NONCE });
+        let mut bytes = Vec::new();
+        write_header(&mut bytes, NONCE);
+        assert_eq!(bytes.len(), HEADER_LEN);
+        assert_eq!(read_header(&bytes), FileHeader::Known { nonce: NONCE });
         for at in 0..HEADER_LEN {
-            let mut changed = octets.clone();
+            let mut changed = bytes.clone();
             changed[at] ^= 0x40;
             let version = u32::from_be_bytes(changed[8..12].try_into().unwrap());
             let is_version = (8..12).contains(&at);
-            let expected = if is_version { Header::Version(version) } else { Header::Damaged };
-            assert_eq!(read_header(&changed), expected, "octet {at}");
-            assert_eq!(read_header(&octets[..at]), Header::Damaged, "cut to {at}");
+            let expected =
+                if is_version { FileHeader::Version(version) } else { FileHeader::Damaged };
+            assert_eq!(read_header(&changed), expected, "byte {at}");
+            assert_eq!(read_header(&bytes[..at]), FileHeader::Damaged, "cut to {at}");
         }
     }
 
     proptest! {
         #[test]
-        fn any_octets_are_no_batch(octets: Vec<u8>, number: u64) {
-            let octets = [&BATCH_MAGIC, &octets[..]].concat();
-            prop_assert_eq!(next(&octets, 0, NONCE, number), Next::Damaged);
-            prop_assert!(!any_behind(&octets, 0, NONCE, 0));
-            prop_assert_eq!(read_header(&octets), Header::Damaged);
+        fn any_bytes_are_no_batch(bytes: Vec<u8>, number: u64) {
+            let bytes = [&BATCH_MAGIC, &bytes[..]].concat();
+            prop_assert_eq!(next(&bytes, 0, NONCE, number), NextBatch::Damaged);
+            prop_assert!(!any_behind(&bytes, 0, NONCE, 0));
+            prop_assert_eq!(read_header(&bytes), FileHeader::Damaged);
         }
 
         #[test]
         fn a_batch_with_a_bit_changed_is_damaged(
             at in 0usize..BATCH_HEADER_LEN + 9, bit in 0u8..8,
         ) {
-            let mut octets = batch(2, &[Fact::QueuesBelow(QueueId(3))]);
-            octets[at] ^= 1 << bit;
-            prop_assert_eq!(next(&octets, 0, NONCE, 2), Next::Damaged);
+            let mut bytes = batch(2, &[Fact::QueuesBelow(QueueId(3))]);
+            bytes[at] ^= 1 << bit;
+            prop_assert_eq!(next(&bytes, 0, NONCE, 2), NextBatch::Damaged);
         }
     }
 }

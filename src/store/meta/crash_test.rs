@@ -1,19 +1,19 @@
-//! A crash at every step, several times over: what was appended is there, all of it; what was being
-//! appended is there as a whole or not at all.
+//! Crashes at every step: all facts appended before are there, and of the batch being appended all
+//! or none.
 
 use fastrand::Rng;
 
 use super::draw;
 use super::fact::Fact;
-use super::log::{Log, Refused};
-use super::memory::Memory;
+use super::log::{MetaError, MetaLog};
+use super::memory::MemoryFolder;
 use super::state::MetaState;
 
-/// So small that most runs begin several files.
+/// So small that most runs write several files.
 const GROWN_MIN: u64 = 400;
 const BATCHES: usize = 12;
 
-/// The state before the batch whose append failed, if one did, and the state behind it.
+/// The state before the batch whose append failed, if one did, and the state after it.
 #[derive(Default)]
 struct Outcome {
     before: MetaState,
@@ -25,8 +25,8 @@ fn batches(random: &mut Rng) -> Vec<Vec<Fact>> {
     (0..BATCHES).map(|_| some(random)).collect()
 }
 
-/// Appends until nothing works any more.
-fn append(log: Result<Log<Memory>, Refused>, batches: &[Vec<Fact>]) -> Option<Outcome> {
+/// Appends until an operation fails.
+fn append(log: Result<MetaLog<MemoryFolder>, MetaError>, batches: &[Vec<Fact>]) -> Option<Outcome> {
     let mut log = log.ok()?;
     let mut after = log.state().clone();
     for batch in batches {
@@ -39,12 +39,12 @@ fn append(log: Result<Log<Memory>, Refused>, batches: &[Vec<Fact>]) -> Option<Ou
     Some(Outcome { before: after.clone(), after })
 }
 
-/// Crashes after so many operations, and again while what is left is read. Why it does not hold.
+/// Crashes after so many operations, and again during the next open. Returns what is wrong.
 fn attempt(seed: u64, operations: u64) -> Result<(), String> {
     let mut random = Rng::with_seed(seed ^ (operations << 32));
     let batches = batches(&mut random);
-    let disk = Memory::default();
-    let open = || Log::open_with(disk.clone(), seed, GROWN_MIN);
+    let disk = MemoryFolder::default();
+    let open = || MetaLog::open_with(disk.clone(), seed, GROWN_MIN);
     disk.ends_after(operations);
     let outcome = append(open(), &batches);
     let outcome = outcome.unwrap_or_default();
@@ -56,7 +56,7 @@ fn attempt(seed: u64, operations: u64) -> Result<(), String> {
     if log.state() != &outcome.before && log.state() != &outcome.after {
         return Err("neither what was before nor what was to be".to_owned());
     }
-    // What is appended afterwards counts from there.
+    // Later appends extend that state.
     let outcome = append(Ok(log), &batches).ok_or("nothing can be appended")?;
     disk.crash(&mut random);
     let log = open().map_err(|refused| refused.to_string())?;
@@ -66,7 +66,7 @@ fn attempt(seed: u64, operations: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// The first seed and operation at which it does not hold.
+/// The first seed and operation with a wrong result.
 fn first_failure(seeds: u64) -> Option<String> {
     (0..seeds).find_map(|seed| {
         let failed = |operations| attempt(seed, operations).err().map(|why| (operations, why));

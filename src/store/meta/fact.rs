@@ -1,48 +1,50 @@
-//! One durable fact, and how it is written down.
+//! A durable fact and its encoding.
 
 use amqp::{Reader, WireError, Writer};
-use model::spec::{Binding, Destination, ExchangeKind, ExchangeSpec, Name, QueueSpec};
+use model::access::HashAlgorithm;
+pub use model::access::User;
+use model::access::state::AccessFact;
 use model::topology::Change;
+use model::topology::spec::{Binding, Destination, ExchangeKind, ExchangeSpec, Name, QueueSpec};
 use model::{Arguments, QueueId, ShardId};
 
-/// Something that is so from now on, after a restart too.
-#[derive(Debug, Clone, PartialEq)]
+use super::access_fact;
+
+/// A change that survives a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Fact {
-    /// The topology changed. Of a queue neither home nor owner is kept: it is durable and has no
-    /// owner, and a home is chosen at every start.
+    /// The topology changed. Home and owner of a queue are not stored: a durable queue has no
+    /// owner, and its home is chosen at every start.
     Changed(Change),
-    /// A user was made or changed.
+    /// A user was created or changed.
     User(User),
-    /// Only queues with a smaller identity can have been made.
+    /// Every queue created so far has a smaller id.
     QueuesBelow(QueueId),
+    /// Rights, settings or policies changed.
+    Access(AccessFact),
 }
 
-/// A user as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
-    /// Who it is.
-    pub name: Name,
-    /// base64(salt ++ sha256(salt ++ password)).
-    pub password_hash: Name,
-    /// What it may do besides using a vhost, by RabbitMQ's names.
-    pub tags: Vec<Name>,
-}
-
-/// Why octets are no fact.
+/// Why bytes are not a fact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// A field is not what it has to be.
+    /// A field cannot be decoded.
     #[error(transparent)]
     Field(#[from] WireError),
     /// A name is not UTF-8.
     #[error("a name that is not UTF-8")]
     Text,
-    /// A number stands for no kind of fact, or of something in it.
-    #[error("{0} stands for nothing known")]
+    /// An unknown kind of fact, or of something in it.
+    #[error("unknown kind {0}")]
     Kind(u8),
-    /// An exchange's type has a name that is not known.
+    /// An exchange has an unknown type.
     #[error("an exchange of unknown type")]
     ExchangeType,
+    /// A password is hashed in an unknown way.
+    #[error("a password hashed in an unknown way")]
+    Hash,
+    /// A policy applies to something unknown.
+    #[error("a policy that applies to something unknown")]
+    ApplyTo,
 }
 
 const VHOST_CREATED: u8 = 1;
@@ -54,6 +56,9 @@ const QUEUE_DELETED: u8 = 6;
 const BOUND: u8 = 7;
 const UNBOUND: u8 = 8;
 const QUEUES_BELOW: u8 = 9;
+// 10 to 18 are facts about access.
+const HASHED_USER: u8 = 19;
+const VHOST_DELETED: u8 = 20;
 
 const TO_QUEUE: u8 = 0;
 const TO_EXCHANGE: u8 = 1;
@@ -69,10 +74,11 @@ impl Fact {
                 to.octet(QUEUES_BELOW);
                 to.longlong(queue.0);
             }
+            Self::Access(fact) => access_fact::write(&mut to, fact),
         }
     }
 
-    /// The next fact.
+    /// Decodes the next fact.
     ///
     /// # Errors
     ///
@@ -80,9 +86,12 @@ impl Fact {
     pub fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         let kind = from.octet()?;
         Ok(match kind {
-            USER => Self::User(read_user(from)?),
+            USER | HASHED_USER => Self::User(read_user(kind, from)?),
             QUEUES_BELOW => Self::QueuesBelow(QueueId(from.longlong()?)),
-            _ => Self::Changed(read_change(kind, from)?),
+            _ => match access_fact::read(kind, from) {
+                Some(fact) => Self::Access(fact?),
+                None => Self::Changed(read_change(kind, from)?),
+            },
         })
     }
 }
@@ -90,6 +99,9 @@ impl Fact {
 fn write_change(to: &mut Writer<'_>, change: &Change) {
     let (kind, vhost) = match change {
         Change::VhostCreated(vhost) => (VHOST_CREATED, vhost),
+        Change::VhostDeleted(vhost) => (VHOST_DELETED, vhost),
+        // Facts about access say these.
+        Change::UserDeleted(_) | Change::RightsChanged(..) => return,
         Change::ExchangeCreated(vhost, _) => (EXCHANGE_CREATED, vhost),
         Change::ExchangeDeleted(vhost, _) => (EXCHANGE_DELETED, vhost),
         Change::QueueCreated(vhost, _) => (QUEUE_CREATED, vhost),
@@ -100,7 +112,10 @@ fn write_change(to: &mut Writer<'_>, change: &Change) {
     to.octet(kind);
     write_text(to, vhost);
     match change {
-        Change::VhostCreated(_) => {}
+        Change::VhostCreated(_)
+        | Change::VhostDeleted(_)
+        | Change::UserDeleted(_)
+        | Change::RightsChanged(..) => {}
         Change::ExchangeCreated(_, spec) => write_exchange(to, spec),
         Change::ExchangeDeleted(_, name) | Change::QueueDeleted(_, name) => write_text(to, name),
         Change::QueueCreated(_, spec) => write_queue(to, spec),
@@ -109,12 +124,13 @@ fn write_change(to: &mut Writer<'_>, change: &Change) {
 }
 
 fn read_change(kind: u8, from: &mut Reader<'_>) -> Result<Change, Malformed> {
-    if !(VHOST_CREATED..=UNBOUND).contains(&kind) {
+    if !(VHOST_CREATED..=UNBOUND).contains(&kind) && kind != VHOST_DELETED {
         return Err(Malformed::Kind(kind));
     }
     let vhost = read_text(from)?;
     Ok(match kind {
         VHOST_CREATED => Change::VhostCreated(vhost),
+        VHOST_DELETED => Change::VhostDeleted(vhost),
         EXCHANGE_CREATED => Change::ExchangeCreated(vhost, read_exchange(from)?),
         EXCHANGE_DELETED => Change::ExchangeDeleted(vhost, read_text(from)?),
         QUEUE_CREATED => Change::QueueCreated(vhost, read_queue(from)?),
@@ -126,22 +142,38 @@ fn read_change(kind: u8, from: &mut Reader<'_>) -> Result<Change, Malformed> {
 }
 
 fn write_user(to: &mut Writer<'_>, user: &User) {
-    to.octet(USER);
+    to.octet(if user.algorithm == HashAlgorithm::Sha256 { USER } else { HASHED_USER });
     write_text(to, &user.name);
-    write_text(to, &user.password_hash);
-    // More tags than that cannot be given.
-    to.short(user.tags.len() as u16);
-    user.tags.iter().for_each(|tag| write_text(to, tag));
+    to.longstr(user.password_hash.expose());
+    write_names(to, &user.tags);
+    if user.algorithm != HashAlgorithm::Sha256 {
+        write_text(to, user.algorithm.name());
+    }
 }
 
-fn read_user(from: &mut Reader<'_>) -> Result<User, Malformed> {
-    let (name, password_hash) = (read_text(from)?, read_text(from)?);
-    // Grows with what is read, not with what is announced.
-    let mut tags = Vec::new();
+fn read_user(kind: u8, from: &mut Reader<'_>) -> Result<User, Malformed> {
+    let (name, password_hash) = (read_text(from)?, from.longstr()?.into());
+    let tags = read_names(from)?;
+    let algorithm = match kind {
+        USER => HashAlgorithm::Sha256,
+        _ => HashAlgorithm::from_name(&read_text(from)?).ok_or(Malformed::Hash)?,
+    };
+    Ok(User { name, password_hash, algorithm, tags })
+}
+
+pub(super) fn write_names(to: &mut Writer<'_>, names: &[Name]) {
+    // There are never more than this.
+    to.short(names.len() as u16);
+    names.iter().for_each(|name| write_text(to, name));
+}
+
+pub(super) fn read_names(from: &mut Reader<'_>) -> Result<Vec<Name>, Malformed> {
+    // Grows with the bytes read, not with the announced number.
+    let mut names = Vec::new();
     for _ in 0..from.short()? {
-        tags.push(read_text(from)?);
+        names.push(read_text(from)?);
     }
-    Ok(User { name, password_hash, tags })
+    Ok(names)
 }
 
 fn write_exchange(to: &mut Writer<'_>, spec: &ExchangeSpec) {
@@ -208,11 +240,11 @@ fn read_binding(from: &mut Reader<'_>) -> Result<Binding, Malformed> {
 }
 
 /// Names of the configuration may be longer than the wire's short strings.
-fn write_text(to: &mut Writer<'_>, text: &str) {
+pub(super) fn write_text(to: &mut Writer<'_>, text: &str) {
     to.longstr(text.as_bytes());
 }
 
-fn read_text(from: &mut Reader<'_>) -> Result<Name, Malformed> {
+pub(super) fn read_text(from: &mut Reader<'_>) -> Result<Name, Malformed> {
     std::str::from_utf8(from.longstr()?).map(Name::from).map_err(|_| Malformed::Text)
 }
 
@@ -228,9 +260,9 @@ mod tests {
         fn what_is_read_is_what_was_written(seed: u64) {
             let mut random = fastrand::Rng::with_seed(seed);
             let facts: Vec<_> = (0..20).map(|_| draw::fact(&mut random)).collect();
-            let mut octets = Vec::new();
-            facts.iter().for_each(|fact| fact.write(&mut octets));
-            let mut from = Reader::new(&octets);
+            let mut bytes = Vec::new();
+            facts.iter().for_each(|fact| fact.write(&mut bytes));
+            let mut from = Reader::new(&bytes);
             for fact in facts {
                 prop_assert_eq!(Fact::read(&mut from), Ok(fact));
             }
@@ -238,30 +270,30 @@ mod tests {
         }
 
         #[test]
-        fn any_octets_are_read_or_refused(octets: Vec<u8>, kind in 0u8..11) {
-            let octets = [&[kind], &octets[..]].concat();
-            let mut from = Reader::new(&octets);
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>, kind in 0u8..22) {
+            let bytes = [&[kind], &bytes[..]].concat();
+            let mut from = Reader::new(&bytes);
             while Fact::read(&mut from).is_ok() {}
         }
 
         #[test]
         fn a_fact_that_is_cut_is_refused(seed: u64, cut: prop::sample::Index) {
-            let mut octets = Vec::new();
-            draw::fact(&mut fastrand::Rng::with_seed(seed)).write(&mut octets);
-            octets.truncate(cut.index(octets.len()));
-            let cut = Fact::read(&mut Reader::new(&octets));
+            let mut bytes = Vec::new();
+            draw::fact(&mut fastrand::Rng::with_seed(seed)).write(&mut bytes);
+            bytes.truncate(cut.index(bytes.len()));
+            let cut = Fact::read(&mut Reader::new(&bytes));
             prop_assert_eq!(cut, Err(Malformed::Field(WireError::Truncated)));
         }
 
         #[test]
-        fn a_fact_with_an_octet_changed_is_read_or_refused(
-            seed: u64, at: prop::sample::Index, octet: u8,
+        fn a_fact_with_an_byte_changed_is_read_or_refused(
+            seed: u64, at: prop::sample::Index, byte: u8,
         ) {
-            let mut octets = Vec::new();
-            draw::fact(&mut fastrand::Rng::with_seed(seed)).write(&mut octets);
-            let at = at.index(octets.len());
-            octets[at] = octet;
-            let mut from = Reader::new(&octets);
+            let mut bytes = Vec::new();
+            draw::fact(&mut fastrand::Rng::with_seed(seed)).write(&mut bytes);
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let mut from = Reader::new(&bytes);
             while Fact::read(&mut from).is_ok() {}
         }
     }

@@ -1,4 +1,4 @@
-//! What a start does with files that are whole, torn, damaged, too old or too new.
+//! Opening files that are whole, torn, damaged, too old or too new.
 
 use model::topology::Change;
 use model::{Name, QueueId};
@@ -6,8 +6,8 @@ use model::{Name, QueueId};
 use super::batch::HEADER_LEN;
 use super::fact::Fact;
 use super::folder::Folder;
-use super::log::{Log, Note, Refused};
-use super::memory::Memory;
+use super::log::{MetaError, MetaLog, MetaNote};
+use super::memory::MemoryFolder;
 use super::state::MetaState;
 
 const FIRST: &str = "00000001.meta";
@@ -16,13 +16,13 @@ fn vhost(name: &str) -> Fact {
     Fact::Changed(Change::VhostCreated(name.into()))
 }
 
-fn open(disk: &Memory) -> Result<Log<Memory>, Refused> {
-    Log::open(disk.clone(), 1)
+fn open(disk: &MemoryFolder) -> Result<MetaLog<MemoryFolder>, MetaError> {
+    MetaLog::open(disk.clone(), 1)
 }
 
-/// A log with these vhosts, a batch each, and where each batch ends.
-fn written(vhosts: &[&str]) -> (Memory, Vec<usize>) {
-    let disk = Memory::default();
+/// A log with these vhosts, one batch each, and the end of each batch.
+fn written(vhosts: &[&str]) -> (MemoryFolder, Vec<usize>) {
+    let disk = MemoryFolder::default();
     let mut log = open(&disk).unwrap();
     let ends = vhosts.iter().map(|name| {
         log.append(&[vhost(name)]).unwrap();
@@ -37,7 +37,7 @@ fn vhosts(state: &MetaState) -> Vec<&str> {
 
 #[test]
 fn the_first_start_finds_nothing_and_the_next_what_was_appended() {
-    let disk = Memory::default();
+    let disk = MemoryFolder::default();
     let mut log = open(&disk).unwrap();
     assert!(log.state().is_empty());
     log.append(&[]).unwrap();
@@ -52,14 +52,14 @@ fn the_first_start_finds_nothing_and_the_next_what_was_appended() {
 #[test]
 fn a_torn_end_is_cut_wherever_it_is_torn_and_told() {
     let (disk, ends) = written(&["a", "b"]);
-    let octets = disk.clone().read(FIRST).unwrap();
+    let bytes = disk.clone().read(FIRST).unwrap();
     for end in ends[0] + 1..ends[1] {
-        let torn = Memory::default();
-        torn.put(FIRST, &octets[..end]);
+        let torn = MemoryFolder::default();
+        torn.put(FIRST, &bytes[..end]);
         let mut log = open(&torn).unwrap();
         assert_eq!(vhosts(log.state()), ["a"]);
-        let octets = (end - ends[0]) as u64;
-        assert_eq!(log.take_notes(), [Note::Cut { path: format!("meta/{FIRST}"), octets }]);
+        let bytes = (end - ends[0]) as u64;
+        assert_eq!(log.take_notes(), [MetaNote::Cut { path: format!("meta/{FIRST}"), bytes }]);
         log.append(&[vhost("c")]).unwrap();
         assert_eq!(vhosts(open(&torn).unwrap().state()), ["a", "c"]);
     }
@@ -68,20 +68,20 @@ fn a_torn_end_is_cut_wherever_it_is_torn_and_told() {
 #[test]
 fn damage_in_front_of_a_whole_batch_is_refused() {
     let (disk, ends) = written(&["a", "b"]);
-    let octets = disk.clone().read(FIRST).unwrap();
+    let bytes = disk.clone().read(FIRST).unwrap();
     for at in 0..ends[1] {
-        let mut changed = octets.clone();
+        let mut changed = bytes.clone();
         changed[at] ^= 0x10;
-        let damaged = Memory::default();
+        let damaged = MemoryFolder::default();
         damaged.put(FIRST, &changed);
         match open(&damaged) {
-            Err(Refused::Version { .. }) => assert!((8..12).contains(&at)),
-            Err(Refused::Damaged { at: told, .. }) => assert!(at < ends[0] && told <= at as u64),
+            Err(MetaError::Version { .. }) => assert!((8..12).contains(&at)),
+            Err(MetaError::Damaged { at: told, .. }) => assert!(at < ends[0] && told <= at as u64),
             // The last batch looks like one that was being written.
             Ok(log) => assert!(at >= ends[0] && vhosts(log.state()) == ["a"]),
-            Err(other) => panic!("octet {at}: {other}"),
+            Err(other) => panic!("byte {at}: {other}"),
         }
-        // Nothing was touched.
+        // The file is unchanged.
         if at < ends[0] {
             assert_eq!(damaged.clone().read(FIRST).unwrap(), changed);
         }
@@ -91,22 +91,22 @@ fn damage_in_front_of_a_whole_batch_is_refused() {
 #[test]
 fn a_file_that_does_not_even_begin_is_refused() {
     let (disk, _) = written(&[]);
-    let octets = disk.clone().read(FIRST).unwrap();
-    for len in 0..octets.len() {
-        let short = Memory::default();
-        short.put(FIRST, &octets[..len]);
+    let bytes = disk.clone().read(FIRST).unwrap();
+    for len in 0..bytes.len() {
+        let short = MemoryFolder::default();
+        short.put(FIRST, &bytes[..len]);
         let at = if len < HEADER_LEN { 0 } else { HEADER_LEN as u64 };
         let path = format!("meta/{FIRST}");
-        assert_eq!(open(&short).unwrap_err(), Refused::Damaged { path, at });
+        assert_eq!(open(&short).unwrap_err(), MetaError::Damaged { path, at });
     }
 }
 
 #[test]
 fn another_format_is_refused_with_advice() {
     let (disk, _) = written(&["a"]);
-    let mut octets = disk.clone().read(FIRST).unwrap();
-    octets[11] = 9;
-    disk.put(FIRST, &octets);
+    let mut bytes = disk.clone().read(FIRST).unwrap();
+    bytes[11] = 9;
+    disk.put(FIRST, &bytes);
     let text = open(&disk).unwrap_err().to_string();
     assert_eq!(
         text,
@@ -117,8 +117,8 @@ fn another_format_is_refused_with_advice() {
 
 #[test]
 fn a_grown_file_is_followed_by_a_shorter_one() {
-    let disk = Memory::default();
-    let mut log = Log::open_with(disk.clone(), 1, 300).unwrap();
+    let disk = MemoryFolder::default();
+    let mut log = MetaLog::open_with(disk.clone(), 1, 300).unwrap();
     for round in 0..50 {
         log.append(&[vhost("a"), Fact::QueuesBelow(QueueId(round))]).unwrap();
     }
@@ -146,7 +146,7 @@ fn without_room_nothing_happens_until_there_is_some() {
     let batch = [vhost("b"), vhost("c")];
     for room in [0, 10, 20] {
         disk.has_room(Some(room));
-        assert!(log.append(&batch).unwrap_err().full);
+        assert!(log.append(&batch).unwrap_err().may_retry());
         assert_eq!(vhosts(log.state()), ["a"]);
     }
     disk.has_room(None);
@@ -156,15 +156,15 @@ fn without_room_nothing_happens_until_there_is_some() {
 
 #[test]
 fn a_file_that_cannot_be_followed_for_want_of_room_is_written_on() {
-    let disk = Memory::default();
-    let mut log = Log::open_with(disk.clone(), 1, 300).unwrap();
+    let disk = MemoryFolder::default();
+    let mut log = MetaLog::open_with(disk.clone(), 1, 300).unwrap();
     disk.has_room(Some(300));
     let mut vhosts = 0;
     while log.append(&[vhost(&format!("vhost {vhosts}"))]).is_ok() {
         vhosts += 1;
     }
     let notes = log.take_notes();
-    assert!(matches!(&notes[..], [Note::NoRoom { .. }]), "{notes:?}");
+    assert!(matches!(&notes[..], [MetaNote::NoRoom { .. }]), "{notes:?}");
     assert_eq!(disk.clone().list().unwrap(), [FIRST]);
     disk.has_room(None);
     assert_eq!(open(&disk).unwrap().state().vhosts.len(), vhosts);
@@ -176,6 +176,6 @@ fn a_sync_that_fails_is_not_tried_again() {
     let mut log = open(&disk).unwrap();
     disk.breaks();
     let failure = log.append(&[vhost("b")]).unwrap_err();
-    assert!(!failure.full);
+    assert!(!failure.may_retry());
     assert_eq!(vhosts(log.state()), ["a"]);
 }

@@ -1,4 +1,4 @@
-//! A folder in memory whose crashes lose what was not synced, as dice will have it.
+//! A folder in memory. Its crashes lose unsynced changes at random.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,34 +7,34 @@ use std::rc::Rc;
 use fastrand::Rng;
 
 use crate::store::meta::Folder;
-use crate::store::op::Failure;
+use crate::store::op::{Cause, DiskError};
 
-/// A file's octets, as read now and as synced.
+/// A file's bytes: current and synced.
 #[derive(Debug, Clone, Default)]
-struct File {
+struct MemoryFile {
     now: Vec<u8>,
     synced: Vec<u8>,
 }
 
-/// What happened to a name and is not synced.
+/// An unsynced change of a name.
 #[derive(Debug, Clone)]
-enum Step {
+enum NameChange {
     Made(String, usize),
     Renamed(String, String, usize),
     Removed(String),
 }
 
 #[derive(Debug, Default)]
-struct Disk {
-    files: Vec<File>,
+struct MemoryDisk {
+    files: Vec<MemoryFile>,
     names: BTreeMap<String, usize>,
     synced: BTreeMap<String, usize>,
-    steps: Vec<Step>,
-    /// Operations until nothing works any more.
+    steps: Vec<NameChange>,
+    /// So many operations succeed, then all fail.
     left: Option<u64>,
-    /// Octets that still fit.
+    /// Bytes that still fit.
     room: Option<usize>,
-    /// Writes until there is room again.
+    /// So many writes find no space.
     waits: u32,
     /// Syncs fail.
     broken: bool,
@@ -42,9 +42,9 @@ struct Disk {
 
 /// The folder; a clone is the same one.
 #[derive(Debug, Clone, Default)]
-pub struct Memory(Rc<RefCell<Disk>>);
+pub struct MemoryFolder(Rc<RefCell<MemoryDisk>>);
 
-impl Step {
+impl NameChange {
     fn take(&self, names: &mut BTreeMap<String, usize>) {
         match self {
             Self::Made(name, file) => {
@@ -61,8 +61,8 @@ impl Step {
     }
 }
 
-impl File {
-    /// What a crash leaves: of what was not synced nothing, all, a part, or octets never written.
+impl MemoryFile {
+    /// Applies a crash: of unsynced bytes it leaves none, all, a part, or other bytes.
     fn crash(&mut self, random: &mut Rng) {
         let kept = self.synced.iter().zip(&self.now).take_while(|(old, new)| old == new).count();
         let fresh = self.now.len().saturating_sub(kept);
@@ -72,8 +72,8 @@ impl File {
             2 => self.now.truncate(kept + random.usize(0..=fresh)),
             3 => self.now[kept + random.usize(0..=fresh)..].fill(0),
             _ => {
-                for octet in &mut self.now[kept..] {
-                    *octet = if random.u8(0..8) == 0 { random.u8(..) } else { *octet };
+                for byte in &mut self.now[kept..] {
+                    *byte = if random.u8(0..8) == 0 { random.u8(..) } else { *byte };
                 }
             }
         }
@@ -81,18 +81,18 @@ impl File {
     }
 }
 
-impl Memory {
-    /// Nothing works any more after so many operations.
+impl MemoryFolder {
+    /// All operations fail after so many.
     pub fn ends_after(&self, operations: u64) {
         self.0.borrow_mut().left = Some(operations);
     }
 
-    /// So many octets still fit; `None`: as many as there are.
-    pub fn has_room(&self, octets: Option<usize>) {
-        self.0.borrow_mut().room = octets;
+    /// So many bytes still fit; `None`: any number.
+    pub fn has_room(&self, bytes: Option<usize>) {
+        self.0.borrow_mut().room = bytes;
     }
 
-    /// So many writes find no room.
+    /// So many writes find no space.
     pub fn is_full_for(&self, writes: u32) {
         self.0.borrow_mut().waits = writes;
     }
@@ -102,13 +102,13 @@ impl Memory {
         self.0.borrow_mut().broken = true;
     }
 
-    /// Everything works again.
+    /// All operations succeed again.
     pub fn heals(&self) {
         let disk = &mut *self.0.borrow_mut();
         (disk.left, disk.broken, disk.waits) = (None, false, 0);
     }
 
-    /// The machine lost its power and is up again.
+    /// Loses power and starts again.
     pub fn crash(&self, random: &mut Rng) {
         self.heals();
         let disk = &mut *self.0.borrow_mut();
@@ -121,15 +121,18 @@ impl Memory {
         disk.files.iter_mut().for_each(|file| file.crash(random));
     }
 
-    /// A file that was there before, for good.
-    pub fn put(&self, name: &str, octets: &[u8]) {
+    /// Puts a file on stable storage.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
         let mut folder = self.clone();
-        folder.write(name, 0, octets).unwrap();
+        folder.write(name, 0, bytes).unwrap();
         folder.sync(name).unwrap();
         folder.sync_folder().unwrap();
     }
 
-    fn operate<T>(&self, work: impl FnOnce(&mut Disk) -> Result<T, Failure>) -> Result<T, Failure> {
+    fn operate<T>(
+        &self,
+        work: impl FnOnce(&mut MemoryDisk) -> Result<T, DiskError>,
+    ) -> Result<T, DiskError> {
         let disk = &mut *self.0.borrow_mut();
         if let Some(left) = &mut disk.left {
             *left = left.checked_sub(1).ok_or_else(|| failure(false))?;
@@ -138,60 +141,61 @@ impl Memory {
     }
 }
 
-impl Disk {
-    fn at(&mut self, name: &str) -> Result<&mut File, Failure> {
+impl MemoryDisk {
+    fn at(&mut self, name: &str) -> Result<&mut MemoryFile, DiskError> {
         let file = self.names.get(name).copied().ok_or_else(|| failure(false))?;
         Ok(&mut self.files[file])
     }
 
-    fn step(&mut self, step: Step) {
+    fn step(&mut self, step: NameChange) {
         step.take(&mut self.names);
         self.steps.push(step);
     }
 }
 
-fn failure(full: bool) -> Failure {
-    Failure { doing: "go on".to_owned(), why: "the test says so".to_owned(), full }
+fn failure(full: bool) -> DiskError {
+    let cause = if full { Cause::NoSpace } else { Cause::Other };
+    DiskError { doing: "go on".to_owned(), why: "the test says so".to_owned(), cause }
 }
 
-impl Folder for Memory {
-    fn list(&mut self) -> Result<Vec<String>, Failure> {
+impl Folder for MemoryFolder {
+    fn list(&mut self) -> Result<Vec<String>, DiskError> {
         self.operate(|disk| Ok(disk.names.keys().cloned().collect()))
     }
 
-    fn read(&mut self, name: &str) -> Result<Vec<u8>, Failure> {
+    fn read(&mut self, name: &str) -> Result<Vec<u8>, DiskError> {
         self.operate(|disk| Ok(disk.at(name)?.now.clone()))
     }
 
-    fn write(&mut self, name: &str, at: u64, octets: &[u8]) -> Result<(), Failure> {
+    fn write(&mut self, name: &str, at: u64, bytes: &[u8]) -> Result<(), DiskError> {
         self.operate(|disk| {
             if disk.waits > 0 {
                 disk.waits -= 1;
                 return Err(failure(true));
             }
             if !disk.names.contains_key(name) {
-                disk.files.push(File::default());
+                disk.files.push(MemoryFile::default());
                 let file = disk.files.len() - 1;
-                disk.step(Step::Made(name.to_owned(), file));
+                disk.step(NameChange::Made(name.to_owned(), file));
             }
-            let fitting = disk.room.map_or(octets.len(), |room| room.min(octets.len()));
+            let fitting = disk.room.map_or(bytes.len(), |room| room.min(bytes.len()));
             disk.room = disk.room.map(|room| room - fitting);
             let file = disk.at(name)?;
             let at = at as usize;
             file.now.resize(file.now.len().max(at + fitting), 0);
-            file.now[at..at + fitting].copy_from_slice(&octets[..fitting]);
-            if fitting < octets.len() { Err(failure(true)) } else { Ok(()) }
+            file.now[at..at + fitting].copy_from_slice(&bytes[..fitting]);
+            if fitting < bytes.len() { Err(failure(true)) } else { Ok(()) }
         })
     }
 
-    fn cut(&mut self, name: &str, len: u64) -> Result<(), Failure> {
+    fn cut(&mut self, name: &str, len: u64) -> Result<(), DiskError> {
         self.operate(|disk| {
             disk.at(name)?.now.truncate(len as usize);
             Ok(())
         })
     }
 
-    fn sync(&mut self, name: &str) -> Result<(), Failure> {
+    fn sync(&mut self, name: &str) -> Result<(), DiskError> {
         self.operate(|disk| {
             if disk.broken {
                 return Err(failure(false));
@@ -202,22 +206,22 @@ impl Folder for Memory {
         })
     }
 
-    fn rename(&mut self, from: &str, to: &str) -> Result<(), Failure> {
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
         self.operate(|disk| {
             let file = disk.names.get(from).copied().ok_or_else(|| failure(false))?;
-            disk.step(Step::Renamed(from.to_owned(), to.to_owned(), file));
+            disk.step(NameChange::Renamed(from.to_owned(), to.to_owned(), file));
             Ok(())
         })
     }
 
-    fn remove(&mut self, name: &str) -> Result<(), Failure> {
+    fn remove(&mut self, name: &str) -> Result<(), DiskError> {
         self.operate(|disk| {
-            disk.step(Step::Removed(name.to_owned()));
+            disk.step(NameChange::Removed(name.to_owned()));
             Ok(())
         })
     }
 
-    fn sync_folder(&mut self) -> Result<(), Failure> {
+    fn sync_folder(&mut self) -> Result<(), DiskError> {
         self.operate(|disk| {
             disk.synced.clone_from(&disk.names);
             disk.steps.clear();

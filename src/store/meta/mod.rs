@@ -1,4 +1,4 @@
-//! What outlives a restart besides messages: vhosts, users, durable exchanges, queues and bindings.
+//! Metadata, which outlives a restart: vhosts, users, durable exchanges, queues and bindings.
 //!
 //! ```text
 //!  file     header · batch (the state when the file was begun) · batch · batch · …
@@ -6,12 +6,13 @@
 //!  batch    magic 4 · crc32c 4 · number 8 · length 4 · facts
 //! ```
 //!
-//! A batch is what is made durable at once: after a crash all its facts count or none does. A file
-//! that has grown too much is followed by one with the next number; it gets its name when it is
-//! whole, so of several the one with the highest number counts.
+//! A batch becomes durable at once: after a crash all its facts count or none does. A file that has
+//! grown too much is replaced by one with the next number. That one gets its name when it is whole,
+//! so of several files the one with the highest number counts.
 //!
-//! Absent by design: files. [`Log`] drives a [`Folder`].
+//! This room must not know: files. [`MetaLog`] drives a [`Folder`].
 
+mod access_fact;
 mod batch;
 mod fact;
 mod folder;
@@ -20,7 +21,7 @@ mod state;
 
 pub use self::fact::{Fact, Malformed, User};
 pub use self::folder::Folder;
-pub use self::log::{Log, Note, Refused};
+pub use self::log::{MetaError, MetaLog, MetaNote};
 pub use self::state::{MetaState, VhostState};
 
 #[cfg(test)]
@@ -32,4 +33,4 @@ mod log_test;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
-pub use self::memory::Memory;
+pub use self::memory::MemoryFolder;

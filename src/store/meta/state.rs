@@ -1,9 +1,10 @@
-//! All durable facts together: what a file begins with, and what a start goes on from.
+//! The state that all durable facts make: the first batch of a file, and what a start restores.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::spec::{Binding, Destination, ExchangeSpec, Name, QueueSpec};
+use model::access::state::{AccessFact, AccessState};
 use model::topology::Change;
+use model::topology::spec::{Binding, Destination, ExchangeSpec, Name, QueueSpec};
 use model::{Arguments, QueueId};
 
 use super::fact::{Fact, User};
@@ -15,34 +16,36 @@ pub struct MetaState {
     pub vhosts: BTreeMap<Name, VhostState>,
     /// By name.
     pub users: BTreeMap<Name, User>,
-    /// Every queue there ever was has a smaller identity. 0: there was none.
+    /// Permissions, settings and policies.
+    pub access: AccessState,
+    /// Every queue ever created has a smaller id. 0: there was none.
     pub queues_below: QueueId,
 }
 
 /// What outlives a restart in a vhost.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VhostState {
-    /// By name; not those that every vhost has.
+    /// By name, without the predeclared ones.
     pub exchanges: BTreeMap<Name, ExchangeSpec>,
     /// By name.
     pub queues: BTreeMap<Name, QueueSpec>,
-    /// All bindings by destination and source, so that what is deleted finds its own.
-    incoming: BTreeMap<Destination, BTreeMap<Name, BTreeSet<Label>>>,
-    /// Where bindings from an exchange lead.
+    /// All bindings by destination and source, to find those of a deleted exchange or queue.
+    incoming: BTreeMap<Destination, BTreeMap<Name, BTreeSet<KeyAndArguments>>>,
+    /// The destinations of bindings from an exchange.
     outgoing: BTreeMap<Name, BTreeSet<Destination>>,
 }
 
 /// A binding's key and arguments.
-type Label = (Name, Arguments);
+type KeyAndArguments = (Name, Arguments);
 
 impl MetaState {
-    /// Whether there is neither a vhost nor a user: nothing was ever written.
+    /// True if there is neither a vhost nor a user: nothing was ever written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.vhosts.is_empty() && self.users.is_empty()
     }
 
-    /// Takes a fact in. One that does not fit is without effect: none such is ever written.
+    /// Applies a fact. One that does not fit the state has no effect; none such is ever written.
     pub fn apply(&mut self, fact: &Fact) {
         match fact {
             Fact::Changed(change) => self.change(change),
@@ -50,29 +53,44 @@ impl MetaState {
                 self.users.insert(user.name.clone(), user.clone());
             }
             Fact::QueuesBelow(queue) => self.queues_below = self.queues_below.max(*queue),
+            Fact::Access(fact) => {
+                if let AccessFact::UserDeleted(user) = fact {
+                    self.users.remove(user);
+                }
+                self.access.apply(fact);
+            }
         }
     }
 
-    /// Facts that make an empty state this one, in an order in which each fits.
+    /// Facts that turn an empty state into this one, in an order in which each fits.
     pub fn facts(&self) -> impl Iterator<Item = Fact> {
         let users = self.users.values().cloned().map(Fact::User);
         let vhosts = self.vhosts.iter();
         let changes = vhosts.flat_map(|(name, vhost)| vhost.changes(name)).map(Fact::Changed);
-        std::iter::once(Fact::QueuesBelow(self.queues_below)).chain(users).chain(changes)
+        let access = self.access.facts().map(Fact::Access);
+        let below = std::iter::once(Fact::QueuesBelow(self.queues_below));
+        below.chain(users).chain(changes).chain(access)
     }
 
     fn change(&mut self, change: &Change) {
-        let (Change::VhostCreated(name)
-        | Change::ExchangeCreated(name, _)
-        | Change::ExchangeDeleted(name, _)
-        | Change::QueueCreated(name, _)
-        | Change::QueueDeleted(name, _)
-        | Change::Bound(name, _)
-        | Change::Unbound(name, _)) = change;
-        if matches!(change, Change::VhostCreated(_)) {
-            self.vhosts.entry(name.clone()).or_default();
-        } else if let Some(vhost) = self.vhosts.get_mut(name) {
-            vhost.change(change);
+        match change {
+            Change::VhostCreated(name) => drop(self.vhosts.entry(name.clone()).or_default()),
+            Change::VhostDeleted(name) => {
+                self.vhosts.remove(name);
+                self.access.forget_vhost(name);
+            }
+            Change::ExchangeCreated(name, _)
+            | Change::ExchangeDeleted(name, _)
+            | Change::QueueCreated(name, _)
+            | Change::QueueDeleted(name, _)
+            | Change::Bound(name, _)
+            | Change::Unbound(name, _) => {
+                if let Some(vhost) = self.vhosts.get_mut(name) {
+                    vhost.change(change);
+                }
+            }
+            // Facts about access say these.
+            Change::UserDeleted(_) | Change::RightsChanged(..) => {}
         }
     }
 }
@@ -93,7 +111,7 @@ impl VhostState {
         })
     }
 
-    /// Changes that make this vhost, in an order in which each fits.
+    /// Changes that create this vhost, in an order in which each fits.
     pub fn changes(&self, name: &Name) -> impl Iterator<Item = Change> {
         let vhost = || name.clone();
         let exchanges = self.exchanges.values().cloned();
@@ -106,7 +124,10 @@ impl VhostState {
 
     fn change(&mut self, change: &Change) {
         match change {
-            Change::VhostCreated(_) => {}
+            Change::VhostCreated(_)
+            | Change::VhostDeleted(_)
+            | Change::UserDeleted(_)
+            | Change::RightsChanged(..) => {}
             Change::ExchangeCreated(_, spec) => {
                 self.exchanges.insert(spec.name.clone(), spec.clone());
             }
@@ -162,7 +183,7 @@ impl VhostState {
         self.leads_no_more(source, destination);
     }
 
-    /// Removes every binding that leads there.
+    /// Removes every binding to that destination.
     fn unbind_all(&mut self, destination: &Destination) {
         for source in self.incoming.remove(destination).into_iter().flatten() {
             self.leads_no_more(&source.0, destination);

@@ -1,28 +1,30 @@
-//! The logs of earlier starts: replayed, and judged.
+//! Reads the logs of earlier starts and decides which damage is a torn write.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use model::mutant::{self, Mutant};
+use model::queue::Expiry;
 use model::{Body, QueueId};
 
-use super::{Found, LogMessage, Reached, Unrecoverable};
+use super::{LogMessage, LogReached, Recovery, RecoveryError};
 use crate::store::format::Damage;
-use crate::store::format::batch::Record;
+use crate::store::format::batch::LogRecord;
 use crate::store::op::{FileName, Files, RECOVERY};
 use crate::store::scan::{self, LogScan, Torn};
 
-impl Found {
+impl Recovery {
     pub(super) fn log(
         &mut self,
         files: &mut impl Files,
         name: FileName,
         len: u64,
         is_known: &dyn Fn(QueueId) -> bool,
-    ) -> Result<(), Unrecoverable> {
+    ) -> Result<(), RecoveryError> {
         let FileName::Log { boot, shard, number } = name else { return Ok(()) };
         let scan = scan::log(files, name, len)?;
         if let Some(Torn { damage: damage @ Damage::Version(_), at, .. }) = scan.torn {
-            return Err(Unrecoverable::Damaged { file: name, at, damage });
+            return Err(RecoveryError::Damaged { file: name, at, damage });
         }
         let reached = self.logs.entry((boot, shard)).or_default();
         reached.look_for_gap(name, number, &scan);
@@ -32,16 +34,16 @@ impl Found {
         let torn_synced = scan.torn.as_ref().and_then(|torn| torn.synced_behind);
         reached.synced = reached.synced.max(torn_synced.unwrap_or(0));
         if reached.gap.is_some() {
-            // A relaxed log: nothing of this was promised to be on stable storage. Settles without
-            // those in front of them would tell another story than the one that happened.
+            // Only a relaxed log has a gap; nothing after it was promised. Replaying settles
+            // without the batches before them would reconstruct a state that never existed.
             reached.clean = None;
-            self.notes.push(format!("{name}: left out, since what was in front of it is lost"));
+            self.notes.push(format!("{name}: ignored, since batches before it are lost"));
             return Ok(());
         }
         if !scan.is_empty() {
             reached.last_batch = Some(scan.last_batch);
             reached.clean = match scan.records.iter().rev().find(|one| !is_range(one)) {
-                Some(Record::Clean(shards)) => Some(*shards),
+                Some(LogRecord::Clean(shards)) => Some(*shards),
                 _ => None,
             };
         }
@@ -56,34 +58,41 @@ impl Found {
     }
 
     pub(super) fn note_cut(&mut self, name: FileName, torn: &Torn) {
-        let Torn { at, octets, damage, .. } = torn;
+        let Torn { at, bytes, damage, .. } = torn;
         self.notes.push(format!(
-            "{name}: cut off {octets} octets behind octet {at}, a write that was not finished \
+            "{name}: cut off {bytes} bytes after byte {at}, a write that was not finished \
              ({damage})"
         ));
     }
 
-    pub(super) fn replay(&mut self, records: Vec<Record>, is_known: &dyn Fn(QueueId) -> bool) {
+    pub(super) fn replay(&mut self, records: Vec<LogRecord>, is_known: &dyn Fn(QueueId) -> bool) {
         let mut last: Option<(Bytes, Option<Body>)> = None;
         for record in records {
             match record {
-                Record::Enqueue { queue, seq, record, body } => {
+                LogRecord::Enqueue { queue, seq, record, body } => {
                     let body = body.map(|body| Body::new(vec![body]));
                     last = Some((record.clone(), body.clone()));
-                    self.enqueue(queue, seq, LogMessage { record, body }, is_known);
+                    self.enqueue(queue, seq, (record, body), is_known);
                 }
-                Record::Also { queue, seq } => {
-                    if let Some((record, body)) = last.clone() {
-                        self.enqueue(queue, seq, LogMessage { record, body }, is_known);
+                LogRecord::Also { queue, seq } => {
+                    if let Some(message) = last.clone() {
+                        self.enqueue(queue, seq, message, is_known);
                     }
                 }
-                Record::Settle(queue, from, to) => {
+                LogRecord::Settle(queue, from, to) => {
                     self.settled.entry(queue).or_default().insert(from, to);
                 }
-                Record::Delivered(queue, from, to) => {
+                LogRecord::Delivered(queue, from, to) => {
                     self.delivered.entry(queue).or_default().insert(from, to);
                 }
-                Record::Clean(_) => {}
+                LogRecord::Clean(_) => {}
+                LogRecord::Expires(..) if mutant::active(Mutant::ExpiryLost) => {}
+                LogRecord::Expires(queue, seq, expiry) => {
+                    let of_queue = self.enqueued.get_mut(&queue);
+                    if let Some(message) = of_queue.and_then(|messages| messages.get_mut(&seq)) {
+                        message.expiry = expiry;
+                    }
+                }
             }
         }
     }
@@ -92,16 +101,18 @@ impl Found {
         &mut self,
         queue: QueueId,
         seq: u64,
-        message: LogMessage,
+        (record, body): (Bytes, Option<Body>),
         is_known: &dyn Fn(QueueId) -> bool,
     ) {
         if is_known(queue) {
+            let message = LogMessage { record, body, expiry: Expiry::NEVER };
             self.enqueued.entry(queue).or_default().insert(seq, message);
         }
     }
 
-    /// Damage in front of what is known to have been on stable storage is no torn write.
-    pub(super) fn check(&self) -> Result<(), Unrecoverable> {
+    /// Fails if a gap lies before batches that are known to have been on stable storage: that is no
+    /// torn write.
+    pub(super) fn check(&self) -> Result<(), RecoveryError> {
         for reached in self.logs.values() {
             let Some((file, at, batch, damage)) = &reached.gap else { continue };
             if reached.synced < *batch {
@@ -109,8 +120,8 @@ impl Found {
             }
             let (file, at) = (*file, *at);
             return Err(match damage.clone() {
-                Some(damage) => Unrecoverable::Damaged { file, at, damage },
-                None => Unrecoverable::Missing { file },
+                Some(damage) => RecoveryError::Damaged { file, at, damage },
+                None => RecoveryError::Missing { file },
             });
         }
         Ok(())
@@ -129,10 +140,10 @@ impl Found {
     }
 }
 
-impl Reached {
-    /// Notes if something is missing between what was read and this segment: a whole one, or
-    /// batches at the end of the last one, which was never synced. Batches that were written
-    /// through have numbers and are in no log: they lack in front of one that knew of all.
+impl LogReached {
+    /// Notes a gap before this segment: a whole segment, or batches at the end of the last one,
+    /// which was not synced. Batches whose messages all bypassed the log are in no segment; the
+    /// next batch says that all before it were synced.
     fn look_for_gap(&mut self, name: FileName, number: u32, scan: &LogScan) {
         let follows = match self.last_batch {
             Some(_) if number != self.last_number + 1 => false,
@@ -151,14 +162,14 @@ impl Reached {
         }
     }
 
-    /// A batch that is missing in front of the one `behind`: the first one. If no batch is known
-    /// that is in front, since its segment has gone, the last one.
+    /// The first batch missing before the batch `behind`. If no earlier batch is known, since its
+    /// segment was removed, the last missing one.
     fn missing(&self, behind: Option<u64>) -> u64 {
         let last = behind.map_or(u64::MAX, |batch| batch.saturating_sub(1));
         self.last_batch.map_or(last, |batch| batch + 1)
     }
 }
 
-fn is_range(record: &Record) -> bool {
-    matches!(record, Record::Settle(..) | Record::Delivered(..))
+fn is_range(record: &LogRecord) -> bool {
+    matches!(record, LogRecord::Settle(..) | LogRecord::Delivered(..))
 }

@@ -1,21 +1,22 @@
-//! The segments of queues that earlier starts have left: what of them is whole, and what lives.
+//! Reads the segments of queues: which chunks are whole, and which messages are live.
 
 use model::QueueId;
+use model::queue::lane;
 
-use super::{Found, LogMessage, Unrecoverable, queue_of};
-use crate::store::files::{Chunk, Segment};
+use super::{LogMessage, Recovery, RecoveryError, queue_of};
 use crate::store::format::{Damage, chunk};
-use crate::store::op::{Failure, FileName, Files};
+use crate::store::op::{DiskError, FileName, Files};
+use crate::store::queue_files::{QueueSegment, StoredChunk};
 use crate::store::scan::{self, ChunkScan, Torn};
 
-impl Found {
+impl Recovery {
     /// The segments of one queue, in order.
     pub(super) fn segments(
         &mut self,
         files: &mut impl Files,
         segments: &[(FileName, u64)],
         is_known: &dyn Fn(QueueId) -> bool,
-    ) -> Result<(), Unrecoverable> {
+    ) -> Result<(), RecoveryError> {
         let Some(queue) = segments.first().and_then(|(name, _)| queue_of(*name)) else {
             return Ok(());
         };
@@ -28,7 +29,7 @@ impl Found {
             let (chunks, torn) = scan::segment(files, *name, *len)?;
             scans.push((*name, *len, chunks, torn));
         }
-        // How many of the first ones a later header says are whole.
+        // A later header says how many of the first segments are whole.
         let said =
             |(at, one): (usize, &ChunkScan)| at.saturating_sub(one.found.header.unsynced.into());
         let whole = scans.iter().enumerate().filter_map(|(at, scan)| {
@@ -49,7 +50,7 @@ impl Found {
         mut chunks: Vec<ChunkScan>,
         torn: Option<Torn>,
         is_whole: bool,
-    ) -> Result<(), Unrecoverable> {
+    ) -> Result<(), RecoveryError> {
         let FileName::Queue { queue, number } = name else { return Ok(()) };
         let said = |one: &ChunkScan| u64::from(one.found.header.synced);
         let mut synced = chunks.iter().map(said).max().unwrap_or(0);
@@ -61,7 +62,7 @@ impl Found {
             synced = synced.max(torn.synced_behind.unwrap_or(0));
             if synced > torn.at || matches!(torn.damage, Damage::Version(_)) {
                 let Torn { at, damage, .. } = torn;
-                return Err(Unrecoverable::Damaged { file: name, at, damage });
+                return Err(RecoveryError::Damaged { file: name, at, damage });
             }
             self.note_cut(name, &torn);
         }
@@ -69,14 +70,19 @@ impl Found {
         if !whole {
             return self.absorb(files, name, &chunks, synced);
         }
-        let mut segment =
-            Segment { len, synced: len, first: u64::MAX, closed: true, ..Segment::default() };
+        let mut segment = QueueSegment {
+            len,
+            synced: len,
+            first: u64::MAX,
+            closed: true,
+            ..QueueSegment::default()
+        };
         for one in &chunks {
             let chunk = self.chunk(files, name, number, one, synced)?;
             let header = one.found.header;
             let recovered = self.queues.entry(queue).or_default();
-            recovered.next_seq = recovered.next_seq.max(header.last + 1);
-            // Also where nothing lives: what is settled is known as long as the file is there.
+            recovered.next_seq = recovered.next_seq.max(lane::place(header.last) + 1);
+            // Also without a live message: settles are kept as long as the file exists.
             segment.first = segment.first.min(chunk.first);
             segment.last = segment.last.max(chunk.last);
             if chunk.live > 0 {
@@ -101,15 +107,15 @@ impl Found {
         header.boot == self.last_boot && header.synced != u32::MAX
     }
 
-    /// What was not synced may be there in part: what is missing is still in the log, or was
-    /// never promised, or is settled. Says whether everything is there.
+    /// Drops chunks that were not synced and are not whole: their messages are still in the log, or
+    /// were never promised, or are settled. True if all chunks are whole.
     pub(super) fn drop_torn_chunks(
         &mut self,
         files: &mut impl Files,
         name: FileName,
         chunks: &mut Vec<ChunkScan>,
         synced: u64,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, DiskError> {
         let before = chunks.len();
         let mut whole = Vec::with_capacity(before);
         for one in chunks.drain(..) {
@@ -118,7 +124,7 @@ impl Found {
             match in_doubt.then(|| read(files, name, &one)).transpose()?.and_then(Result::err) {
                 None => whole.push(one),
                 Some(damage) => self.notes.push(format!(
-                    "{name}: left out a chunk at octet {} that was not finished ({damage})",
+                    "{name}: ignored a chunk at byte {} that was not finished ({damage})",
                     one.at
                 )),
             }
@@ -127,47 +133,47 @@ impl Found {
         Ok(chunks.len() == before)
     }
 
-    /// Takes what is good out of a segment that is not whole, as if it came from the log: the
-    /// segment goes, so that what is torn in it cannot be taken for something later.
+    /// Takes the good messages of a segment that is not whole as if the log had them. The segment
+    /// is removed, so that its torn part is never read as something else.
     pub(super) fn absorb(
         &mut self,
         files: &mut impl Files,
         name: FileName,
         chunks: &[ChunkScan],
         synced: u64,
-    ) -> Result<(), Unrecoverable> {
+    ) -> Result<(), RecoveryError> {
         let FileName::Queue { queue, .. } = name else { return Ok(()) };
-        // If the power goes before this start is through, the next one has to find it torn as well:
-        // else it would count beside what is made of it now.
+        // After a power loss during this start, the next one has to find the segment torn as well.
+        // Else it would count in addition to the copies written now.
         files.sync(&[name])?;
         let messages = self.enqueued.entry(queue).or_default();
         let delivered = self.delivered.entry(queue).or_default();
         for one in chunks {
             let len = chunk::sealed_len(one.found.len) as u64;
-            let octets = scan::read(files, name, one.at, len)?;
-            let read = one.found.each(&octets, |entry| {
+            let bytes = scan::read(files, name, one.at, len)?;
+            let read = one.found.each(&bytes, |entry| {
                 if !entry.durable {
                     return;
                 }
                 if entry.redelivered {
                     delivered.insert(entry.seq, entry.seq);
                 }
-                let seq = entry.seq;
+                let (seq, expiry) = (entry.seq, entry.expiry);
                 let (record, body) = entry.into_parts();
-                messages.insert(seq, LogMessage { record, body });
+                messages.insert(seq, LogMessage { record, body, expiry });
             });
-            // What was not finished and is no longer in the log was settled.
+            // An unfinished message that is no longer in the log was settled.
             if let Err(damage) = read
                 && one.at < synced
             {
-                return Err(Unrecoverable::Damaged { file: name, at: one.at, damage });
+                return Err(RecoveryError::Damaged { file: name, at: one.at, damage });
             }
         }
         self.dead.push(name);
         Ok(())
     }
 
-    /// How much of a chunk lives.
+    /// Counts the live messages of a chunk.
     pub(super) fn chunk(
         &self,
         files: &mut impl Files,
@@ -175,38 +181,53 @@ impl Found {
         file: u32,
         one: &ChunkScan,
         synced: u64,
-    ) -> Result<Chunk, Failure> {
+    ) -> Result<StoredChunk, DiskError> {
         let header = one.found.header;
         let (first, last) = (header.first, header.last);
-        let live = match self.settled.get(&header.queue) {
-            Some(settled) if settled.covers(first, last) => 0,
+        let all = (header.durable, header.digest.durable_bodies);
+        let (live, bodies) = match self.settled.get(&header.queue) {
+            Some(settled) if settled.covers(first, last) => (0, 0),
             Some(settled) if settled.touches(first, last) => match read(files, name, one)? {
-                Ok(seqs) => seqs.iter().filter(|seq| !settled.contains(**seq)).count() as u32,
-                // Not finished, and no longer in the log: all of it was settled.
-                Err(_) if one.at >= synced => 0,
-                // That it cannot be read is told when it is to be delivered.
-                Err(_) => header.durable,
+                Ok(found) => found
+                    .iter()
+                    .filter(|(seq, _)| !settled.contains(*seq))
+                    .fold((0, 0), |(live, bodies), (_, body)| (live + 1, bodies + body)),
+                // Not finished and no longer in the log: all its messages were settled.
+                Err(_) if one.at >= synced => (0, 0),
+                // The error is reported when the messages are to be delivered.
+                Err(_) => all,
             },
-            _ => header.durable,
+            _ => all,
         };
-        let len = chunk::sealed_len(one.found.len) as u64;
-        Ok(Chunk { file, at: one.at, len, first, last, live, old: true, loaded: false })
+        Ok(StoredChunk {
+            file,
+            at: one.at,
+            len: chunk::sealed_len(one.found.len) as u64,
+            first,
+            last,
+            live,
+            old: true,
+            loaded: false,
+            earliest: header.digest.earliest,
+            latest: header.digest.latest,
+            bodies,
+        })
     }
 }
 
-/// The sequence numbers in a chunk.
+/// The sequence numbers of the durable messages in a chunk, with the bytes of their bodies.
 fn read(
     files: &mut impl Files,
     name: FileName,
     one: &ChunkScan,
-) -> Result<Result<Vec<u64>, Damage>, Failure> {
+) -> Result<Result<Vec<(u64, u64)>, Damage>, DiskError> {
     let len = chunk::sealed_len(one.found.len) as u64;
-    let octets = scan::read(files, name, one.at, len)?;
-    let mut seqs = Vec::new();
-    let read = one.found.each(&octets, |entry| {
+    let bytes = scan::read(files, name, one.at, len)?;
+    let mut found = Vec::new();
+    let read = one.found.each(&bytes, |entry| {
         if entry.durable {
-            seqs.push(entry.seq);
+            found.push((entry.seq, entry.message().body_len() as u64));
         }
     });
-    Ok(read.map(|()| seqs))
+    Ok(read.map(|()| found))
 }

@@ -1,46 +1,49 @@
-//! Segments that recovery writes: what only the logs have, in chunks.
+//! Writes the segments of recovery: messages that only the logs have, in chunks.
 
 use std::collections::BTreeMap;
 
-use model::{Message, QueueId};
+use model::queue::{Spilled, lane};
+use model::{Message, QueueId, Stored};
 
 use super::LogMessage;
-use crate::store::RecoveredQueue;
-use crate::store::files::{Chunk, SEGMENT_OCTETS, Segment};
-use crate::store::format::chunk;
+use crate::store::format::chunk::{self, ChunkDigest};
 use crate::store::gather::Gather;
-use crate::store::op::{Failure, FileName, Files};
+use crate::store::op::{DiskError, FileName, Files};
+use crate::store::queue_files::RecoveredQueue;
+use crate::store::queue_files::{QueueSegment, SEGMENT_BYTES, StoredChunk};
 
-/// Octets of a chunk that recovery writes.
-const CHUNK_OCTETS: usize = 256 * 1024;
+/// Bytes of a chunk.
+const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Writes messages into new segments of a queue.
-pub(super) struct Writer {
+pub(super) struct SegmentWriter {
     queue: QueueId,
     boot: u32,
     number: u32,
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     messages: Gather,
     first: u64,
     last: u64,
     count: u32,
-    /// Among the chunks there are already: one chunk is not to reach over another.
+    digest: ChunkDigest,
+    /// The position among existing chunks: a new chunk must not span an existing one.
     place: usize,
-    chunks: Vec<Chunk>,
-    segments: BTreeMap<u32, Segment>,
+    chunks: Vec<StoredChunk>,
+    segments: BTreeMap<u32, QueueSegment>,
 }
 
-impl Writer {
+impl SegmentWriter {
     pub(super) fn new(queue: QueueId, boot: u32, number: u32) -> Self {
         Self {
             queue,
             boot,
             number,
-            octets: Vec::new(),
+            bytes: Vec::new(),
             messages: Gather::default(),
             first: 0,
             last: 0,
             count: 0,
+            digest: ChunkDigest::default(),
             place: 0,
             chunks: Vec::new(),
             segments: BTreeMap::new(),
@@ -53,10 +56,13 @@ impl Writer {
         place: usize,
         seq: u64,
         message: LogMessage,
-    ) -> Result<(), Failure> {
-        if self.count > 0 && (place != self.place || self.messages.len() >= CHUNK_OCTETS) {
+    ) -> Result<(), DiskError> {
+        let lane_ends = lane::of(seq) != lane::of(self.last);
+        let ends = place != self.place || lane_ends || self.messages.len() >= CHUNK_BYTES;
+        if self.count > 0 && ends {
             self.seal();
-            if self.octets.len() as u64 >= SEGMENT_OCTETS {
+            // Each segment has one lane.
+            if lane_ends || self.bytes.len() as u64 >= SEGMENT_BYTES {
                 self.write(files)?;
             }
         }
@@ -66,14 +72,17 @@ impl Writer {
         }
         self.last = seq;
         self.count += 1;
-        let message = Message::new(&message.record, message.body.as_ref());
-        chunk::write(&mut self.messages, seq, false, true, message);
+        let LogMessage { record, body, expiry } = message;
+        let message = Message::new(&record, body.as_ref());
+        self.digest.add(expiry, message.body_len(), true);
+        let (redelivered, stored) = (false, Stored::SPILLED_DURABLE);
+        chunk::write(&mut self.messages, Spilled { seq, redelivered, stored, expiry, message });
         Ok(())
     }
 
     pub(super) fn seal(&mut self) {
         let (first, last, count) = (self.first, self.last, self.count);
-        let header = chunk::Header {
+        let header = chunk::ChunkHeader {
             boot: self.boot,
             queue: self.queue,
             segment: self.number,
@@ -81,33 +90,46 @@ impl Writer {
             last,
             count,
             durable: count,
-            // The whole segment is synced before it counts.
+            // The whole segment is synced before anything relies on it.
             synced: u32::MAX,
             unsynced: 0,
+            digest: std::mem::take(&mut self.digest),
         };
-        let at = self.octets.len() as u64;
+        let at = self.bytes.len() as u64;
         for piece in chunk::seal(header, &mut self.messages) {
-            self.octets.extend_from_slice(&piece);
+            self.bytes.extend_from_slice(&piece);
         }
-        let len = self.octets.len() as u64 - at;
+        let len = self.bytes.len() as u64 - at;
         let (file, live) = (self.number, count);
-        self.chunks.push(Chunk { file, at, len, first, last, live, old: true, loaded: false });
-        let segment = self.segments.entry(file).or_insert_with(|| Segment {
+        self.chunks.push(StoredChunk {
+            file,
+            at,
+            len,
+            first,
+            last,
+            live,
+            old: true,
+            loaded: false,
+            earliest: header.digest.earliest,
+            latest: header.digest.latest,
+            bodies: header.digest.bodies,
+        });
+        let segment = self.segments.entry(file).or_insert_with(|| QueueSegment {
             first,
             closed: true,
-            ..Segment::default()
+            ..QueueSegment::default()
         });
         segment.last = last;
         segment.live += u64::from(count);
         segment.unloaded += 1;
-        segment.len = self.octets.len() as u64;
+        segment.len = self.bytes.len() as u64;
         segment.synced = segment.len;
         self.count = 0;
     }
 
-    pub(super) fn write(&mut self, files: &mut impl Files) -> Result<(), Failure> {
-        files.write(FileName::Queue { queue: self.queue, number: self.number }, &self.octets)?;
-        self.octets.clear();
+    pub(super) fn write(&mut self, files: &mut impl Files) -> Result<(), DiskError> {
+        files.write(FileName::Queue { queue: self.queue, number: self.number }, &self.bytes)?;
+        self.bytes.clear();
         self.number += 1;
         Ok(())
     }
@@ -116,11 +138,11 @@ impl Writer {
         mut self,
         files: &mut impl Files,
         recovered: &mut RecoveredQueue,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), DiskError> {
         if self.count > 0 {
             self.seal();
         }
-        if !self.octets.is_empty() {
+        if !self.bytes.is_empty() {
             self.write(files)?;
         }
         recovered.chunks.append(&mut self.chunks);

@@ -1,29 +1,29 @@
-//! A disk that does its worst: what was not synced is lost, torn or there in any combination.
+//! A simulated disk: after a power loss, unsynced writes are lost, torn or kept at random.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use fastrand::Rng;
 
-use crate::store::op::{Done, Failure, FileName, Files, Op, Work};
+use crate::store::op::{Cause, DiskError, Done, FileName, Files, Op, Work};
 
-/// What a power loss tears.
+/// Bytes that a power loss keeps or loses together.
 const SECTOR: usize = 512;
 
 #[derive(Debug, Default, Clone)]
-struct File {
-    /// As a reader sees it.
+struct SimFile {
+    /// Its current contents.
     now: Vec<u8>,
-    /// As it is on stable storage.
+    /// Its contents on stable storage.
     stable: Vec<u8>,
     /// Writes since the last sync.
     writes: Vec<(usize, Vec<u8>)>,
 }
 
-impl File {
-    fn write(&mut self, at: usize, octets: &[u8]) {
-        put(&mut self.now, at, octets);
-        self.writes.push((at, octets.to_vec()));
+impl SimFile {
+    fn write(&mut self, at: usize, bytes: Vec<u8>) {
+        put(&mut self.now, at, &bytes);
+        self.writes.push((at, bytes));
     }
 
     fn sync(&mut self) {
@@ -31,15 +31,15 @@ impl File {
         self.writes.clear();
     }
 
-    /// What a power loss leaves of it.
+    /// Applies a power loss.
     fn survive(&mut self, rng: &mut Rng) {
         let mut left = std::mem::take(&mut self.stable);
-        for (at, octets) in std::mem::take(&mut self.writes) {
+        for (at, bytes) in std::mem::take(&mut self.writes) {
             match rng.u8(..4) {
                 0 => {}
-                1 => put(&mut left, at, &octets),
+                1 => put(&mut left, at, &bytes),
                 _ => {
-                    for (number, sector) in octets.chunks(SECTOR).enumerate() {
+                    for (number, sector) in bytes.chunks(SECTOR).enumerate() {
                         if rng.bool() {
                             put(&mut left, at + number * SECTOR, sector);
                         }
@@ -52,50 +52,57 @@ impl File {
     }
 }
 
-fn put(content: &mut Vec<u8>, at: usize, octets: &[u8]) {
-    let end = at + octets.len();
+fn put(content: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+    let end = at + bytes.len();
     if content.len() < end {
         content.resize(end, 0);
     }
-    content[at..end].copy_from_slice(octets);
+    content[at..end].copy_from_slice(bytes);
 }
 
-/// The disk, and the operations that wait for it.
+/// The disk and its queue of operations.
 #[derive(Debug, Default)]
-pub struct Disk {
-    files: BTreeMap<FileName, File>,
+pub struct SimDisk {
+    files: BTreeMap<FileName, SimFile>,
     /// Files whose names are on stable storage.
     named: BTreeSet<FileName>,
     /// Deleted, but not on stable storage.
-    undead: BTreeMap<FileName, File>,
-    /// Written by recovery and not there yet.
+    undead: BTreeMap<FileName, SimFile>,
+    /// Written by recovery and not committed.
     drafts: Vec<(FileName, Vec<u8>)>,
-    /// By file, in order, each with the shard that asked.
+    /// Operations by file, in order, each with its shard.
     waiting: BTreeMap<FileName, Vec<(u16, Op)>>,
-    /// Files of which a write has failed for want of room, and what waits behind it was part of it.
+    /// Files of which a write failed and was joined with the next operation, which fails too.
     joined: BTreeSet<FileName>,
-    /// Writes fail: there is no room.
+    /// Writes fail: the disk is full.
     pub full: bool,
+    /// One in so many operations fails, since its file cannot be opened; 0: none does.
+    pub closed: u8,
     /// Syncs fail.
     pub broken: bool,
-    /// Every so manieth read brings fewer octets than there are, or none; 0: none does.
+    /// One in so many reads is short or empty; 0: none is.
     pub short: usize,
     reads: usize,
-    /// In so many operations of recovery the power goes.
+    /// After so many operations of recovery the power is lost.
     pub fuse: Option<usize>,
 }
 
-impl Disk {
+impl SimDisk {
+    /// Space and descriptors are available again.
+    pub fn recover(&mut self) {
+        (self.full, self.closed) = (false, 0);
+    }
+
     pub fn hand(&mut self, shard: u16, op: Op) {
         self.waiting.entry(op.file).or_default().push((shard, op));
     }
 
-    /// Carries an operation out, and says whose it was; `None` if there is none.
+    /// Carries out an operation. Returns its shard and result; `None` if there is none.
     pub fn step(&mut self, rng: &mut Rng) -> Option<(u16, Done)> {
         let at = rng.usize(..self.waiting.len().max(1));
         let mut name = *self.waiting.keys().nth(at)?;
         if let (shard, Op { work: Work::SyncAll, .. }) = &self.waiting[&name][0] {
-            // It waits for all that its shard has handed out before.
+            // It comes after all that its shard handed out before.
             let own = self.waiting.iter().filter(|(_, ops)| ops[0].0 == *shard);
             let oldest = own.min_by_key(|(_, ops)| ops[0].1.id);
             name = oldest.map_or(name, |(name, _)| *name);
@@ -110,25 +117,35 @@ impl Disk {
         Some((shard, Done { id, result }))
     }
 
-    /// Writes and syncs of a file that wait for it together may be one, done or not.
-    fn carry_out_together(&mut self, op: Op, rng: &mut Rng) -> Result<Bytes, Failure> {
+    /// Writes and syncs of a file may be joined; then they succeed or fail together.
+    fn carry_out_together(&mut self, op: Op, rng: &mut Rng) -> Result<Bytes, DiskError> {
         let name = op.file;
         let joins = matches!(op.work, Work::Write { .. } | Work::Sync);
         let joined = self.joined.remove(&name) && joins;
-        let result = if joined { Err(failure(true)) } else { self.carry_out(name, op.work) };
-        let full = matches!(&result, Err(failure) if failure.full);
+        let opens = matches!(op.work, Work::Write { .. } | Work::Sync | Work::Read { .. });
+        let result = if joined {
+            Err(failure(Cause::NoSpace))
+        } else if opens && self.closed > 0 && rng.u8(..self.closed) == 0 {
+            Err(failure(Cause::NoDescriptor))
+        } else {
+            self.carry_out(name, op.work)
+        };
+        let full = joins && matches!(&result, Err(failure) if failure.may_retry());
         if full && self.waiting.contains_key(&name) && (joined || rng.bool()) {
             self.joined.insert(name);
         }
         result
     }
 
-    fn carry_out(&mut self, name: FileName, work: Work) -> Result<Bytes, Failure> {
+    fn carry_out(&mut self, name: FileName, work: Work) -> Result<Bytes, DiskError> {
         match work {
-            Work::Write { .. } if self.full => return Err(failure(true)),
+            Work::Write { .. } if self.full => return Err(failure(Cause::NoSpace)),
+            Work::Write { create: false, .. } if !self.files.contains_key(&name) => {
+                return Err(failure(Cause::NotFound));
+            }
             Work::Write { at, pieces, sync, .. } => {
                 let file = self.files.entry(name).or_default();
-                file.write(at as usize, &pieces.concat());
+                file.write(at as usize, pieces.concat());
                 if sync {
                     self.sync_file(name)?;
                 }
@@ -140,7 +157,7 @@ impl Disk {
                 names.into_iter().try_for_each(|name| self.sync_file(name))?;
             }
             Work::Read { at, len } => {
-                let file = self.files.get(&name).ok_or_else(|| failure(false))?;
+                let file = self.files.get(&name).ok_or_else(|| failure(Cause::NotFound))?;
                 let from = (at as usize).min(file.now.len());
                 let mut to = (from + len).min(file.now.len());
                 self.reads += 1;
@@ -162,7 +179,7 @@ impl Disk {
         Ok(Bytes::new())
     }
 
-    fn sync_file(&mut self, name: FileName) -> Result<(), Failure> {
+    fn sync_file(&mut self, name: FileName) -> Result<(), DiskError> {
         self.may_sync()?;
         if let Some(file) = self.files.get_mut(&name) {
             file.sync();
@@ -172,8 +189,8 @@ impl Disk {
         Ok(())
     }
 
-    fn may_sync(&self) -> Result<(), Failure> {
-        if self.broken { Err(failure(false)) } else { Ok(()) }
+    fn may_sync(&self) -> Result<(), DiskError> {
+        if self.broken { Err(failure(Cause::Other)) } else { Ok(()) }
     }
 
     fn sync_names(&mut self) {
@@ -181,21 +198,21 @@ impl Disk {
         self.named = self.files.keys().copied().collect();
     }
 
-    /// The process dies; what was handed to the system stays.
+    /// Kills the process: what the system has stays.
     pub fn kill(&mut self, rng: &mut Rng) {
         self.drafts.clear();
         self.joined.clear();
         for (name, ops) in std::mem::take(&mut self.waiting) {
-            // The first of each file may be under way: it is written and not synced.
+            // The first of each file may be in flight: written and not synced.
             if let Some((_, Op { work: Work::Write { at, pieces, .. }, .. })) = ops.first()
                 && rng.bool()
             {
-                self.files.entry(name).or_default().write(*at as usize, &pieces.concat());
+                self.files.entry(name).or_default().write(*at as usize, pieces.concat());
             }
         }
     }
 
-    /// The power goes.
+    /// Loses power.
     pub fn power_loss(&mut self, rng: &mut Rng) {
         self.kill(rng);
         for (name, file) in std::mem::take(&mut self.undead) {
@@ -211,10 +228,10 @@ impl Disk {
         self.named = self.files.keys().copied().collect();
     }
 
-    /// One octet of a file changes.
+    /// Changes one byte of a file.
     pub fn rot(&mut self, name: FileName, at: usize) {
-        if let Some(octet) = self.files.get_mut(&name).and_then(|file| file.now.get_mut(at)) {
-            *octet ^= 0x40;
+        if let Some(byte) = self.files.get_mut(&name).and_then(|file| file.now.get_mut(at)) {
+            *byte ^= 0x40;
         }
     }
 
@@ -222,9 +239,9 @@ impl Disk {
         self.files.iter().map(|(name, file)| (*name, file.now.len()))
     }
 
-    fn burn(&mut self) -> Result<(), Failure> {
+    fn burn(&mut self) -> Result<(), DiskError> {
         match &mut self.fuse {
-            Some(0) => Err(failure(false)),
+            Some(0) => Err(failure(Cause::Other)),
             Some(left) => {
                 *left -= 1;
                 Ok(())
@@ -234,51 +251,51 @@ impl Disk {
     }
 }
 
-fn failure(full: bool) -> Failure {
-    Failure { doing: "use the disk".to_owned(), why: "it refuses".to_owned(), full }
+fn failure(cause: Cause) -> DiskError {
+    DiskError { doing: "use the disk".to_owned(), why: "it refuses".to_owned(), cause }
 }
 
-impl Files for Disk {
-    fn list(&mut self) -> Result<Vec<(FileName, u64)>, Failure> {
+impl Files for SimDisk {
+    fn list(&mut self) -> Result<Vec<(FileName, u64)>, DiskError> {
         Ok(self.names().map(|(name, len)| (name, len as u64)).collect())
     }
 
-    fn read(&mut self, name: FileName, at: u64, len: usize) -> Result<Bytes, Failure> {
+    fn read(&mut self, name: FileName, at: u64, len: usize) -> Result<Bytes, DiskError> {
         self.carry_out(name, Work::Read { at, len })
     }
 
-    fn write(&mut self, name: FileName, octets: &[u8]) -> Result<(), Failure> {
+    fn write(&mut self, name: FileName, bytes: &[u8]) -> Result<(), DiskError> {
         self.burn()?;
         if self.full {
-            return Err(failure(true));
+            return Err(failure(Cause::NoSpace));
         }
-        self.drafts.push((name, octets.to_vec()));
+        self.drafts.push((name, bytes.to_vec()));
         Ok(())
     }
 
-    fn commit(&mut self) -> Result<(), Failure> {
+    fn commit(&mut self) -> Result<(), DiskError> {
         self.burn()?;
-        for (name, octets) in std::mem::take(&mut self.drafts) {
+        for (name, bytes) in std::mem::take(&mut self.drafts) {
             let file = self.files.entry(name).or_default();
             file.now.clear();
-            file.write(0, &octets);
+            file.write(0, bytes);
             file.sync();
         }
         self.sync_folders()
     }
 
-    fn sync(&mut self, names: &[FileName]) -> Result<(), Failure> {
+    fn sync(&mut self, names: &[FileName]) -> Result<(), DiskError> {
         self.burn()?;
         names.iter().try_for_each(|name| self.sync_file(*name))
     }
 
-    fn sync_folders(&mut self) -> Result<(), Failure> {
+    fn sync_folders(&mut self) -> Result<(), DiskError> {
         self.burn()?;
         self.sync_names();
         Ok(())
     }
 
-    fn delete(&mut self, name: FileName) -> Result<(), Failure> {
+    fn delete(&mut self, name: FileName) -> Result<(), DiskError> {
         self.burn()?;
         self.carry_out(name, Work::Delete { sync: false }).map(drop)
     }

@@ -1,4 +1,4 @@
-//! Queues as the store sees them, and what each client may rely on.
+//! Queues as the store sees them, and what clients were promised.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -6,7 +6,7 @@ use fastrand::Rng;
 use model::{QueueId, Stored};
 
 use crate::store::sample::{Sample, sample};
-use crate::store::{Loaded, Spilled, Store};
+use crate::store::{DropSpilled, Expiry, Loaded, Spilled, Store};
 
 /// A message in a queue's memory.
 #[derive(Debug, Clone, Copy)]
@@ -17,16 +17,16 @@ struct Entry {
     redelivered: bool,
 }
 
-/// What is known of a message in a queue.
+/// What is known of a queue's message.
 #[derive(Debug, Default, Clone)]
 struct Fate {
     persistent: bool,
-    /// Durable when this batch is.
+    /// It is durable when this batch is.
     batch: u64,
     promised: bool,
     delivered: bool,
     settled: bool,
-    /// Settled for good when this batch is durable.
+    /// It is settled for good when this batch is durable.
     settle_batch: Option<u64>,
     settle_promised: bool,
 }
@@ -36,12 +36,12 @@ struct Queue {
     durable: bool,
     next_seq: u64,
     head: VecDeque<Entry>,
-    away: u64,
+    spilled: u64,
     tail: VecDeque<Entry>,
     unacked: BTreeMap<u64, Entry>,
     fetching: bool,
-    /// It writes through as long as the tail is empty.
-    through: bool,
+    /// It bypasses the log as long as the tail is empty.
+    bypassing: bool,
     /// By sequence number and message.
     fates: BTreeMap<u64, Fate>,
     /// The messages by sequence number.
@@ -57,12 +57,17 @@ pub struct Queues {
     /// By message: key, size, persistent.
     samples: BTreeMap<u64, (usize, bool)>,
     stopped: bool,
-    /// Messages that were written through.
-    pub written_through: usize,
+    /// How many messages bypassed the log.
+    pub bypassed: usize,
 }
 
 fn text(message: u64, (size, persistent): (usize, bool)) -> Sample {
     sample(&format!("message-{message}"), size, persistent)
+}
+
+/// When a message expires: roughly in the order of the numbers, and every seventh never.
+fn expiry(message: u64) -> Expiry {
+    if message % 7 == 6 { Expiry::NEVER } else { Expiry::at_ms(20 * message + 90 * (message % 3)) }
 }
 
 impl Queues {
@@ -76,19 +81,19 @@ impl Queues {
 
     pub fn is_empty(&self) -> bool {
         let empty =
-            |queue: &Queue| queue.head.is_empty() && queue.away == 0 && queue.tail.is_empty();
+            |queue: &Queue| queue.head.is_empty() && queue.spilled == 0 && queue.tail.is_empty();
         self.queues.values().all(|queue| empty(queue) && queue.unacked.is_empty())
     }
 
-    pub fn away(&self, queue: QueueId) -> u64 {
-        self.queues[&queue].away
+    pub fn spilled(&self, queue: QueueId) -> u64 {
+        self.queues[&queue].spilled
     }
 
     pub fn fetching(&mut self, queue: QueueId) {
         self.queues.get_mut(&queue).unwrap().fetching = true;
     }
 
-    // What clients and queues do.
+    // Calls of clients and queues.
 
     pub fn act(&mut self, rng: &mut Rng, store: &mut Store) {
         let ids = self.ids();
@@ -105,11 +110,12 @@ impl Queues {
             60..75 => self.settle(id, rng, store),
             75..80 => self.requeue(id),
             80..92 => self.spill(id, rng.usize(1..30), store),
-            92..96 => self.fetch(id, store),
+            92..94 => self.fetch(id, store),
+            94..96 => self.drop_spilled(id, rng, store),
             96..98 => self.purge(id, store),
             98 => self.delete(id, store),
             _ => {
-                // A commit waits for what was settled so far.
+                // A commit waits for all settles so far.
                 store.fence();
                 let batch = store.batch();
                 for fate in self.queues.values_mut().flat_map(|one| one.fates.values_mut()) {
@@ -136,18 +142,21 @@ impl Queues {
             let seq = queue.next_seq;
             queue.next_seq += 1;
             let logged = persistent && queue.durable;
-            queue.through &= logged
-                && queue.away > 0
+            queue.bypassing &= logged
+                && queue.spilled > 0
                 && queue.tail.is_empty()
-                && store.write_through(*id, seq, sample.message());
-            if queue.through {
-                queue.away += 1;
-                self.written_through += 1;
+                && store.bypass_log(*id, seq, expiry(message), sample.message());
+            if queue.bypassing {
+                queue.spilled += 1;
+                self.bypassed += 1;
             } else {
-                let stored =
-                    if logged { store.log(*id, seq, sample.message()) } else { Stored::NOWHERE };
+                let stored = if logged {
+                    store.log(*id, seq, expiry(message), sample.message())
+                } else {
+                    Stored::NOWHERE
+                };
                 let entry = Entry { seq, message, stored, redelivered: false };
-                let place = if queue.away > 0 { &mut queue.tail } else { &mut queue.head };
+                let place = if queue.spilled > 0 { &mut queue.tail } else { &mut queue.head };
                 place.push_back(entry);
             }
             let batch = store.batch();
@@ -155,7 +164,7 @@ impl Queues {
             queue.messages.insert(seq, message);
         }
         if rng.bool() {
-            store.hurry();
+            store.request_flush();
         }
     }
 
@@ -194,8 +203,8 @@ impl Queues {
     fn spill(&mut self, id: QueueId, count: usize, store: &mut Store) {
         let samples = &self.samples;
         let queue = self.queues.get_mut(&id).unwrap();
-        if queue.away == 0 {
-            // What is behind the window becomes the tail.
+        if queue.spilled == 0 {
+            // Messages behind the window become the tail.
             let kept = queue.head.iter().rposition(|one| {
                 one.redelivered || one.stored.batch().is_none() && one.stored != Stored::NOWHERE
             });
@@ -207,21 +216,22 @@ impl Queues {
                 break;
             };
             let sample = text(message, samples[&message]);
-            store.spill(id, Spilled { seq, redelivered, stored, message: sample.message() });
-            queue.away += 1;
+            let (expiry, message) = (expiry(message), sample.message());
+            store.spill(id, Spilled { seq, redelivered, stored, expiry, message });
+            queue.spilled += 1;
         }
-        if queue.away == 0 {
+        if queue.spilled == 0 {
             queue.head.append(&mut queue.tail);
         }
-        queue.through = queue.away > 0 && queue.tail.is_empty();
-        if queue.through {
-            store.begin_to_write_through(id);
+        queue.bypassing = queue.spilled > 0 && queue.tail.is_empty();
+        if queue.bypassing {
+            store.begin_bypass(id);
         }
     }
 
     fn fetch(&mut self, id: QueueId, store: &mut Store) {
         let queue = self.queues.get_mut(&id).unwrap();
-        if queue.away > 0 && !queue.fetching {
+        if queue.spilled > 0 && !queue.fetching {
             queue.fetching = true;
             store.fetch(id);
         }
@@ -239,13 +249,14 @@ impl Queues {
             let body = |m: model::Message<'_>| m.large_body().map(|body| body.pieces().concat());
             assert_eq!(one.message.record(), sample.message().record());
             assert_eq!(body(one.message), body(sample.message()));
+            assert_eq!(one.expiry, expiry(message), "{:?}", loaded.queue);
             assert_eq!(queue.messages.get(&one.seq), Some(&message), "{:?}", loaded.queue);
             assert!(queue.head.back().is_none_or(|last| last.seq < one.seq), "out of order");
             let (seq, stored, redelivered) = (one.seq, one.stored, one.redelivered);
             queue.head.push_back(Entry { seq, message, stored, redelivered });
-            queue.away = queue.away.checked_sub(1).expect("more came than went");
+            queue.spilled = queue.spilled.checked_sub(1).expect("more came than went");
         });
-        if queue.away == 0 {
+        if queue.spilled == 0 {
             queue.head.append(&mut queue.tail);
         }
     }
@@ -253,19 +264,58 @@ impl Queues {
     fn purge(&mut self, id: QueueId, store: &mut Store) {
         let queue = self.queues.get_mut(&id).unwrap();
         let (head, tail) = (std::mem::take(&mut queue.head), std::mem::take(&mut queue.tail));
-        let here: BTreeSet<u64> = head.iter().chain(&tail).map(|entry| entry.seq).collect();
+        let resident: BTreeSet<u64> = head.iter().chain(&tail).map(|entry| entry.seq).collect();
         for entry in head.into_iter().chain(tail) {
             settled(id, &mut queue.fates, entry, store);
         }
-        if queue.away > 0 {
+        if queue.spilled > 0 {
             store.purge(id);
             for (seq, fate) in &mut queue.fates {
-                let elsewhere = here.contains(seq) || queue.unacked.contains_key(seq);
+                let elsewhere = resident.contains(seq) || queue.unacked.contains_key(seq);
                 fate.settled |= !elsewhere;
             }
         }
-        queue.away = 0;
+        queue.spilled = 0;
         queue.fetching = false;
+    }
+
+    /// The first spilled messages are dropped without being read, if they are the first ones.
+    fn drop_spilled(&mut self, id: QueueId, rng: &mut Rng, store: &mut Store) {
+        let samples = &self.samples;
+        let queue = self.queues.get_mut(&id).unwrap();
+        if queue.fetching || queue.spilled == 0 || !queue.head.is_empty() {
+            return;
+        }
+        let now_ms = 20 * rng.u64(..self.next_message + 5);
+        let (messages, bodies) = (rng.u64(..40), rng.u64(..4_000));
+        let what = match rng.u8(..3) {
+            0 => DropSpilled::Expired(now_ms),
+            1 => DropSpilled::First { messages, bodies: 0 },
+            _ => DropSpilled::First { messages: 0, bodies },
+        };
+        let dropped = store.drop_spilled(id, what);
+        let resident = queue.head.iter().chain(&queue.tail).chain(queue.unacked.values());
+        let resident: BTreeSet<u64> = resident.map(|entry| entry.seq).collect();
+        let spilled = |(seq, fate): &(&u64, &mut Fate)| !fate.settled && !resident.contains(seq);
+        let mut spilled = queue.fates.iter_mut().filter(spilled);
+        let mut sum = 0;
+        for (seq, fate) in spilled.by_ref().take(dropped.messages as usize) {
+            let message = queue.messages[seq];
+            let expired = expiry(message).has_come(now_ms);
+            assert!(expired || !matches!(what, DropSpilled::Expired(_)), "{message} lives");
+            sum += samples[&message].0 as u64;
+            fate.settled = true;
+        }
+        assert_eq!(sum, dropped.bodies);
+        if let DropSpilled::First { messages, bodies } = what {
+            assert!(dropped.messages <= messages || sum <= bodies);
+        }
+        let next = spilled.next().map(|(seq, _)| expiry(queue.messages[seq]));
+        assert!(next.is_none_or(|next| next >= dropped.next), "{next:?} before {dropped:?}");
+        queue.spilled -= dropped.messages;
+        if queue.spilled == 0 {
+            queue.head.append(&mut queue.tail);
+        }
     }
 
     fn delete(&mut self, id: QueueId, store: &mut Store) {
@@ -277,14 +327,14 @@ impl Queues {
         store.forget_queue(id);
     }
 
-    // What the store asks for.
+    // Requests of the store.
 
-    /// Queues with so much behind their heads spill it.
-    pub fn leave(&mut self, octets: u64, store: &mut Store) {
+    /// Queues with so many bytes behind their heads spill them.
+    pub fn leave(&mut self, bytes: u64, store: &mut Store) {
         for id in self.ids() {
             let tail = &self.queues[&id].tail;
             let behind: usize = tail.iter().map(|entry| self.samples[&entry.message].0).sum();
-            if behind as u64 >= octets {
+            if behind as u64 >= bytes {
                 self.spill(id, usize::MAX, store);
             }
         }
@@ -294,19 +344,25 @@ impl Queues {
         let samples = &self.samples;
         for (id, queue) in &mut self.queues {
             let leaves = |entry: &Entry| entry.stored.batch().is_some_and(|one| one < before);
-            while queue.away > 0 && queue.tail.front().is_some_and(leaves) {
+            while queue.spilled > 0 && queue.tail.front().is_some_and(leaves) {
                 let Some(Entry { seq, message, stored, redelivered }) = queue.tail.pop_front()
                 else {
                     break;
                 };
                 let sample = text(message, samples[&message]);
-                store.spill(*id, Spilled { seq, redelivered, stored, message: sample.message() });
-                queue.away += 1;
+                let (expiry, message) = (expiry(message), sample.message());
+                store.spill(*id, Spilled { seq, redelivered, stored, expiry, message });
+                queue.spilled += 1;
             }
             let memory = queue.head.iter_mut().chain(queue.unacked.values_mut());
             for entry in memory.chain(&mut queue.tail).filter(|entry| leaves(entry)) {
                 let sample = text(entry.message, samples[&entry.message]);
-                entry.stored = store.log_again(*id, entry.seq, entry.stored, sample.message());
+                entry.stored = store.log_again(
+                    *id,
+                    entry.seq,
+                    (entry.stored, expiry(entry.message)),
+                    sample.message(),
+                );
             }
         }
     }
@@ -320,19 +376,24 @@ impl Queues {
             }
             if entry.stored == Stored::SPILLED_DURABLE {
                 let sample = text(entry.message, samples[&entry.message]);
-                entry.stored = store.log_again(id, entry.seq, entry.stored, sample.message());
+                entry.stored = store.log_again(
+                    id,
+                    entry.seq,
+                    (entry.stored, expiry(entry.message)),
+                    sample.message(),
+                );
             } else if entry.stored == Stored::SPILLED {
                 entry.stored = Stored::NOWHERE;
             }
         }
     }
 
-    // What clients may rely on.
+    // Promises to clients.
 
     /// Notes what the store has made durable.
     pub fn look(&mut self, store: &Store) {
         let durable = store.durable();
-        let free = store.owes_nothing();
+        let free = store.is_settled_or_durable();
         for fate in self.queues.values_mut().flat_map(|queue| queue.fates.values_mut()) {
             fate.promised |= fate.persistent && (fate.batch <= durable || free);
             let settled = fate.settle_batch.is_some_and(|batch| batch <= durable || free);
@@ -350,7 +411,7 @@ impl Queues {
         }
     }
 
-    /// What has been delivered before and is still there, in memory.
+    /// Messages in memory that were delivered before.
     pub fn delivered(&self) -> Vec<(QueueId, u64)> {
         let of = |(id, queue): (&QueueId, &Queue)| {
             let entries = queue.head.iter().chain(&queue.tail).filter(|entry| entry.redelivered);
@@ -360,7 +421,7 @@ impl Queues {
         self.queues.iter().filter(|(_, queue)| queue.durable).flat_map(of).collect()
     }
 
-    /// The store has come to rest after a stop: everything holds now.
+    /// The store is idle after a clean stop: all promises hold.
     pub fn stopped(&mut self) {
         self.stopped = true;
         for fate in self.queues.values_mut().flat_map(|queue| queue.fates.values_mut()) {
@@ -369,20 +430,20 @@ impl Queues {
         }
     }
 
-    /// After a start: nothing is in memory, so many messages are away.
+    /// A start: so many messages are spilled and none is in memory.
     pub fn restart(&mut self, id: QueueId, messages: u64, next_seq: u64) {
         let queue = self.queues.get_mut(&id).unwrap();
         queue.head.clear();
         queue.tail.clear();
         queue.unacked.clear();
         queue.fetching = false;
-        queue.through = false;
-        queue.away = messages;
+        queue.bypassing = false;
+        queue.spilled = messages;
         queue.next_seq = next_seq;
         assert!(queue.durable || messages == 0);
     }
 
-    /// Everything is loaded: compares it with what was promised, and goes on with what is there.
+    /// Compares the loaded messages with the promises, and goes on with them.
     pub fn compare(&mut self, id: QueueId, clean: bool) {
         let stopped = self.stopped;
         assert!(clean || !stopped, "a clean stop is not recognised");

@@ -1,112 +1,130 @@
-//! Syncs of segments: which are asked for, and which of them count.
+//! Syncs of segments: which are handed out, and which of them count.
 
 use bytes::Bytes;
-use model::QueueId;
 use model::mutant::{self, Mutant};
+use model::{Now, QueueId};
 
-use super::{Pending, Spill, What, name};
-use crate::store::log::Log;
-use crate::store::op::{Failure, Work};
+use super::results::{Pending, What};
+use super::{Spill, name};
+use crate::store::log::MessageLog;
+use crate::store::op::{DiskError, Work};
 use crate::store::ops::Ops;
 
-/// Up to so many segments are synced one by one.
+/// So many segments are synced one by one, more with one sync of the file system.
 const SYNCED_ONE_BY_ONE: usize = 8;
 
-/// A segment that is being synced: its length, and what the log is told when it is.
+/// A segment that is being synced: its length, and how many messages of each log batch it makes
+/// durable.
 #[derive(Debug)]
-pub(super) struct Synced {
+pub(super) struct SyncedSegment {
     pub queue: QueueId,
     pub file: u32,
     pub len: u64,
-    pub owed: Vec<(u64, u64)>,
+    pub unsynced: Vec<(u64, u64)>,
 }
 
 impl Spill {
-    /// Has segments synced that messages in old batches of the log wait for.
+    /// Syncs segments with messages of log batches before this one, so that the log can drop
+    /// these.
     pub fn sync(&mut self, before: u64, ops: &mut Ops) {
-        // There may be thousands, and turns are many.
-        if std::mem::replace(&mut self.looked_over, true) && before <= self.looked_before {
+        if self.syncs_wait() {
             return;
         }
-        self.looked_before = before;
+        // There may be thousands of segments, and turns are frequent.
+        if std::mem::replace(&mut self.is_clean, true) && before <= self.clean_before {
+            return;
+        }
+        self.clean_before = before;
         let mut due = Vec::new();
         for (queue, files) in &mut self.queues {
             for (file, segment) in &mut files.segments {
-                let is_needed = segment.owed.iter().any(|(batch, _)| *batch < before);
-                // Where a write has failed, a sync is of no use before it is repeated.
-                if segment.going || segment.missing > 0 || !is_needed {
+                let is_needed = segment.unsynced.iter().any(|(batch, _)| *batch < before);
+                // A sync counts only after all writes that failed have succeeded.
+                if segment.removing || segment.missing > 0 || !is_needed {
                     continue;
                 }
-                let owed = std::mem::take(&mut segment.owed);
-                due.push(Synced { queue: *queue, file: *file, len: segment.len, owed });
+                let unsynced = std::mem::take(&mut segment.unsynced);
+                due.push(SyncedSegment { queue: *queue, file: *file, len: segment.len, unsynced });
             }
         }
         if due.len() > SYNCED_ONE_BY_ONE {
-            self.sync_these(due, Work::SyncAll, ops);
+            self.sync_segments(due, Work::SyncAll, ops);
             return;
         }
         for one in due {
-            self.sync_these(vec![one], Work::Sync, ops);
+            self.sync_segments(vec![one], Work::Sync, ops);
         }
     }
 
-    pub(super) fn sync_these(
+    pub(super) fn sync_segments(
         &mut self,
-        due: Vec<Synced>,
+        due: Vec<SyncedSegment>,
         work: Work,
         ops: &mut Ops,
     ) -> Option<u64> {
-        let &Synced { queue, file, .. } = due.first()?;
+        let &SyncedSegment { queue, file, .. } = due.first()?;
         let op = ops.hand_out(name(queue, file), work);
         self.pending.insert(op, Pending { queue, what: What::Sync(due) });
         Some(op)
     }
 
-    // What comes of them.
+    /// True while a sync that lacked a resource waits to be tried again: others would fail too.
+    pub(super) fn syncs_wait(&self) -> bool {
+        self.retries.iter().any(|(_, one)| matches!(one.what, What::SyncAgain))
+    }
 
-    /// A sync was carried out, or not.
+    // Results.
+
     pub(super) fn were_synced(
         &mut self,
         op: u64,
-        these: Vec<Synced>,
-        result: Result<Bytes, Failure>,
-        log: &mut Log,
+        segments: Vec<SyncedSegment>,
+        result: Result<Bytes, DiskError>,
+        log: &mut MessageLog,
+        now: Now,
     ) {
-        // A write that found no room and the sync behind it may have been one for the disk. Or
-        // there is no file yet: one of which a sync has failed refuses the write that comes again.
-        let missing = matches!(&these[..], [one] if self.misses(one));
-        let done = !matches!(&result, Err(failure) if failure.full || missing);
-        if done && !self.poison_unless(result) {
+        // The disk may have carried out a failed write and the sync behind it as one. Or the file
+        // does not exist yet, since the write that creates it failed.
+        let missing = matches!(&segments[..], [one] if self.misses(one));
+        let lacks = matches!(&result, Err(error) if error.may_retry());
+        let done = !(lacks || missing && result.is_err());
+        if done && !self.fatal_unless(result) {
             return;
         }
+        if let Some(first) = segments.first().filter(|_| lacks && !self.syncs_wait()) {
+            self.retry_later(first.queue, What::SyncAgain, now);
+        }
         let mut counts = done;
-        for one in these {
+        for one in segments {
+            if let Some(segment) = self.segment(one.queue, one.file) {
+                segment.lacks = lacks;
+            }
             counts &= self.was_synced(one, done, log);
         }
-        self.through.synced(op, counts);
+        self.bypass.synced(op, counts);
     }
 
-    /// Whether writes of the segment are to come again.
-    fn misses(&mut self, one: &Synced) -> bool {
+    /// True if writes of the segment are to be tried again.
+    fn misses(&mut self, one: &SyncedSegment) -> bool {
         self.segment(one.queue, one.file).is_some_and(|segment| segment.missing > 0)
     }
 
-    /// Whether the sync counts: if a write in front of it has failed, another one has to.
-    fn was_synced(&mut self, one: Synced, done: bool, log: &mut Log) -> bool {
-        let Synced { queue, file, len, mut owed } = one;
+    /// True if the sync counts. It does not if a write before it has failed; another one has to.
+    fn was_synced(&mut self, one: SyncedSegment, done: bool, log: &mut MessageLog) -> bool {
+        let SyncedSegment { queue, file, len, mut unsynced } = one;
         let ignored = mutant::active(Mutant::MissingWriteSynced);
-        // Nothing lives in one that is going.
-        match self.segment(queue, file).filter(|segment| !segment.going) {
+        // A segment that is being removed has no live message.
+        match self.segment(queue, file).filter(|segment| !segment.removing) {
             Some(segment) if !done || segment.missing > 0 && !ignored => {
-                owed.append(&mut segment.owed);
-                segment.owed = owed;
-                self.looked_over = false;
+                unsynced.append(&mut segment.unsynced);
+                segment.unsynced = unsynced;
+                self.is_clean = false;
                 return false;
             }
             Some(segment) => segment.synced = segment.synced.max(len),
             None => {}
         }
-        owed.into_iter().for_each(|(batch, count)| log.left(batch, count));
+        unsynced.into_iter().for_each(|(batch, count)| log.left(batch, count));
         true
     }
 }

@@ -58,6 +58,20 @@ func heartbeat(c *amqp.Connection) {
 	check(open(c).Close())
 }
 
+// orderlyClose: NotifyClose tells of no error when the program itself closes a connection.
+func orderlyClose(c *amqp.Connection) {
+	for round := 0; round < 1000; round++ {
+		closed := c.NotifyClose(make(chan *amqp.Error, 1))
+		if round%10 == 0 {
+			own(open(c))
+		}
+		check(c.Close())
+		assert(next(closed) == nil, "an error in round ", round)
+		c = again()
+	}
+	check(c.Close())
+}
+
 func blocked(c *amqp.Connection) {
 	ch := open(c)
 	check(ch.Confirm(false))

@@ -21,7 +21,8 @@ var scenarios = map[string]func(*amqp.Connection){
 	"global_prefetch": func(c *amqp.Connection) { prefetch(c, true) },
 	"get":             get, "large": large, "headers": headers, "errors": errors, "tx": tx,
 	"cancel_notify": cancelNotify, "reply_to": replyTo, "expiration": expiration,
-	"heartbeat": heartbeat, "blocked": blocked, "reconnect": reconnect,
+	"dead_letters": deadLetters, "heartbeat": heartbeat, "blocked": blocked, "reconnect": reconnect,
+	"orderly_close": orderlyClose,
 }
 
 func main() {
@@ -33,7 +34,7 @@ func main() {
 	}
 	connection := must(amqp.DialConfig(url, amqp.Config{Heartbeat: beat}))
 	scenarios[scenario](connection)
-	if scenario != "reconnect" {
+	if scenario != "reconnect" && scenario != "orderly_close" {
 		check(connection.Close())
 	}
 	fmt.Println("ok", scenario)

@@ -124,10 +124,10 @@ func get(c *amqp.Connection) {
 func large(c *amqp.Connection) {
 	ch := open(c)
 	queue := own(ch)
-	for _, octets := range []int{1536000, 0, 131064, 131065} {
-		body := bytes.Repeat([]byte("abcdefg"), octets/7+1)[:octets]
+	for _, size := range []int{1536000, 0, 131064, 131065} {
+		body := bytes.Repeat([]byte("abcdefg"), size/7+1)[:size]
 		put(c, queue, body)
-		assert(bytes.Equal(take(ch, queue).Body, body), "another body of ", octets)
+		assert(bytes.Equal(take(ch, queue).Body, body), "another body of ", size)
 	}
 }
 
@@ -137,7 +137,7 @@ func headers(c *amqp.Connection) {
 	when := time.Unix(1577934245, 0).UTC()
 	sent := amqp.Publishing{
 		Headers: amqp.Table{
-			"text": "grün", "octets": []byte{0, 255}, "true": true, "false": false,
+			"text": "grün", "bytes": []byte{0, 255}, "true": true, "false": false,
 			"byte": byte(200), "int16": int16(-300), "int32": int32(-7), "int64": int64(1 << 60),
 			"float": float32(0.5), "double": 2.5, "none": nil, "time": when,
 			"decimal": amqp.Decimal{Scale: 2, Value: 314},
@@ -175,6 +175,38 @@ func expiration(c *amqp.Connection) {
 	assert(take(ch, queue).Expiration == "60000", "another expiration")
 	send("0")
 	assert(ready(ch, queue) == 0, "not expired")
+}
+
+func deadLetters(c *amqp.Connection) {
+	ch, waiting := open(c), name("waiting")
+	dead := own(ch)
+	must(ch.QueueDeclare(waiting, false, false, true, false, amqp.Table{
+		"x-message-ttl": int32(60000), "x-dead-letter-exchange": "",
+		"x-dead-letter-routing-key": dead,
+	}))
+	got := consume(ch, dead, true)
+	publish(ch, waiting, "rejected")
+	message, _, err := ch.Get(waiting, false)
+	check(err)
+	check(message.Reject(false))
+	died(next(got), "rejected", waiting, amqp.Table{})
+	expired := amqp.Publishing{Body: []byte("expired"), Expiration: "20"}
+	check(ch.Publish("", waiting, false, false, expired))
+	died(next(got), "expired", waiting, amqp.Table{"original-expiration": "20"})
+}
+
+// died: a dead letter tells why, where from, and what else is said here.
+func died(message amqp.Delivery, reason, queue string, expected amqp.Table) {
+	assert(string(message.Body) == reason && message.Expiration == "", message)
+	assert(message.Headers["x-first-death-reason"] == reason, message.Headers)
+	deaths := message.Headers["x-death"].([]interface{})
+	death := deaths[0].(amqp.Table)
+	_, told := death["time"].(time.Time)
+	assert(told && len(deaths) == 1, deaths)
+	expected["time"], expected["count"], expected["reason"] = death["time"], int64(1), reason
+	expected["queue"], expected["exchange"] = queue, ""
+	expected["routing-keys"] = []interface{}{queue}
+	assert(reflect.DeepEqual(death, expected), death)
 }
 
 func tx(c *amqp.Connection) {

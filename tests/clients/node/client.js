@@ -3,52 +3,11 @@
 
 const assert = require('node:assert/strict');
 const { once } = require('node:events');
-const amqp = require('amqplib');
+const {
+  AMQP_USER, LIMIT_MS, bodies, collect, connect, filled, name, pause, ready, run, until,
+} = require('./support');
 
-const { AMQP_HOST, AMQP_PORT, AMQP_USER, AMQP_PASSWORD, AMQP_PREFIX } = process.env;
-const LIMIT_MS = 30_000;
 const LARGE = Buffer.alloc(1_536_000, 'abcdefg');
-
-const name = (suffix) => AMQP_PREFIX + suffix;
-
-const pause = (ms) => new Promise((done) => { setTimeout(done, ms); });
-
-function connect(settings = {}) {
-  return amqp.connect({
-    hostname: AMQP_HOST, port: Number(AMQP_PORT), username: AMQP_USER, password: AMQP_PASSWORD,
-    heartbeat: 30, ...settings,
-  });
-}
-
-async function until(condition) {
-  const deadline = Date.now() + LIMIT_MS;
-  while (!condition()) {
-    assert.ok(Date.now() < deadline, 'waited too long');
-    await pause(10);
-  }
-}
-
-// A queue of this connection that holds messages 0, 1, 2 ...
-async function filled(connection, count) {
-  const channel = await connection.createConfirmChannel();
-  const { queue } = await channel.assertQueue('', { exclusive: true });
-  for (let number = 0; number < count; number += 1) {
-    channel.sendToQueue(queue, Buffer.from(`${number}`));
-  }
-  await channel.waitForConfirms();
-  await channel.close();
-  return queue;
-}
-
-const ready = async (channel, queue) => (await channel.checkQueue(queue)).messageCount;
-
-async function collect(channel, queue, settings) {
-  const got = [];
-  const { consumerTag } = await channel.consume(queue, (message) => got.push(message), settings);
-  return { got, consumerTag };
-}
-
-const bodies = (messages) => messages.map((message) => message.content.toString());
 
 async function topology(connection) {
   const channel = await connection.createChannel();
@@ -141,8 +100,8 @@ async function get(connection) {
 async function large(connection) {
   const channel = await connection.createConfirmChannel();
   const { queue } = await channel.assertQueue('', { exclusive: true });
-  for (const octets of [LARGE.length, 0, 131_064, 131_065]) {
-    const body = LARGE.subarray(0, octets);
+  for (const size of [LARGE.length, 0, 131_064, 131_065]) {
+    const body = LARGE.subarray(0, size);
     channel.sendToQueue(queue, body);
     await channel.waitForConfirms();
     assert.ok((await channel.get(queue, { noAck: true })).content.equals(body));
@@ -153,7 +112,7 @@ async function headers(connection) {
   const channel = await connection.createChannel();
   const { queue } = await channel.assertQueue('', { exclusive: true });
   const table = {
-    text: 'grün', octets: Buffer.from([0, 255]), yes: true, no: false, small: -7, large: 2 ** 50,
+    text: 'grün', bytes: Buffer.from([0, 255]), yes: true, no: false, small: -7, large: 2 ** 50,
     double: 2.5, none: null, list: [1, 'two', null, [3]], table: { inner: { deep: 1 } },
     time: { '!': 'timestamp', value: 1577934245 },
     decimal: { '!': 'decimal', value: { digits: 314, places: 2 } },
@@ -235,6 +194,33 @@ async function expiration(connection) {
   assert.equal(await ready(channel, queue), 0);
 }
 
+async function deadLetters(connection) {
+  const channel = await connection.createConfirmChannel();
+  const waiting = name('waiting');
+  const { queue: dead } = await channel.assertQueue('', { exclusive: true });
+  await channel.assertQueue(waiting, {
+    exclusive: true, messageTtl: 60_000, deadLetterExchange: '', deadLetterRoutingKey: dead,
+  });
+  const { got } = await collect(channel, dead, { noAck: true });
+  channel.sendToQueue(waiting, Buffer.from('rejected'));
+  await channel.waitForConfirms();
+  channel.reject(await channel.get(waiting), false);
+  await until(() => got.length === 1);
+  channel.sendToQueue(waiting, Buffer.from('expired'), { expiration: 20 });
+  await until(() => got.length === 2);
+  assert.deepEqual(bodies(got), ['rejected', 'expired']);
+  for (const { content, properties: { headers, expiration: left } } of got) {
+    const [{ time, ...death }] = headers['x-death'];
+    const further = `${content}` === 'expired' ? { 'original-expiration': '20' } : {};
+    assert.equal(time['!'], 'timestamp');
+    assert.deepEqual(death, {
+      count: 1, reason: `${content}`, queue: waiting, exchange: '', 'routing-keys': [waiting],
+      ...further,
+    });
+    assert.deepEqual([headers['x-first-death-reason'], left], [`${content}`, undefined]);
+  }
+}
+
 async function heartbeat(connection) {
   assert.equal(connection.connection.heartbeat, 1);
   await pause(5000);
@@ -288,18 +274,8 @@ async function again() {
 
 const SCENARIOS = {
   topology, confirms, returns, acks, prefetch, get, large, headers, errors, expiration, heartbeat,
-  blocked, reconnect, cancel_notify: cancelNotify, reply_to: replyTo,
+  blocked, reconnect, cancel_notify: cancelNotify, reply_to: replyTo, dead_letters: deadLetters,
   global_prefetch: (connection) => prefetch(connection, true),
 };
 
-async function main(scenario) {
-  const connection = await connect({ heartbeat: scenario === 'heartbeat' ? 1 : 30 });
-  await SCENARIOS[scenario](connection);
-  if (scenario !== 'reconnect') await connection.close();
-  console.log(`ok ${scenario}`);
-}
-
-main(process.argv[2]).catch((error) => {
-  console.error(error);
-  process.exit(1);
-});
+run(SCENARIOS, { heartbeat: { heartbeat: 1 } });

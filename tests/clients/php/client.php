@@ -4,6 +4,7 @@
 declare(strict_types=1);
 
 require_once 'PhpAmqpLib/autoload.php';
+require_once __DIR__ . '/dead_letters.php';
 
 use PhpAmqpLib\Channel\AMQPChannel;
 use PhpAmqpLib\Connection\AMQPStreamConnection;
@@ -208,10 +209,10 @@ function large(AMQPStreamConnection $connection): void
 {
     $channel = $connection->channel();
     $queue = own($channel);
-    foreach ([1_536_000, 0, 131_064, 131_065] as $octets) {
-        $body = substr(str_repeat('abcdefg', intdiv($octets, 7) + 1), 0, $octets);
+    foreach ([1_536_000, 0, 131_064, 131_065] as $size) {
+        $body = substr(str_repeat('abcdefg', intdiv($size, 7) + 1), 0, $size);
         put($connection, $queue, new AMQPMessage($body));
-        check($channel->basic_get($queue, true)->body === $body, "another body of $octets");
+        check($channel->basic_get($queue, true)->body === $body, "another body of $size");
     }
 }
 
@@ -222,7 +223,7 @@ function headers(AMQPStreamConnection $connection): void
     $table = new AMQPTable([
         'text' => 'grün', 'true' => true, 'small' => -7, 'large' => 1 << 60, 'none' => null,
         'list' => [1, 'two', null, [3]], 'table' => ['inner' => ['deep' => 1]]]);
-    $table->set('octets', "\x00\xff", Type::T_BYTES);
+    $table->set('bytes', "\x00\xff", Type::T_BYTES);
     $table->set('i8', -8, Type::T_INT_SHORTSHORT);
     $table->set('i16', -300, Type::T_INT_SHORT);
     $table->set('time', 1577934245, Type::T_TIMESTAMP);

@@ -247,6 +247,30 @@ async def expiration(connection):
     assert await ready(channel, queue) == 0
 
 
+async def dead_letters(connection):
+    channel, waiting = await connection.channel(), name("waiting")
+    dead = await channel.declare_queue(exclusive=True)
+    queue = await channel.declare_queue(waiting, exclusive=True, arguments={
+        "x-message-ttl": 60_000, "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": dead.name})
+    got, _ = await collect(dead, no_ack=True)
+    await put(channel, queue, b"rejected")
+    await (await queue.get()).reject()
+    await until(lambda: len(got) == 1)
+    await channel.default_exchange.publish(
+        aio_pika.Message(b"expired", expiration=0.02), waiting)
+    await until(lambda: len(got) == 2)
+    for message, further in zip(got, ({}, {"original-expiration": "20"})):
+        reason = message.body.decode()
+        [death] = message.headers["x-death"]
+        assert isinstance(death.pop("time"), datetime.datetime)
+        assert death == {
+            "count": 1, "reason": reason, "queue": waiting, "exchange": "",
+            "routing-keys": [waiting], **further}, death
+        assert message.headers["x-first-death-reason"] == reason
+        assert message.expiration is None
+
+
 async def reply_to(connection):
     channel = await connection.channel()
     queue = await channel.declare_queue(exclusive=True)
@@ -297,4 +321,4 @@ place.main(lambda scenario: asyncio.run(with_connection(scenario)), {
     each.__name__: each
     for each in (
         topology, confirms, returns, acks, prefetch, global_prefetch, get, large, headers,
-        errors, tx, cancel_notify, reply_to, expiration, heartbeat, reconnect)})
+        errors, tx, cancel_notify, reply_to, expiration, dead_letters, heartbeat, reconnect)})

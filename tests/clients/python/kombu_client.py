@@ -6,6 +6,7 @@ import time
 import amqp.exceptions
 import kombu
 from kombu.mixins import ConsumerMixin
+from kombu.transport import native_delayed_delivery as delays
 
 import place
 from place import name
@@ -272,6 +273,51 @@ def expiration(connection):
     assert ready(queue) == 0
 
 
+def dead_letters(connection):
+    channel = connection.channel()
+    dead = own(channel)
+    waiting = kombu.Queue(
+        name("waiting"), exclusive=True, durable=False, message_ttl=60, queue_arguments={
+            "x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead.name})(channel)
+    waiting.declare()
+    got, _ = collect(channel, dead, no_ack=True)
+    producer = kombu.Producer(channel)
+    producer.publish("rejected", routing_key=waiting.name)
+    waiting.get().reject()
+    pump(connection, lambda: len(got) == 1)
+    producer.publish("expired", routing_key=waiting.name, expiration=0.02)
+    pump(connection, lambda: len(got) == 2)
+    for message, further in zip(got, ({}, {"original-expiration": "20"})):
+        [death] = message.headers["x-death"]
+        assert isinstance(death.pop("time"), datetime.datetime)
+        assert death == {
+            "count": 1, "reason": message.payload, "queue": waiting.name, "exchange": "",
+            "routing-keys": [waiting.name], **further}, death
+        assert message.headers["x-first-death-reason"] == message.payload
+        assert "expiration" not in message.properties
+
+
+def delayed_delivery(connection):
+    """Delays by kombu's own chain of 28 queues, one for each bit of the seconds."""
+    channel, prefix = connection.channel(), name("kombu")
+    queue = kombu.Queue(name("tasks"), kombu.Exchange(name("tasks"), "topic"), "task.#")(channel)
+    queue.declare()
+    delays.declare_native_delayed_delivery_exchanges_and_queues(connection, "classic", prefix)
+    delays.bind_queue_to_native_delayed_delivery_exchange(connection, queue, prefix)
+    got, _ = collect(channel, queue, no_ack=True)
+    begin = time.monotonic()
+    for seconds in (3, 1, 2):
+        level = delays.level_name(seconds.bit_length() - 1, prefix)
+        kombu.Producer(channel).publish(
+            seconds, exchange=level, routing_key=delays.calculate_routing_key(seconds, "task.a"))
+    for count in (1, 2, 3):
+        pump(connection, lambda: len(got) == count)
+        assert got[-1].payload == count
+        assert time.monotonic() - begin >= count
+    assert [(death["queue"], death["count"]) for death in got[2].headers["x-death"]] == [
+        (delays.level_name(level, prefix), 1) for level in (0, 1)]
+
+
 def heartbeat(connection):
     """The library leaves it to its user to look after heartbeats."""
     assert connection.get_heartbeat_interval() == 1
@@ -333,4 +379,5 @@ place.main(run, {
     each.__name__: each
     for each in (
         topology, confirms, returns, acks, prefetch, global_prefetch, get, large, headers,
-        errors, tx, cancel_notify, reply_to, expiration, heartbeat, blocked, reconnect)})
+        errors, tx, cancel_notify, reply_to, expiration, dead_letters, delayed_delivery,
+        heartbeat, blocked, reconnect)})

@@ -174,7 +174,7 @@ def headers(connection):
     channel = connection.channel()
     queue = channel.queue_declare("", exclusive=True).method.queue
     table = {
-        "text": "grün", "octets": b"\x00\xff", "true": True, "false": False, "small": -7,
+        "text": "grün", "bytes": b"\x00\xff", "true": True, "false": False, "small": -7,
         "large": 1 << 60, "decimal": decimal.Decimal("3.14"), "none": None,
         "time": datetime.datetime(2020, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc),
         "list": [1, "two", None, [3]], "table": {"inner": {"deep": 1}}}
@@ -274,6 +274,28 @@ def expiration(connection):
     assert ready(channel, queue) == 0
 
 
+def dead_letters(connection):
+    channel, waiting = connection.channel(), name("waiting")
+    dead = channel.queue_declare("", exclusive=True).method.queue
+    channel.queue_declare(waiting, exclusive=True, arguments={
+        "x-message-ttl": 60_000, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead})
+    got, _ = collect(channel, dead, auto_ack=True)
+    channel.basic_publish("", waiting, b"rejected")
+    channel.basic_reject(channel.basic_get(waiting)[0].delivery_tag, requeue=False)
+    pump(connection, lambda: len(got) == 1)
+    channel.basic_publish("", waiting, b"expired", pika.BasicProperties(expiration="20"))
+    pump(connection, lambda: len(got) == 2)
+    for (_, properties, body), further in zip(got, ({}, {"original-expiration": "20"})):
+        reason = body.decode()
+        [death] = properties.headers["x-death"]
+        assert isinstance(death.pop("time"), datetime.datetime)
+        assert death == {
+            "count": 1, "reason": reason, "queue": waiting, "exchange": "",
+            "routing-keys": [waiting], **further}, death
+        assert properties.headers["x-first-death-reason"] == reason
+        assert properties.expiration is None
+
+
 def heartbeat(connection):
     assert connection._impl.params.heartbeat == 1
     end = time.monotonic() + 5
@@ -343,4 +365,5 @@ place.main(run, {
     each.__name__: each
     for each in (
         topology, confirms, returns, acks, prefetch, global_prefetch, get, large, headers,
-        errors, tx, cancel_notify, reply_to, expiration, heartbeat, blocked, reconnect)})
+        errors, tx, cancel_notify, reply_to, expiration, dead_letters, heartbeat, blocked,
+        reconnect)})

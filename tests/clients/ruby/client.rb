@@ -141,9 +141,9 @@ module Scenarios
 
   def large(connection)
     queue = own(connection.create_channel)
-    [LARGE.size, 0, 131_064, 131_065].each do |octets|
-      put(connection, queue.name, LARGE[0, octets])
-      check(queue.pop[2] == LARGE[0, octets], "another body of #{octets}")
+    [LARGE.size, 0, 131_064, 131_065].each do |size|
+      put(connection, queue.name, LARGE[0, size])
+      check(queue.pop[2] == LARGE[0, size], "another body of #{size}")
     end
   end
 
@@ -248,6 +248,32 @@ module Scenarios
     same('60000', queue.pop[1].expiration)
     put(connection, queue.name, 'gone', expiration: '0')
     same(0, queue.message_count)
+  end
+
+  def dead_letters(connection)
+    channel = connection.create_channel
+    dead = own(channel)
+    waiting = channel.queue(named('waiting'), exclusive: true, arguments: {
+      'x-message-ttl' => 60_000, 'x-dead-letter-exchange' => '',
+      'x-dead-letter-routing-key' => dead.name
+    })
+    got, = collect(dead, manual_ack: false)
+    put(connection, waiting.name, 'rejected')
+    channel.reject(waiting.pop(manual_ack: true)[0].delivery_tag)
+    died(pop(got), 'rejected', waiting.name)
+    put(connection, waiting.name, 'expired', expiration: '20')
+    died(pop(got), 'expired', waiting.name, 'original-expiration' => '20')
+  end
+
+  # A dead letter tells why and where from.
+  def died(message, reason, queue, **further)
+    _, properties, body = message
+    death, *others = properties.headers['x-death']
+    check(death.delete('time').is_a?(Time))
+    same([reason, [], nil, reason],
+         [body, others, properties.expiration, properties.headers['x-first-death-reason']])
+    same({ 'count' => 1, 'reason' => reason, 'queue' => queue, 'exchange' => '',
+           'routing-keys' => [queue] }.merge(further), death)
   end
 
   def heartbeat(connection)

@@ -3,6 +3,7 @@
 
 use super::{Facts, Route};
 use crate::history::{DeliveryLog, Fate, History, NEVER, Settle, Span, Time, What};
+use crate::names::kind;
 
 /// Checks every reply that counts messages, and every quiet moment.
 pub fn check(h: &History, facts: &Facts) -> Result<(), String> {
@@ -45,11 +46,14 @@ fn most(h: &History, facts: &Facts, queue: usize, at: &Span) -> usize {
     (0..h.messages.len()).filter(routed).filter(sent).count()
 }
 
-/// When the message had certainly arrived in its queues, as seen by `at`.
-fn arrived(h: &History, message: usize, at: &Span) -> bool {
+/// When the message had certainly arrived in the queue, as seen by `at`. A shuffled queue holds it
+/// for a while, and a dead letter is on its way, so what the same channel does next may come too
+/// early.
+fn arrived(h: &History, message: usize, queue: usize, at: &Span) -> bool {
     let log = &h.messages[message];
     let Some(effect) = log.effect.map(|effect| h.ops[effect].span) else { return false };
-    let behind = effect.chan == at.chan && effect.seq < at.seq;
+    let at_once = !kind(queue).shuffled && log.died.is_none();
+    let behind = effect.chan == at.chan && effect.seq < at.seq && at_once;
     log.arrived < at.sent || behind
 }
 
@@ -70,14 +74,14 @@ fn ready<'a>(
 }
 
 /// Whether the message certainly waited in the queue the whole time: it came, or came back, before,
-/// and whoever got it next asked only later.
+/// and the next client that got it asked only later.
 fn waits(h: &History, facts: &Facts, message: usize, queue: usize, at: &Span) -> bool {
     let Some(seen) = facts.seen.get(&(message, queue)) else { return false };
     let seen: Vec<&DeliveryLog> = seen.iter().map(|place| &h.deliveries[*place]).collect();
     let later = |d: &DeliveryLog| at.before(&h.ops[d.asked].span);
     let Some(next) = seen.iter().position(|d| later(d)) else { return false };
     if next == 0 {
-        return !seen[0].redelivered && arrived(h, message, at);
+        return !seen[0].redelivered && arrived(h, message, queue, at);
     }
     let before = seen[next - 1];
     if before.limbo || seen[next..].iter().any(|d| d.limbo) {
@@ -137,7 +141,10 @@ fn starving(h: &History, facts: &Facts, quiet: Time) -> Result<(), String> {
             .deliveries
             .iter()
             .filter(|d| d.asked == log.op && d.at < quiet && !d.no_ack && holds(h, d, quiet));
-        if log.prefetch != 0 && held.count() >= usize::from(log.prefetch) {
+        // Then even a consumer that holds nothing is sent no large message.
+        let held_back = !log.no_ack && h.held_back(quiet, quiet);
+        let full = log.prefetch != 0 && held.count() >= usize::from(log.prefetch);
+        if held_back || full {
             continue;
         }
         let limit = limit_at(h, log.chan, quiet);

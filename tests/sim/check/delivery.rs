@@ -2,6 +2,7 @@
 
 use super::{Facts, Route};
 use crate::history::{DeliveryLog, Fate, History, NEVER, Settle, Span, Time, What};
+use crate::names::{HOLD_MIN_US, kind};
 
 /// Checks every message in every queue.
 pub fn check(h: &History, facts: &Facts) -> Result<(), String> {
@@ -12,6 +13,8 @@ pub fn check(h: &History, facts: &Facts) -> Result<(), String> {
             return Err(format!("{name} was never routed there"));
         }
         not_early(h, message, &seen).map_err(|why| format!("{name} {why}"))?;
+        expired(h, message, queue, &seen).map_err(|why| format!("{name} {why}"))?;
+        held(h, message, queue, &seen).map_err(|why| format!("{name} {why}"))?;
         first_and_again(h, queue, &seen).map_err(|why| format!("{name} {why}"))?;
         one_at_a_time(h, &seen).map_err(|why| format!("{name} {why}"))?;
         ghost(h, facts, message, queue, &seen).map_err(|why| format!("{name} {why}"))?;
@@ -35,6 +38,28 @@ fn not_early(h: &History, message: usize, seen: &[&DeliveryLog]) -> Result<(), S
             Err(format!("was seen at {}, before its commit", first.at))
         }
         _ => Ok(()),
+    }
+}
+
+/// Nobody who asks when a message has expired gets it. Queues of the second kind keep it.
+fn expired(h: &History, message: usize, queue: usize, seen: &[&DeliveryLog]) -> Result<(), String> {
+    let log = &h.messages[message];
+    let lives = log.expiration_ms.into_iter().chain(kind(queue).limits.ttl_ms).min();
+    let Some(ms) = lives.filter(|_| !kind(queue).shuffled) else { return Ok(()) };
+    let dead_us = log.arrived_us.saturating_add((ms + 1) * 1000);
+    match seen.iter().find(|delivery| h.ops[delivery.asked].sent_us > dead_us) {
+        Some(late) => Err(format!("lives for {ms} ms and was delivered at {} us", late.at_us)),
+        None => Ok(()),
+    }
+}
+
+/// A queue that holds enqueues delivers none before its time.
+fn held(h: &History, message: usize, queue: usize, seen: &[&DeliveryLog]) -> Result<(), String> {
+    let effect = h.messages[message].effect.filter(|_| kind(queue).shuffled);
+    let Some(sent_us) = effect.map(|effect| h.ops[effect].sent_us) else { return Ok(()) };
+    match seen.iter().find(|delivery| delivery.at_us < sent_us + HOLD_MIN_US) {
+        Some(early) => Err(format!("was sent at {sent_us} us and seen at {} us", early.at_us)),
+        None => Ok(()),
     }
 }
 
@@ -136,6 +161,9 @@ fn ghost(
 /// A message that must be in the queue, or have been taken from it, and is not.
 fn lost(h: &History, facts: &Facts, message: usize, queue: usize) -> bool {
     let log = &h.messages[message];
+    if log.expiration_ms.is_some() || kind(queue).limits.lose() {
+        return false;
+    }
     let (published, effect) = (h.ops[log.op].span, h.ops[log.effect.unwrap_or(log.op)].span);
     if facts.existence.deleted_since(queue, &published, h.drained)
         || purged_since(h, queue, &effect)
@@ -154,12 +182,18 @@ fn lost(h: &History, facts: &Facts, message: usize, queue: usize) -> bool {
         },
         None => false,
     };
+    // It may have been carried out.
+    let taken_in_limbo = seen.iter().map(|place| &h.deliveries[*place]).any(|d| {
+        let gone =
+            |(how, op): (Settle, usize)| how != Settle::Requeue && h.ops[op].fate != Fate::Dropped;
+        d.limbo && d.settled.is_some_and(gone)
+    });
     let seen_automatic = seen.iter().any(|place| h.deliveries[*place].no_ack);
     let back = last.map_or(0, |delivery| match delivery.settled {
         Some((_, op)) => h.ops[op].span.sent.min(h.channels[delivery.chan].ending),
         None => h.channels[delivery.chan].ending,
     });
-    !taken && !seen_automatic && !unseen_automatic(h, queue, back)
+    !taken && !taken_in_limbo && !seen_automatic && !unseen_automatic(h, queue, back)
 }
 
 fn purged_since(h: &History, queue: usize, span: &Span) -> bool {

@@ -153,7 +153,11 @@ impl Existence {
 
     /// What the queue may be when an operation is carried out.
     pub fn queue_states(&self, queue: usize, at: &Span) -> Vec<State> {
-        states(&self.queues[queue], at)
+        let mut states = states(&self.queues[queue], at);
+        if kind(queue).limits.expires_ms.is_some() && !states.contains(&State::Absent) {
+            states.push(State::Absent);
+        }
+        states
     }
 
     /// What the exchange may be.

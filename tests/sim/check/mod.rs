@@ -7,6 +7,7 @@ mod existence;
 mod order;
 mod rank;
 mod routing;
+mod single;
 mod usage;
 
 use crate::history::{History, Span};
@@ -43,7 +44,7 @@ pub fn all(h: &mut History) {
     for (place, delivery) in h.deliveries.iter().enumerate() {
         facts.seen.entry((delivery.message, delivery.queue)).or_default().push(place);
     }
-    let checks: [Check; 7] = [
+    let checks: [Check; 8] = [
         existence::check,
         routing::check,
         delivery::check,
@@ -51,6 +52,7 @@ pub fn all(h: &mut History) {
         counts::check,
         usage::check,
         rank::check,
+        single::check,
     ];
     for check in checks {
         if let Err(why) = check(h, &facts) {

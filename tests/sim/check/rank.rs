@@ -3,8 +3,9 @@
 use super::Facts;
 use super::counts::{holds, limit_at};
 use crate::history::{DeliveryLog, Fate, History, NEVER, Time, What};
+use crate::names::kind;
 
-/// Octets that a connection may be sent between two quiet moments without a want of flow credit.
+/// Bytes that a connection may be sent between two quiet moments without a want of flow credit.
 const CREDIT: usize = 100_000;
 
 /// What happened between two quiet moments: in between anything may have come in any order.
@@ -29,6 +30,9 @@ pub fn check(h: &History, facts: &Facts) -> Result<(), String> {
         for delivery in h.deliveries.iter().filter(|d| window.holds(d) && !d.limbo) {
             let What::Consume { consumer } = h.ops[delivery.asked].what else { continue };
             let log = &h.consumers[consumer];
+            if kind(log.queue).single {
+                continue;
+            }
             let higher = |other: &usize| {
                 let other = &h.consumers[*other];
                 other.queue == log.queue && other.priority > log.priority
@@ -54,7 +58,8 @@ fn has_room(h: &History, facts: &Facts, consumer: usize, window: &Window) -> boo
     let stays = h.consumer_ending(consumer) > window.to && !log.cancelled;
     let conn = h.channels[log.chan].conn;
     let reads = h.conns[conn].ending > window.to && !facts.deaf_before(h, log.chan, NEVER);
-    let limited = !log.no_ack && limited(h, log.chan, window);
+    let limited =
+        !log.no_ack && (limited(h, log.chan, window) || h.held_back(window.from, window.to));
     if !begun || !stays || !reads || limited || !credit(h, conn, window) {
         return false;
     }
@@ -90,6 +95,6 @@ fn came(h: &History, delivery: &DeliveryLog, window: &Window) -> bool {
 /// Whether the connection was sent so little that its flow credit lasted.
 fn credit(h: &History, conn: usize, window: &Window) -> bool {
     let sent = h.deliveries.iter().filter(|d| window.holds(d) && h.channels[d.chan].conn == conn);
-    let octets: usize = sent.map(|d| h.messages[d.message].size + 500).sum();
-    octets < CREDIT
+    let bytes: usize = sent.map(|d| h.messages[d.message].size + 500).sum();
+    bytes < CREDIT
 }

@@ -91,6 +91,11 @@ fn route(
     let present = existence.queue_states(queue, &op.span);
     let exists = |state: &State| *state != State::Absent;
     let (mut must, mut may) = (present.iter().all(exists), present.iter().any(exists));
+    if let Some(died) = log.died {
+        // It is routed later than it is rejected. What ended before may have been taken back.
+        must &= died.delivery.is_none_or(|rejected| !h.deliveries[rejected].limbo);
+        may = true;
+    }
     if log.exchange == 0 {
         let named = log.key == queue || log.also.is_some_and(|(key, _)| key == queue);
         must &= named;
@@ -105,7 +110,7 @@ fn route(
         must &= all;
         may &= any;
     }
-    let committed = effect != log.op && begun.contains(&effect);
+    let committed = effect != log.op && log.died.is_none() && begun.contains(&effect);
     let done = op.fate == Fate::Done && (committed || h.ops[effect].fate == Fate::Done);
     match (must && done, may) {
         (true, _) => Route::Must,

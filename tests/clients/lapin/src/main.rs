@@ -1,6 +1,7 @@
 //! Scenarios through lapin.
 
 mod connections;
+mod dead_letters;
 mod messages;
 mod rig;
 
@@ -20,6 +21,7 @@ async fn run(scenario: &str, rig: &Rig) -> Result<()> {
         "large" => messages::large(rig).await,
         "headers" => messages::headers(rig).await,
         "expiration" => messages::expiration(rig).await,
+        "dead_letters" => dead_letters::dead_letters(rig).await,
         "tx" => messages::tx(rig).await,
         "reply_to" => messages::reply_to(rig).await,
         "errors" => connections::errors(rig).await,

@@ -131,8 +131,8 @@ pub async fn get(rig: &Rig) -> Result<()> {
 
 pub async fn large(rig: &Rig) -> Result<()> {
     let (channel, queue) = (rig.confirming().await?, rig.filled(0).await?);
-    for octets in [1_536_000, 0, 131_064, 131_065] {
-        let body: Vec<u8> = (0..octets).map(|at| (at % 251) as u8).collect();
+    for bytes in [1_536_000, 0, 131_064, 131_065] {
+        let body: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
         send(&channel, &queue, &body).await?;
         assert!(take(&channel, &queue).await?.expect("a message").data == body);
     }
@@ -146,7 +146,7 @@ fn table() -> FieldTable {
     let mut table = FieldTable::default();
     for (key, value) in [
         ("text", AMQPValue::LongString("grün".into())),
-        ("octets", AMQPValue::ByteArray(vec![0, 255].into())),
+        ("bytes", AMQPValue::ByteArray(vec![0, 255].into())),
         ("true", AMQPValue::Boolean(true)),
         ("i8", AMQPValue::ShortShortInt(-8)),
         ("u8", AMQPValue::ShortShortUInt(200)),

@@ -1,0 +1,135 @@
+//! Definitions files, object by object.
+
+use crate::coordinator::Coordinator;
+use crate::coordinator::definitions::{Import, import};
+use crate::coordinator::tests::script::{Script, config, login};
+use crate::mesh::control::Answer;
+use crate::store::meta::MetaState;
+
+/// What a broker with RabbitMQ 3.10 exports, shortened.
+const FILE: &str = r##"{
+    "rabbit_version": "3.10.0",
+    "users": [
+        {"name": "anna", "password_hash": "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR",
+         "hashing_algorithm": "rabbit_password_hashing_sha256", "tags": ["administrator"],
+         "limits": {}},
+        {"name": "otto", "password_hash": "", "tags": "monitoring, other"}],
+    "vhosts": [{"name": "/"}, {"name": "v", "description": "a text", "tags": ["one"]}],
+    "permissions": [
+        {"user": "anna", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"},
+        {"user": "otto", "vhost": "v", "configure": "", "write": "^(?!amq\\.).*", "read": "^q"}],
+    "topic_permissions": [
+        {"user": "otto", "vhost": "v", "exchange": "amq.topic", "write": "^{username}",
+         "read": ""}],
+    "parameters": [
+        {"vhost": "v", "component": "operator_policy", "name": "o", "value":
+         {"pattern": "^q", "apply-to": "queues", "definition": {"ha-mode": "all"}}}],
+    "global_parameters": [{"name": "cluster_name", "value": "rabbit@here"}],
+    "policies": [
+        {"vhost": "v", "name": "p", "pattern": "^q", "apply-to": "queues", "priority": 1,
+         "definition": {"consumer-timeout": 60000, "ha-mode": "exactly", "ha-params": 2}}],
+    "exchanges": [
+        {"name": "x", "vhost": "v", "type": "topic", "durable": true, "auto_delete": false,
+         "internal": false,
+         "arguments": {"alternate-exchange": "amq.fanout", "n": [1, {"a": true}]}}],
+    "queues": [
+        {"name": "q", "vhost": "v", "durable": true, "auto_delete": false, "arguments": {}},
+        {"name": "t", "vhost": "v", "durable": false, "auto_delete": false, "arguments": {}}],
+    "bindings": [
+        {"source": "x", "vhost": "v", "destination": "q", "destination_type": "queue",
+         "routing_key": "#", "arguments": {}},
+        {"source": "x", "vhost": "v", "destination": "t", "destination_type": "queue",
+         "routing_key": "#", "arguments": {}},
+        {"source": "amq.fanout", "vhost": "v", "destination": "x", "destination_type": "exchange",
+         "routing_key": "", "arguments": {}}]
+}"##;
+
+fn imported(state: &mut MetaState, text: &str) -> Import {
+    let import = import(state, &[text.to_owned()]).unwrap();
+    import.facts.iter().for_each(|fact| state.apply(fact));
+    import
+}
+
+fn refused(text: &str) -> String {
+    let mut state = MetaState::default();
+    imported(&mut state, r#"{"vhosts": [{"name": "/"}], "users": [{"name": "u"}]}"#);
+    import(&state, &[text.to_owned()]).unwrap_err().to_string()
+}
+
+#[test]
+fn a_fresh_broker_has_what_the_file_says_and_nothing_else() {
+    let mut state = MetaState::default();
+    let import = imported(&mut state, FILE);
+    assert_eq!(import.warnings.len(), 4, "{:?}", import.warnings);
+    assert_eq!(state.users.keys().map(|name| &**name).collect::<Vec<_>>(), ["anna", "otto"]);
+    let vhost = &state.vhosts["v"];
+    assert_eq!((vhost.queues.len(), vhost.exchanges.len(), vhost.bindings().count()), (1, 1, 2));
+    assert_eq!((state.access.policies.len(), state.access.permissions.len()), (2, 2));
+    let mut script = Script(Coordinator::recovered(config(), &state));
+    script.settle();
+    assert_eq!(script.answer(login("anna", "test12")), Answer::LoggedIn);
+    assert!(matches!(script.answer(login("guest", "guest")), Answer::LoginRefused { .. }));
+    assert!(script.0.topology().vhost("v").unwrap().queue("q").is_some());
+}
+
+#[test]
+fn a_second_import_changes_nothing() {
+    let mut state = MetaState::default();
+    imported(&mut state, FILE);
+    assert_eq!(import(&state, &[FILE.to_owned()]).unwrap().facts, []);
+}
+
+#[test]
+fn files_are_taken_together_or_not_at_all() {
+    let bad = r#"{"queues": [{"name": "q", "vhost": "nowhere"}]}"#;
+    let files = [FILE.to_owned(), bad.to_owned()];
+    let refusal = import(&MetaState::default(), &files).unwrap_err().to_string();
+    assert_eq!(refusal, "queue 'q' in vhost 'nowhere': Virtual host 'nowhere' does not exist");
+}
+
+#[test]
+fn the_object_that_cannot_be_taken_is_named() {
+    for (text, sentence) in [
+        ("[]", "the file: is no JSON object"),
+        (r#"{"users": 1}"#, "users: is no list"),
+        (
+            r#"{"users": [{"name": "a", "password_hash": "x"}]}"#,
+            "user 'a': the password hash of user 'a' is not valid",
+        ),
+        (r#"{"users": [{"tags": []}]}"#, "user number 1: 'name' is missing"),
+        (
+            r#"{"permissions": [{"user": "o", "vhost": "/",
+                "configure": "", "write": "", "read": ""}]}"#,
+            "permission 'o' in vhost '/': User \"o\" does not exist",
+        ),
+        (
+            r#"{"permissions": [{"user": "u", "vhost": "/",
+                "configure": "", "write": "(", "read": ""}]}"#,
+            "permission 'u' in vhost '/': invalid regular expression '(': ",
+        ),
+        (
+            r#"{"parameters": [{"vhost": "/", "component": "shovel", "name": "s", "value": {}}]}"#,
+            "parameter 's' in vhost '/': component 'shovel' is not built",
+        ),
+        (
+            r#"{"policies": [{"vhost": "/", "name": "p", "pattern": "", "definition": {"x": 1}}]}"#,
+            "policy 'p' in vhost '/': Validation failed\n\n[{<<\"x\">>,1}] are not recognised",
+        ),
+        (
+            r#"{"exchanges": [{"vhost": "/", "name": "x", "type": "x-delayed-message"}]}"#,
+            "exchange 'x' in vhost '/': PRECONDITION_FAILED - unknown exchange type",
+        ),
+        (
+            r#"{"queues": [{"vhost": "/", "name": "q", "arguments": {"x-queue-type": "quorum"}}]}"#,
+            "queue 'q' in vhost '/': PRECONDITION_FAILED - invalid arg 'x-queue-type'",
+        ),
+        (
+            r#"{"bindings": [{"vhost": "/", "source": "x", "destination": "q",
+                "destination_type": "queue"}]}"#,
+            "binding 'q' in vhost '/': NOT_FOUND - no exchange 'x' in vhost '/'",
+        ),
+    ] {
+        let refusal = refused(text);
+        assert!(refusal.starts_with(sentence), "{refusal}\nis not {sentence}");
+    }
+}

@@ -1,0 +1,155 @@
+//! Exchanges and bindings: decided at once, since no home shard takes part.
+
+use model::exchange::validate_binding;
+use model::topology::spec::{Binding, Destination, ExchangeSpec, Name};
+use model::topology::{Change, Vhost};
+use model::{ConnId, Refusal, Resource};
+
+use crate::coordinator::decisions::Decisions;
+use crate::coordinator::limits::NodeLimits;
+use crate::mesh::control::Answer;
+
+/// Creates the exchange unless one of that name exists.
+pub(super) fn declare(
+    decisions: &mut Decisions,
+    limits: &NodeLimits,
+    vhost: Name,
+    spec: ExchangeSpec,
+) -> Result<Answer, Answer> {
+    if decisions.vhost(&vhost)?.exchange(&spec.name).is_none() {
+        limits.check_exchanges(decisions.topology(), &vhost, &spec.name)?;
+        limits.check_topology(decisions.topology())?;
+        decisions.decide(Change::ExchangeCreated(vhost, spec));
+    }
+    Ok(Answer::Done)
+}
+
+/// Deletes the exchange if it exists.
+pub(super) fn delete(
+    decisions: &mut Decisions,
+    vhost: &str,
+    name: &str,
+    if_unused: bool,
+) -> Result<Answer, Answer> {
+    let place = decisions.vhost(vhost)?;
+    let resource = || Resource::exchange(vhost, name);
+    if name.is_empty() {
+        return Err(Refusal::DefaultExchange.into());
+    }
+    if name.starts_with("amq.") {
+        return Err(Refusal::SystemExchange(resource()).into());
+    }
+    if if_unused && place.bindings_from(name) > 0 {
+        return Err(Refusal::InUse(resource()).into());
+    }
+    if place.exchange(name).is_some() {
+        let losers = sources_to(decisions, vhost, &Destination::Exchange(name.into()));
+        decisions.decide(Change::ExchangeDeleted(vhost.into(), name.into()));
+        delete_unused(decisions, vhost, losers);
+    }
+    Ok(Answer::Done)
+}
+
+/// Creates the binding unless it exists.
+pub(super) fn bind(
+    decisions: &mut Decisions,
+    limits: &NodeLimits,
+    vhost: Name,
+    binding: Binding,
+    conn: ConnId,
+) -> Result<Answer, Answer> {
+    let place = decisions.vhost(&vhost)?;
+    check_bind(place, &vhost, &binding, conn)?;
+    if !place.has_binding(&binding) {
+        limits.check_topology(decisions.topology())?;
+        decisions.decide(Change::Bound(vhost, binding));
+    }
+    Ok(Answer::Done)
+}
+
+/// Removes the binding if it exists.
+pub(super) fn unbind(
+    decisions: &mut Decisions,
+    vhost: Name,
+    binding: Binding,
+    conn: ConnId,
+) -> Result<Answer, Answer> {
+    let place = decisions.vhost(&vhost)?;
+    if is_default(&binding) {
+        return Err(Refusal::DefaultExchange.into());
+    }
+    // As RabbitMQ, which checks the owner only of a binding that exists.
+    if place.has_binding(&binding) {
+        check_owner(place, &vhost, &binding.destination, conn)?;
+        let source = binding.source.clone();
+        decisions.decide(Change::Unbound(vhost.clone(), binding));
+        delete_unused(decisions, &vhost, vec![source]);
+    }
+    Ok(Answer::Done)
+}
+
+/// The exchanges that bindings to the destination come from.
+pub(super) fn sources_to(
+    decisions: &Decisions,
+    vhost: &str,
+    destination: &Destination,
+) -> Vec<Name> {
+    let vhost = decisions.topology().vhost(vhost);
+    vhost.into_iter().flat_map(|vhost| vhost.sources_to(destination)).map(Name::from).collect()
+}
+
+/// Deletes those of the exchanges that lost their last binding and are auto-delete, then in the
+/// same way the exchanges that were bound to these.
+pub(super) fn delete_unused(decisions: &mut Decisions, vhost: &str, mut losers: Vec<Name>) {
+    while let Some(name) = losers.pop() {
+        let exchange = decisions.topology().vhost(vhost).and_then(|place| place.exchange(&name));
+        let is_unused =
+            |exchange: &model::Exchange| exchange.spec.auto_delete && exchange.bindings() == 0;
+        if exchange.is_some_and(is_unused) {
+            losers.extend(sources_to(decisions, vhost, &Destination::Exchange(name.clone())));
+            decisions.decide(Change::ExchangeDeleted(vhost.into(), name));
+        }
+    }
+}
+
+fn is_default(binding: &Binding) -> bool {
+    let to_default = matches!(&binding.destination, Destination::Exchange(to) if to.is_empty());
+    binding.source.is_empty() || to_default
+}
+
+fn check_bind(place: &Vhost, vhost: &str, binding: &Binding, conn: ConnId) -> Result<(), Refusal> {
+    if is_default(binding) {
+        return Err(Refusal::DefaultExchange);
+    }
+    let missing_exchange = |name: &str| Refusal::NotFound(Resource::exchange(vhost, name));
+    let source =
+        place.exchange(&binding.source).ok_or_else(|| missing_exchange(&binding.source))?;
+    match &binding.destination {
+        Destination::Queue(name) if place.queue(name).is_none() => {
+            return Err(Refusal::NotFound(Resource::queue(vhost, name)));
+        }
+        Destination::Exchange(name) if place.exchange(name).is_none() => {
+            return Err(missing_exchange(name));
+        }
+        _ => {}
+    }
+    // The owner is checked before the arguments, as in RabbitMQ.
+    check_owner(place, vhost, &binding.destination, conn)?;
+    validate_binding(source.spec.kind, &binding.arguments)
+}
+
+fn check_owner(
+    place: &Vhost,
+    vhost: &str,
+    destination: &Destination,
+    conn: ConnId,
+) -> Result<(), Refusal> {
+    let Destination::Queue(name) = destination else {
+        return Ok(());
+    };
+    let owner = place.queue(name).and_then(|queue| queue.spec.owner);
+    if owner.is_some_and(|owner| owner != conn) {
+        return Err(Refusal::Locked(Resource::queue(vhost, name)));
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! The headers exchange: a message goes where the arguments of a binding match its headers.
+//!
+//! An argument is a condition, and equal ones of all bindings are one. A message is compared with
+//! the conditions once: what holds becomes a set of bits. A binding is a set of bits too, so it
+//! compares 64 arguments in one step. Bindings with equal arguments are one pattern.
+
+mod canonical;
+mod conditions;
+#[cfg(test)]
+mod match_test;
+mod pattern;
+mod x_match;
+
+use std::collections::BTreeMap;
+
+use amqp::Table;
+
+use self::conditions::Conditions;
+use self::pattern::Pattern;
+use self::x_match::Mode;
+use super::targets::{Target, TargetSet, Targets};
+use crate::hash::{SecretSeed, UntrustedMap};
+use crate::topology::spec::Arguments;
+
+pub(super) use self::conditions::Met;
+pub(super) use self::x_match::validate;
+
+/// The bindings of a headers exchange.
+#[derive(Debug)]
+pub(super) struct Headers {
+    conditions: Conditions,
+    /// In the order in which their arguments were first bound.
+    patterns: BTreeMap<u64, (Pattern, TargetSet)>,
+    /// Where a pattern is in `patterns`.
+    places: UntrustedMap<Arguments, u64>,
+    next: u64,
+}
+
+impl Headers {
+    pub fn new(seed: SecretSeed) -> Self {
+        Self {
+            conditions: Conditions::new(seed),
+            patterns: BTreeMap::new(),
+            places: UntrustedMap::with_hasher(seed),
+            next: 0,
+        }
+    }
+
+    pub fn add(&mut self, arguments: &Arguments, target: Target) {
+        let found = self.places.get(arguments).and_then(|place| self.patterns.get_mut(place));
+        if let Some((_, targets)) = found {
+            return targets.add(target);
+        }
+        let table = arguments.table();
+        let mode = Mode::of(table);
+        let ids = mode.fields(table).map(|(key, value)| self.conditions.acquire(key, value));
+        let pattern = Pattern::new(mode.any, ids.collect());
+        let mut targets = TargetSet::default();
+        targets.add(target);
+        self.patterns.insert(self.next, (pattern, targets));
+        self.places.insert(arguments.clone(), self.next);
+        self.next += 1;
+    }
+
+    pub fn remove(&mut self, arguments: &Arguments, target: Target) {
+        let Some(place) = self.places.get(arguments) else {
+            return;
+        };
+        let Some((_, targets)) = self.patterns.get_mut(place) else {
+            return;
+        };
+        targets.remove(target);
+        if targets.is_empty() {
+            self.patterns.remove(place);
+            self.places.remove(arguments);
+            let table = arguments.table();
+            let fields = Mode::of(table).fields(table);
+            fields.for_each(|(key, value)| self.conditions.release(key, value));
+        }
+    }
+
+    pub fn collect(&self, headers: Table<'_>, targets: &mut Targets) {
+        let mut met = targets.headers.take().unwrap_or_default();
+        targets.count_work(self.conditions.compare(headers, &mut met));
+        for (pattern, set) in self.patterns.values() {
+            let (matches, steps) = pattern.matches(&met);
+            targets.count_work(steps);
+            if matches {
+                set.collect(targets);
+            }
+        }
+        targets.headers = Some(met);
+    }
+}

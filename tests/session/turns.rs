@@ -1,0 +1,211 @@
+//! One client asks for more than the work of a turn: it is done in pieces, in order, and others are
+//! served in between. Work is counted, never timed.
+
+use amqp::frame::{write_body, write_header};
+use amqp::properties::Basic;
+use amqp::table::ArrayWriter;
+use amqp::{Method, Table, TableWriter, Value};
+use ringtail::shard::Gate;
+
+use crate::rig::{self, Client, Rig};
+
+/// Units of work in a turn.
+const WORK: u32 = 100;
+/// What cannot be cut here: one key through all patterns, in units.
+const UNCUT: u64 = 60;
+
+fn broker(shards: u16) -> Rig {
+    Rig::configured(shards, u64::MAX, |config| config.turn_work = WORK)
+}
+
+/// Turns until nothing moves, none of them too long; how many there were.
+fn turns(broker: &mut Rig) -> usize {
+    let mut count = 0;
+    loop {
+        let mut moved = false;
+        for shard in 0..broker.shards.len() {
+            moved |= broker.turn(shard);
+            let (done, most) = broker.shards[shard].work_done();
+            assert!(done <= most + UNCUT, "{done} units in a turn, at most {most}");
+        }
+        count += 1;
+        if !moved {
+            return count;
+        }
+    }
+}
+
+fn bind(broker: &mut Rig, client: Client, queue: &str, exchange: &str, routing_key: &str) {
+    let arguments = Table::EMPTY;
+    let bind =
+        Method::QueueBind { ticket: 0, queue, exchange, routing_key, nowait: false, arguments };
+    broker.call(client, 1, &bind);
+}
+
+/// A publish to an exchange, with more routing keys in its header.
+fn publish(exchange: &str, routing_key: &str, keys: &[String], body: &[u8]) -> Vec<u8> {
+    let list = keys
+        .iter()
+        .fold(ArrayWriter::new(), |list, key| list.with(Value::LongString(key.as_bytes())));
+    let headers = TableWriter::new().with("CC", Value::Array(list.array()));
+    let mut properties = Vec::new();
+    Basic { headers: Some(headers.table()), ..Basic::default() }.write(&mut properties);
+    let (mandatory, immediate) = (false, false);
+    let method = Method::BasicPublish { ticket: 0, exchange, routing_key, mandatory, immediate };
+    let mut bytes = rig::encoded(1, &method);
+    write_header(&mut bytes, 1, body.len() as u64, &properties);
+    write_body(&mut bytes, 1, body, 131_072);
+    bytes
+}
+
+#[test]
+fn a_publish_with_many_keys_takes_many_turns_and_stays_in_order() {
+    let mut broker = broker(1);
+    let (client, other) = (broker.client(0), broker.client(0));
+    broker.call(client, 1, &rig::declare("q", false));
+    for n in 0..40 {
+        bind(&mut broker, client, "q", "amq.topic", &format!("#.a.#.b{n}.#.*.#"));
+    }
+    broker.call(client, 1, &Method::ConfirmSelect { nowait: false });
+    let keys: Vec<String> = (0..800).map(|n| format!("a.a.a.b{}.c{n}", n % 40)).collect();
+    broker.receive(
+        client,
+        &[publish("amq.topic", "x", &keys, b"1"), rig::publish("q", b"2")].concat(),
+    );
+    assert_eq!(broker.gate(client), Gate::Paused);
+    // Another client is served meanwhile.
+    broker.receive(other, &rig::encoded(1, &rig::declare("r", false)));
+    for _ in 0..6 {
+        broker.turn(0);
+    }
+    assert_eq!(broker.gate(client), Gate::Paused);
+    assert_eq!(rig::names(&broker.take_now(other)), ["QueueDeclareOk"]);
+    assert!(turns(&mut broker) > 1);
+    assert_eq!(rig::acks(&broker.take(client)), [(2, true)]);
+    let bytes = broker.call(client, 1, &rig::consume_with("q", true));
+    assert_eq!(rig::deliveries(&bytes), (2, 2));
+    let at = |body: u8| bytes.windows(8).position(|w| w == [3, 0, 1, 0, 0, 0, 1, body]);
+    assert!(at(b'1').unwrap() < at(b'2').unwrap(), "in the order of their publishes");
+}
+
+#[test]
+fn a_publish_to_many_queues_is_confirmed_behind_the_last() {
+    const QUEUES: usize = 1000;
+    for shards in [1, 2] {
+        let mut broker = broker(shards);
+        let client = broker.client(0);
+        for n in 0..QUEUES {
+            let queue = format!("q{n}");
+            broker.call(client, 1, &rig::declare(&queue, false));
+            bind(&mut broker, client, &queue, "amq.fanout", "");
+        }
+        broker.call(client, 1, &Method::ConfirmSelect { nowait: false });
+        broker.receive(client, &publish("amq.fanout", "", &[], b"all"));
+        assert_eq!(broker.gate(client), Gate::Paused);
+        broker.turn(0);
+        assert_eq!(rig::acks(&broker.take_now(client)), []);
+        assert!(turns(&mut broker) > 5);
+        assert_eq!(
+            (rig::acks(&broker.take(client)), broker.gate(client)),
+            (vec![(1, false)], Gate::Open)
+        );
+        for n in 0..QUEUES {
+            let purge = Method::QueuePurge { ticket: 0, queue: &format!("q{n}"), nowait: false };
+            assert_eq!(broker.call(client, 1, &purge)[11..15], 1_u32.to_be_bytes());
+        }
+    }
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+fn faults_in_the_pieces_of_a_publish_are_found() {
+    use model::mutant::{Mutant, select};
+    let faults: [(Mutant, fn()); 2] = [
+        (Mutant::RouteUncut, a_publish_with_many_keys_takes_many_turns_and_stays_in_order),
+        (Mutant::CopiesUncut, a_publish_to_many_queues_is_confirmed_behind_the_last),
+    ];
+    for (fault, test) in faults {
+        select(Some(fault));
+        let found = std::panic::catch_unwind(test).is_err();
+        select(None);
+        assert!(found, "{fault:?} is not found");
+    }
+}
+
+#[test]
+fn a_channel_with_many_queues_is_released_in_pieces() {
+    const QUEUES: usize = 500;
+    for shards in [1, 2] {
+        let mut broker = broker(shards);
+        let client = broker.client(0);
+        for n in 0..QUEUES {
+            let queue = format!("q{n}");
+            broker.call(client, 1, &rig::declare(&queue, false));
+            broker.call(client, 1, &rig::consume(&queue));
+            broker.send(client, &rig::publish(&queue, b"x"));
+        }
+        let close =
+            Method::ChannelClose { reply_code: 200, reply_text: "", class_id: 0, method_id: 0 };
+        broker.receive(client, &rig::encoded(1, &close));
+        assert!(turns(&mut broker) > 5);
+        assert_eq!(rig::names(&broker.take(client)), ["ChannelCloseOk"]);
+        let other = broker.client(0);
+        for n in 0..QUEUES {
+            let got = Method::BasicGet { ticket: 0, queue: &format!("q{n}"), no_ack: true };
+            assert_eq!(rig::names(&broker.call(other, 1, &got)), ["BasicGetOk"], "{n}");
+        }
+    }
+}
+
+#[test]
+fn what_one_client_settles_is_seen_as_one_by_others() {
+    const MESSAGES: usize = 2000;
+    let mut broker = broker(2);
+    let (client, other) = (broker.client(0), broker.client(1));
+    broker.call(client, 1, &rig::declare("q", false));
+    broker.publish(client, &rig::publishes("q", 1, MESSAGES));
+    broker.call(client, 1, &rig::consume("q"));
+    for _ in 0..100 {
+        broker.take(client);
+    }
+    let close = Method::ChannelClose { reply_code: 200, reply_text: "", class_id: 0, method_id: 0 };
+    broker.receive(client, &rig::encoded(1, &close));
+    // Counts are those of before or after, whenever they are asked for.
+    let mut seen = Vec::new();
+    for _ in 0..10 {
+        broker.turn(0);
+        broker.receive(other, &rig::encoded(1, &rig::passive("q")));
+    }
+    turns(&mut broker);
+    let bytes = broker.take(other);
+    for at in 0..bytes.len().saturating_sub(4) {
+        let count = u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+        if bytes[..at].ends_with(b"\x01q") {
+            seen.push(count as usize);
+        }
+    }
+    assert!(!seen.is_empty() && seen.iter().all(|n| *n == 0 || *n == MESSAGES), "{seen:?}");
+}
+
+#[test]
+fn a_client_that_sent_is_not_given_up_because_the_broker_was_late() {
+    let mut broker = broker(1);
+    let client = broker.tuned_to(0, (2047, 131_072, 2));
+    broker.call(client, 0, &rig::open("/"));
+    // The process stood still; what the client sent is still in its socket.
+    broker.now.monotonic_us += 60_000_000;
+    broker.tick(0);
+    assert_eq!(broker.gate(client), Gate::Open);
+    broker.receive(client, &[8, 0, 0, 0, 0, 0, 0, 0xCE]);
+    for _ in 0..10 {
+        broker.now.monotonic_us += 100_000;
+        broker.tick(0);
+    }
+    assert_eq!(broker.gate(client), Gate::Open);
+    // One that sends nothing more is.
+    for _ in 0..100 {
+        broker.now.monotonic_us += 100_000;
+        broker.tick(0);
+    }
+    assert_eq!(broker.gate(client), Gate::Closing);
+}
