@@ -89,6 +89,16 @@ def test_only_the_first_message_expires(channel, queue):
     assert count(channel, queue) == 0
 
 
+@pytest.mark.row("Limits and lifetimes", "Message TTL")
+def test_a_get_counts_nothing_that_has_expired_behind_it(channel, queue):
+    channel.confirm_delivery()
+    for body, milliseconds in [(b"first", 100000), (b"gone", 0), (b"last", 100000)]:
+        lives(channel, queue, body, milliseconds)
+    assert count(channel, queue) == 3
+    got, _, body = channel.basic_get(queue)
+    assert (body, got.message_count) == (b"first", 1)
+
+
 @pytest.mark.row("Limits and lifetimes", "Message TTL of 0")
 @pytest.mark.parametrize("auto_ack", [True, False])
 def test_a_waiting_consumer_gets_what_may_not_live(channel, name, auto_ack):

@@ -41,6 +41,9 @@ pub struct VariationArgs {
     /// Random bodies, which cannot be compressed
     #[arg(long)]
     pub random_bodies: bool,
+    /// Give each message of a producer the next of so many priorities, from 0 up
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    pub priorities: u8,
     /// Messages per second of all producers together
     #[arg(long, value_name = "PER SECOND", conflicts_with = "rate")]
     pub total_rate: Option<f64>,

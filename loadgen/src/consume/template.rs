@@ -199,6 +199,7 @@ mod tests {
             routing_key: "q".to_owned(),
             size: 16,
             persistent: false,
+            priority: None,
             mandatory: false,
             with_header: false,
         };

@@ -19,6 +19,8 @@ pub struct PublishTemplate {
     pub size: usize,
     /// Delivery mode 2; else the property is absent.
     pub persistent: bool,
+    /// The priority; else the property is absent.
+    pub priority: Option<u8>,
     /// The mandatory flag: an unroutable message is returned.
     pub mandatory: bool,
     /// The routing key is also in a header.
@@ -34,7 +36,8 @@ impl PublishTemplate {
         let headers = self.with_header.then(|| header.table());
         let delivery_mode = self.persistent.then_some(2);
         let mut properties = Vec::new();
-        Basic { delivery_mode, headers, ..Basic::default() }.write(&mut properties);
+        let priority = self.priority;
+        Basic { delivery_mode, headers, priority, ..Basic::default() }.write(&mut properties);
         properties
     }
 

@@ -136,7 +136,16 @@ mod tests {
     fn template(size: usize) -> PublishTemplate {
         let (exchange, routing_key, persistent) = (String::new(), "q".to_owned(), true);
         let (channel, mandatory, with_header) = (1, false, false);
-        PublishTemplate { channel, exchange, routing_key, size, persistent, mandatory, with_header }
+        PublishTemplate {
+            channel,
+            exchange,
+            routing_key,
+            size,
+            persistent,
+            priority: None,
+            mandatory,
+            with_header,
+        }
     }
 
     #[test]
@@ -147,6 +156,7 @@ mod tests {
             sizes_over_time: Vec::new(),
             start: 0,
             random_bodies: true,
+            priorities: 3,
         };
         let mut publishes = PublishBatch::varied(&template(16), variation, 4096, 14_000, u64::MAX);
         let count = publishes.capacity();

@@ -12,6 +12,7 @@ fn producer(rate: Option<f64>, limit: Option<u64>, window: InFlightLimit) -> Pro
         routing_key: "q".to_owned(),
         size: 16,
         persistent: false,
+        priority: None,
         mandatory: true,
         with_header: false,
     };

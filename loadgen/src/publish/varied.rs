@@ -26,6 +26,8 @@ pub struct MessageVariation {
     pub start: u64,
     /// Bodies that cannot be compressed.
     pub random_bodies: bool,
+    /// Each message has the next priority of so many, from 0; none without any.
+    pub priorities: u8,
 }
 
 impl MessageVariation {
@@ -33,6 +35,7 @@ impl MessageVariation {
     #[must_use]
     pub fn is_needed(&self) -> bool {
         self.random_bodies
+            || self.priorities > 0
             || self.key_cycle.keys.names.len() > 1
             || self.sizes.fixed().is_none()
             || !self.sizes_over_time.is_empty()
@@ -43,6 +46,17 @@ impl MessageVariation {
     pub fn size_max(&self) -> usize {
         let over_time = self.sizes_over_time.iter().map(|span| span.value as usize).max();
         over_time.unwrap_or(self.sizes.bounds().1)
+    }
+
+    /// The priorities, in the order in which messages have them.
+    fn priorities(&self) -> Vec<Option<u8>> {
+        if self.priorities == 0 { vec![None] } else { (0..self.priorities).map(Some).collect() }
+    }
+
+    /// Which of the keys with each priority a message has.
+    fn head(&self, sequence: u64) -> usize {
+        let priorities = u64::from(self.priorities.max(1));
+        self.key_cycle.key(sequence) * priorities as usize + (sequence % priorities) as usize
     }
 
     fn size(&self, stamp: Stamp) -> usize {
@@ -65,7 +79,7 @@ pub struct VariedEncoder {
     variation: MessageVariation,
     channel: u16,
     frame_max: u32,
-    /// For each key: the basic.publish frame and the properties.
+    /// For each key and priority: the basic.publish frame and the properties.
     heads: Vec<(Vec<u8>, Vec<u8>)>,
     pool: Vec<u8>,
     body: Vec<u8>,
@@ -75,13 +89,17 @@ impl VariedEncoder {
     /// An encoder for messages like `template` that differ as `variation` says.
     #[must_use]
     pub fn new(template: &PublishTemplate, variation: MessageVariation, frame_max: u32) -> Self {
-        let head = |key: &String| {
-            let template = PublishTemplate { routing_key: key.clone(), ..template.clone() };
+        let head = |(key, priority): (&String, Option<u8>)| {
+            let template =
+                PublishTemplate { routing_key: key.clone(), priority, ..template.clone() };
             let mut method = Vec::new();
             write_method(&mut method, template.channel, &template.publish());
             (method, template.properties())
         };
-        let heads = variation.key_cycle.keys.names.iter().map(head).collect();
+        let priorities = variation.priorities();
+        let keys = variation.key_cycle.keys.names.iter();
+        let heads = keys.flat_map(|key| priorities.iter().map(move |priority| (key, *priority)));
+        let heads = heads.map(head).collect();
         let len = if variation.random_bodies { variation.size_max() + POOL } else { 0 };
         let bytes = (0..len.div_ceil(8) as u64).flat_map(|n| scramble(n).to_le_bytes());
         let (pool, body, channel) = (bytes.collect(), Vec::new(), template.channel);
@@ -91,7 +109,7 @@ impl VariedEncoder {
     /// Appends a message.
     pub fn append(&mut self, stamp: Stamp, out: &mut Vec<u8>) {
         let size = self.variation.size(stamp);
-        let (method, properties) = &self.heads[self.variation.key_cycle.key(stamp.sequence)];
+        let (method, properties) = &self.heads[self.variation.head(stamp.sequence)];
         out.extend_from_slice(method);
         write_header(out, self.channel, size as u64, properties);
         self.body.clear();

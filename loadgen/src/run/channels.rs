@@ -88,6 +88,7 @@ fn publishes(
         sizes_over_time: args.variation.variable_size.clone(),
         start: plan.start,
         random_bodies: args.variation.random_bodies,
+        priorities: args.variation.priorities,
     };
     let window = args.confirm.or(args.connections.ptxsize).map_or(u64::MAX, u64::from);
     let messages = window.min(due(args.rate()));

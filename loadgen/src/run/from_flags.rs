@@ -51,6 +51,7 @@ pub fn template(message: &MessageArgs, queue: &str) -> PublishTemplate {
         routing_key: message.routing_key.clone().unwrap_or_else(|| queue.to_owned()),
         size: message.size.bounds().1,
         persistent: message.has(MessageFlag::Persistent),
+        priority: None,
         mandatory: message.has(MessageFlag::Mandatory),
         with_header: false,
     }

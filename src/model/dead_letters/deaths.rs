@@ -132,11 +132,14 @@ fn events<'a>(deaths: Array<'a>) -> impl Iterator<Item = (EventId<'a>, Table<'a>
     })
 }
 
-/// An event that happened once more.
+/// An event that happened once more. Its keys are sorted, as in RabbitMQ before 4.0.
 fn counted(table: Table<'_>) -> TableWriter {
     let count = table.get("count").and_then(|count| count.as_integer()).unwrap_or(0);
-    let count = Value::Long(count.saturating_add(1));
-    TableWriter::new().with("count", count).with_all(table.without_any(&["count"]).table())
+    let count = ("count", Value::Long(count.saturating_add(1)));
+    let mut entries: Vec<_> = table.iter().filter(|(key, _)| *key != "count").collect();
+    entries.push(count);
+    entries.sort_by_key(|(key, _)| *key);
+    entries.into_iter().fold(TableWriter::new(), |table, (key, value)| table.with(key, value))
 }
 
 /// The queues of the newest events, up to the newest `rejected`.

@@ -85,6 +85,14 @@ fn value_shown(value: Value<'_>) -> String {
     }
 }
 
+/// The keys of the newest event, in their order.
+fn keys_of_first_event(draft: &mut Draft) -> Vec<String> {
+    let headers = draft.message().properties().basic().headers.unwrap();
+    let Some(Value::Array(deaths)) = headers.get("x-death") else { panic!("no x-death") };
+    let Some(Value::Table(newest)) = deaths.iter().next() else { panic!("no event") };
+    newest.iter().map(|(key, _)| key.to_owned()).collect()
+}
+
 /// The tables of `x-death`: queue, reason and count.
 fn deaths(draft: &mut Draft) -> Vec<(String, String, i64)> {
     let basic = draft.message().properties().basic();
@@ -188,6 +196,10 @@ fn a_message_counted_again_keeps_the_time_and_the_keys_of_its_first_death() {
                 time=Timestamp(1700000000)}]";
     assert!(headers(&mut again).iter().any(|header| header == told));
     assert_eq!(headers(&mut again).iter().filter(|h| h.ends_with("=dlx")).count(), 1);
+    let sorted = ["count", "exchange", "queue", "reason", "routing-keys", "time"];
+    assert_eq!(keys_of_first_event(&mut again), sorted);
+    let unsorted = ["count", "reason", "queue", "time", "exchange", "routing-keys"];
+    assert_eq!(keys_of_first_event(&mut letter), unsorted);
 }
 
 #[test]

@@ -85,6 +85,10 @@ impl ClassicQueue {
                     return used;
                 };
                 self.gets.pop_front();
+                if self.timed {
+                    // The answer counts nothing that has expired behind the message.
+                    self.expire(now, output);
+                }
                 self.send_got(get, entry, now, output);
                 continue;
             }
