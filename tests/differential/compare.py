@@ -29,7 +29,17 @@ LATE = "scripts cut where a step took too long for a time that ends"
 # Scripts that end because messages that died in several queues came to one in another order. Queues
 # are processes in RabbitMQ; what two of them send to a third has no order.
 MET = "scripts cut where dead letters of several queues met in another order"
-CUTS = (DIVIDED, ROUND, FREED, LIMITED, LATE, MET)
+# Scripts that end because a message of the step was sent to a channel ahead of its end, or was not:
+# it is lost with the channel, or stays.
+ENDED = "scripts cut where a channel that ends was sent a message of the same step, or was not"
+# Scripts that end because a consumer has the tag of an earlier one. RabbitMQ gives room by tag, so
+# what the earlier one acknowledges gives room to the later one (rabbit_limiter, ack_from_queue).
+AGAIN = "scripts cut where a settle of an earlier consumer gave room to one of the same tag"
+# Scripts that end because a message went ahead of others by its priority and has expired. RabbitMQ
+# looks for what has expired when a message enters an empty queue, or one that drops something
+# (rabbit_amqqueue_process, deliver_or_enqueue), so this one is counted.
+AHEAD = "scripts cut where an expired message was ahead by its priority"
+CUTS = (DIVIDED, ROUND, FREED, LIMITED, LATE, MET, ENDED, AGAIN, AHEAD)
 # What tells how many messages a queue has, or which comes next.
 COUNTING = ("basic.get", "queue.purge", "queue.delete")
 COUNTS = re.compile(r"^(queue\.declare-ok) consumer_count=\d+ message_count=\d+")
@@ -37,18 +47,22 @@ PRIORITY = re.compile(r", priority -?\d+: ")
 IDENT = re.compile(r" message_id='(m\d+)'")
 MESSAGE = re.compile(r" size=.*", re.DOTALL)
 SOURCE = re.compile(r"from (.*), priority -?\d+: .*", re.DOTALL)
+BEYOND = re.compile(r"!\d+ of \d+: ")
+READY = re.compile(r"(.*): (\d+) ready, .*")
 FLAG = re.compile(r" redelivered=\w+")
 
 
 @dataclass(frozen=True)
 class Leeway:
     """What a step leaves undefined: queues whose consumers share a limit, consumers that are freed
-    together, each as the key of its deliveries, and whether dead letters come from several queues.
+    together, each as the key of its deliveries, whether dead letters come from several queues, and
+    whether any queue has priorities.
     """
 
     limited: frozenset = frozenset()
     freed: frozenset = frozenset()
     meeting: bool = False
+    ranked: bool = False
 
 
 def normal(view, step):
@@ -124,6 +138,15 @@ def differences(reference, other, step, fired, leeway):
     if found and leeway.meeting and met(found):
         fired[MET] += 1
         return [], True
+    if found and parted(found, reference, other, left):
+        fired[ENDED] += 1
+        return [], True
+    if found and exceeded(found):
+        fired[AGAIN] += 1
+        return [], True
+    if found and leeway.ranked and overlooked(found):
+        fired[AHEAD] += 1
+        return [], True
     if not found and unlike_in_the_end(reference, other, left, leeway.limited):
         fired[LIMITED] += 1
         return [], True
@@ -139,6 +162,33 @@ def unlike_in_the_end(reference, other, compared, limited):
             if any(SOURCE.fullmatch(line)[1] in limited for line in apart(mine, theirs)):
                 return True
     return False
+
+
+def parted(found, reference, other, compared):
+    """Whether only what queues have differs, and what channels that ended were sent before."""
+    return all(key[2] == "queues" for key, *_ in found) and any(
+        reference.get(key, []) != other.get(key, [])
+        for key in reference.keys() | other.keys()
+        if key[2].startswith("deliver ") and key not in compared)
+
+
+def exceeded(found):
+    """Whether consumers of the reference, and only they, have more than their prefetch."""
+    delivered = [(mine, theirs) for key, mine, theirs in found if key[2].startswith("deliver ")]
+    return len(delivered) > 0 and all(
+        key[2] == "queues" or key[2].startswith("deliver ") for key, *_ in found) and all(
+        line in mine and BEYOND.search(line)
+        for mine, theirs in delivered for line in apart(mine, theirs))
+
+
+def overlooked(found):
+    """Whether queues of the reference, and only they, have more messages."""
+    def more(mine, theirs):
+        pairs = [(READY.match(one), READY.match(other)) for one, other in zip(mine, theirs)]
+        return len(mine) == len(theirs) and all(
+            one == other or one and other and one[1] == other[1] and int(one[2]) >= int(other[2])
+            for one, other in pairs)
+    return all(key[2] == "queues" and more(mine, theirs) for key, mine, theirs in found)
 
 
 def permitted(found, step, limited):

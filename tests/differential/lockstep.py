@@ -94,6 +94,8 @@ class Run:
             self.patience = timed.PATIENCE_SECONDS
         # How many queues have been given a dead letter exchange.
         self.dead_lettering = 0
+        # Whether any queue has priorities.
+        self.ranked = False
 
     def steps(self):
         """All steps, until one differs."""
@@ -132,9 +134,10 @@ class Run:
         for name, arguments in step.get("ops", []):
             self.freed |= self.frees(step, name, arguments)
             self.dead_lettering += "x-dead-letter-exchange" in arguments.get("arguments", {})
+            self.ranked |= "x-max-priority" in arguments.get("arguments", {})
             self.operation(step, name, arguments)
         leeway = compare.Leeway(
-            self.reference.limited(), frozenset(self.freed), self.dead_lettering > 1)
+            self.reference.limited(), frozenset(self.freed), self.dead_lettering > 1, self.ranked)
         together(session.perform(step) for session in self.sessions.values())
         if dies_divided and self.reference.peers[step["c"]].eof:
             # RabbitMQ's channels end one after the other: what the first gives back may go to the

@@ -40,10 +40,30 @@ impl ClassicQueue {
     /// and is sent even if it expires now.
     pub(super) fn serve_first(&mut self, now: Now, output: &mut impl QueueOutput) {
         if !self.tasks.withholds() {
-            let timed = std::mem::take(&mut self.timed);
-            self.serve(DELIVERED_AT_ONCE, now, output);
-            self.timed = timed;
+            self.serve_spared(now, output);
         }
+    }
+
+    /// The only message has just entered, and a permit is asked for: it is not dropped before the
+    /// answer, even if it expires now or the queue may hold nothing.
+    pub(super) fn spare_first(&mut self) {
+        let asked = self.consumers.reserved() > 0;
+        self.spared = self.backlog.first().filter(|_| asked).map(|entry| entry.seq);
+    }
+
+    /// Whether the first message is not to be dropped now.
+    pub(super) fn spares_first(&self) -> bool {
+        self.spared.is_some()
+            && self.consumers.reserved() > 0
+            && self.returned.is_empty()
+            && self.spared == self.backlog.first().map(|entry| entry.seq)
+    }
+
+    /// Serves a consumer with the first message, whatever its time and the limits.
+    fn serve_spared(&mut self, now: Now, output: &mut impl QueueOutput) {
+        let timed = std::mem::take(&mut self.timed);
+        self.serve(1, now, output);
+        self.timed = timed;
     }
 
     /// Serves waiting gets and consumers with at most `most` messages. Returns how many units of
@@ -196,8 +216,12 @@ impl ClassicQueue {
         now: Now,
         output: &mut impl QueueOutput,
     ) -> u32 {
+        let spares = self.spares_first();
         if !self.consumers.permitted(slot, consumer, count) {
             return count;
+        }
+        if spares {
+            self.serve_spared(now, output);
         }
         self.dispatch(now, output);
         self.consumers.unused(slot)

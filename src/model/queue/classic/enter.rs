@@ -79,6 +79,7 @@ impl ClassicQueue {
         }
         if first && !mutant::active(Mutant::ZeroTtlDropped) {
             self.serve_first(now, output);
+            self.spare_first();
         }
         self.dispatch(now, output);
     }

@@ -59,6 +59,9 @@ impl ClassicQueue {
         if mutant::active(Mutant::ExpiredDelivered) {
             return true;
         }
+        if self.spares_first() {
+            return true;
+        }
         for _ in 0..DROPPED_AT_ONCE {
             if self.dying.full() {
                 // It goes on when dead letters have arrived.
@@ -109,6 +112,10 @@ impl ClassicQueue {
     /// Sets the timer for the message that is the first one now, unless one is set.
     pub(super) fn arm(&mut self, now: Now) {
         if !self.timed || self.lifetimes.message_us != NEVER_US || self.dying.full() {
+            return;
+        }
+        if self.spares_first() {
+            // The answer comes at once, and the timer is set behind it.
             return;
         }
         let spilled = || {

@@ -98,6 +98,9 @@ impl ClassicQueue {
     /// follow in the next turn, or when they are loaded.
     #[cold]
     pub(super) fn drop_excess(&mut self, now: Now, output: &mut impl QueueOutput) -> bool {
+        if self.spares_first() {
+            return true;
+        }
         for _ in 0..DROPPED_AT_ONCE {
             let Some(surplus) = self.excess() else { return true };
             if self.dying.full() {

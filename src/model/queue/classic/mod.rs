@@ -119,6 +119,8 @@ pub struct ClassicQueue {
     drops_head: bool,
     /// Some ready messages may expire.
     timed: bool,
+    /// The sequence number of a message that is not dropped while permits are asked for.
+    spared: Option<u64>,
     /// Bytes of the bodies of the ready messages, if they are limited.
     bodies: u64,
     lifetimes: Lifetimes,
@@ -159,6 +161,7 @@ impl ClassicQueue {
             special: false,
             drops_head: false,
             timed: false,
+            spared: None,
             bodies: 0,
             lifetimes: Lifetimes::default(),
             tasks: QueueTasks::default(),

@@ -253,6 +253,23 @@ fn a_queue_that_cannot_be_read_is_out_of_service_until_it_is_purged() {
 }
 
 #[test]
+fn a_message_that_may_not_live_waits_for_the_permit_that_it_caused() {
+    let zero_ttl = EffectiveArguments { message_ttl_ms: Some(0), ..EffectiveArguments::default() };
+    let no_room = EffectiveArguments { max_length: Some(0), ..EffectiveArguments::default() };
+    for (arguments, permits) in [(&zero_ttl, 1), (&zero_ttl, 0), (&no_room, 1), (&no_room, 0)] {
+        let (mut queue, mut ends) = (queue(), Stub::default());
+        queue.reconfigure(arguments.clone(), NOW, &mut ends);
+        queue.consume(consumer(1), NOW);
+        push(&mut queue, &mut ends, &["a"]);
+        queue.tick(NOW, &mut ends);
+        assert_eq!((queue.counted(), queue.next_deadline_us()), (1, None), "{arguments:?}");
+        permit(&mut queue, &mut ends, 1, permits);
+        let delivered = ends.delivered.len() as u32;
+        assert_eq!((delivered, queue.counted()), (permits, 0), "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_get_that_waits_is_answered_when_the_last_messages_expire() {
     let (mut queue, mut ends) = (queue(), Stub::default());
     let found = RestoredMessages { messages: 2, next_seq: 3, expires: true, ..Default::default() };
