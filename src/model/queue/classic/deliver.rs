@@ -40,7 +40,7 @@ impl ClassicQueue {
     /// and is sent even if it expires now.
     pub(super) fn serve_first(&mut self, now: Now, output: &mut impl QueueOutput) {
         if !self.tasks.withholds() {
-            self.serve_spared(now, output);
+            self.serve_untimed(DELIVERED_AT_ONCE, now, output);
         }
     }
 
@@ -59,10 +59,10 @@ impl ClassicQueue {
             && self.spared == self.backlog.first().map(|entry| entry.seq)
     }
 
-    /// Serves a consumer with the first message, whatever its time and the limits.
-    fn serve_spared(&mut self, now: Now, output: &mut impl QueueOutput) {
+    /// Serves consumers whatever the time of the messages and the limits.
+    fn serve_untimed(&mut self, most: u32, now: Now, output: &mut impl QueueOutput) {
         let timed = std::mem::take(&mut self.timed);
-        self.serve(1, now, output);
+        self.serve(most, now, output);
         self.timed = timed;
     }
 
@@ -221,7 +221,8 @@ impl ClassicQueue {
             return count;
         }
         if spares {
-            self.serve_spared(now, output);
+            // One message: those behind it have their time.
+            self.serve_untimed(1, now, output);
         }
         self.dispatch(now, output);
         self.consumers.unused(slot)

@@ -270,6 +270,16 @@ fn a_message_that_may_not_live_waits_for_the_permit_that_it_caused() {
 }
 
 #[test]
+fn a_message_that_may_not_live_takes_a_permit_that_is_given_at_once() {
+    let (mut queue, mut ends) = (queue(), Stub { at_once: Some(1), ..Stub::default() });
+    let zero_ttl = EffectiveArguments { message_ttl_ms: Some(0), ..EffectiveArguments::default() };
+    queue.reconfigure(zero_ttl, NOW, &mut ends);
+    queue.consume(consumer(1), NOW);
+    push(&mut queue, &mut ends, &["a", "b"]);
+    assert_eq!((ends.bodies(), queue.counted()), (list(&[(1, "a")]), 0));
+}
+
+#[test]
 fn a_get_that_waits_is_answered_when_the_last_messages_expire() {
     let (mut queue, mut ends) = (queue(), Stub::default());
     let found = RestoredMessages { messages: 2, next_seq: 3, expires: true, ..Default::default() };
