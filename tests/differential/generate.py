@@ -26,6 +26,12 @@ FEATURES = {"global-qos", "x-priority", "tx", "update-secret", "alternate-exchan
 LATER = {"ttl", "limits", "dead-letters", "priorities", "single-active"}
 
 
+def plain_name(name):
+    """The name under which an object is found. Both brokers drop line ends where a name is declared;
+    where it is only used, RabbitMQ does not."""
+    return name.replace("\r", "").replace("\n", "")
+
+
 class Writer:
     """Writes one script while it runs. Features in `without` are left out."""
 
@@ -81,7 +87,7 @@ class Writer:
             for queue, state in sorted(each.states.items()):
                 if state not in ("gone", "locked"):
                     owner = None if queue in reference.shared else number
-                    self.queues.setdefault(reference.symbolic(queue), owner)
+                    self.queues.setdefault(plain_name(reference.symbolic(queue)), owner)
             for channel, found in sorted(each.channels.items()):
                 if number != "control" and found.open:
                     self.observe_channel(reference, (number, channel), found)
@@ -202,8 +208,7 @@ class Writer:
         elif self.chance(0.05):
             given["arguments"] = {"nonsense": 1}
         if not given.get("passive"):
-            # Where an exchange is only used, RabbitMQ does not drop line ends.
-            self.exchanges.setdefault(name.replace("\n", "").replace("\r", ""), kind)
+            self.exchanges.setdefault(plain_name(name), kind)
         return ["exchange.declare", given]
 
     def exchange_delete(self):
@@ -270,9 +275,7 @@ class Writer:
         elif self.chance(0.1):
             given["nowait"] = True
         self.auto_delete |= given.get("auto_delete", False)
-        # Both brokers drop line ends here; where a queue is only used, RabbitMQ does not.
-        name = name.replace("\r\n", "")
-        self.queues.setdefault(name, self.at[0] if given.get("exclusive") else None)
+        self.queues.setdefault(plain_name(name), self.at[0] if given.get("exclusive") else None)
         return ["queue.declare", given]
 
     def queue_arguments(self):

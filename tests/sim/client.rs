@@ -389,6 +389,7 @@ pub fn properties(h: &History, message: usize, sent: bool) -> Vec<u8> {
         message_id: Some(&id),
         expiration: expiration.as_deref(),
         delivery_mode: log.persistent.then_some(2),
+        priority: crate::names::priority_of(message),
         headers: some.then(|| headers.table()),
         ..Basic::default()
     };

@@ -61,6 +61,8 @@ pub struct QueueKind {
     pub only_dead_letters: bool,
     /// What it may hold and for how long.
     pub limits: Limits,
+    /// Its highest priority.
+    pub priorities: Option<u8>,
 }
 
 /// Arguments of a queue that limit it; times in milliseconds.
@@ -113,6 +115,7 @@ const fn queue(name: &'static str, durable: bool, mortal: bool, purged: bool) ->
         dead_letters: None,
         only_dead_letters: false,
         limits: Limits::NONE,
+        priorities: None,
     }
 }
 
@@ -139,7 +142,15 @@ impl QueueKind {
                 .with("x-dead-letter-exchange", Value::LongString(b""))
                 .with("x-dead-letter-routing-key", key);
         }
+        if let Some(highest) = self.priorities {
+            table = table.with("x-max-priority", Value::Byte(highest as i8));
+        }
         self.limits.add_to(table)
+    }
+
+    /// The priority that a message has in the queue.
+    pub fn priority(self, message: usize) -> u8 {
+        self.priorities.map_or(0, |highest| priority_of(message).unwrap_or(0).min(highest))
     }
 }
 
@@ -159,6 +170,8 @@ pub const QUEUES: &[QueueKind] = &[
     QueueKind { shuffled: true, ..queue("q-shuffled", true, false, false) },
     #[cfg(feature = "second-kinds")]
     QueueKind { shuffled: true, ..queue("q-shuffled-mortal", false, true, true) },
+    QueueKind { priorities: Some(3), ..queue("q-ranked", true, false, false) },
+    QueueKind { priorities: Some(1), ..queue("q-ranked-mortal", false, true, true) },
     QueueKind { dead_letters: Some(DEAD), ..queue("q-retry", true, false, false) },
     QueueKind {
         dead_letters: Some(RETRY),
@@ -184,7 +197,7 @@ pub const QUEUES: &[QueueKind] = &[
     },
 ];
 /// The queue whose rejected messages go to [`DEAD`].
-pub const RETRY: usize = if cfg!(feature = "second-kinds") { 12 } else { 10 };
+pub const RETRY: usize = if cfg!(feature = "second-kinds") { 14 } else { 12 };
 /// The queue of dead letters, whose rejected messages go back.
 pub const DEAD: usize = RETRY + 1;
 /// The queue nobody declares. Those behind it are used in their own phase only.
@@ -222,6 +235,11 @@ pub const HOLD_MIN_US: u64 = 1000;
 
 /// A queue the server names: exclusive, not durable.
 pub const SERVER_NAMED: QueueKind = QueueKind { exclusive: true, ..queue("", false, true, false) };
+
+/// The priority that a message is published with.
+pub fn priority_of(message: usize) -> Option<u8> {
+    [None, Some(0), Some(2), Some(3), Some(9)][message % 5]
+}
 
 /// What the queue at this place of the history's names is.
 pub fn kind(queue: usize) -> QueueKind {

@@ -88,8 +88,8 @@ pub(super) fn headers(old: Table<'_>, event: &Event<'_>, history: History) -> Ta
     // As in RabbitMQ, a publisher that sets `x-death` decides about the first death too.
     let first = before.is_none() || mutant::active(Mutant::FirstDeathOverwritten);
     let before = match before {
-        Some(Value::Array(deaths)) if history == History::All => deaths,
-        _ => Array::EMPTY,
+        Some(Value::Array(deaths)) if history == History::All => Some(deaths),
+        _ => None,
     };
     let deaths = merged(before, event);
     let kept = old.without_any(&[X_DEATH]).table().without_any(&LAST);
@@ -98,12 +98,16 @@ pub(super) fn headers(old: Table<'_>, event: &Event<'_>, history: History) -> Ta
 }
 
 /// The events with one more, which comes first. If there was one of the same queue and reason, it
-/// is that one, with a count greater by one.
-fn merged(before: Array<'_>, event: &Event<'_>) -> ArrayWriter {
+/// is that one, with a count greater by one. All but the first event have sorted keys, as in
+/// RabbitMQ before 4.0.
+fn merged(before: Option<Array<'_>>, event: &Event<'_>) -> ArrayWriter {
+    let is_first = before.is_none();
+    let before = before.unwrap_or(Array::EMPTY);
     let same = events(before).find(|(id, _)| *id == event.id());
     let newest = match same {
-        Some((_, table)) if !mutant::active(Mutant::DeathNotCounted) => counted(table),
-        _ => event.table(),
+        Some((_, table)) if !mutant::active(Mutant::DeathNotCounted) => sorted(counted(table)),
+        _ if is_first => event.table(),
+        _ => sorted(event.table()),
     };
     let mut all = ArrayWriter::new().with(Value::Table(newest.table()));
     let mut kept = Vec::new();
@@ -132,12 +136,15 @@ fn events<'a>(deaths: Array<'a>) -> impl Iterator<Item = (EventId<'a>, Table<'a>
     })
 }
 
-/// An event that happened once more. Its keys are sorted, as in RabbitMQ before 4.0.
+/// An event that happened once more.
 fn counted(table: Table<'_>) -> TableWriter {
     let count = table.get("count").and_then(|count| count.as_integer()).unwrap_or(0);
-    let count = ("count", Value::Long(count.saturating_add(1)));
-    let mut entries: Vec<_> = table.iter().filter(|(key, _)| *key != "count").collect();
-    entries.push(count);
+    let count = Value::Long(count.saturating_add(1));
+    TableWriter::new().with("count", count).with_all(table.without_any(&["count"]).table())
+}
+
+fn sorted(table: TableWriter) -> TableWriter {
+    let mut entries: Vec<_> = table.table().iter().collect();
     entries.sort_by_key(|(key, _)| *key);
     entries.into_iter().fold(TableWriter::new(), |table, (key, value)| table.with(key, value))
 }

@@ -23,28 +23,31 @@ pub fn check(h: &History, _: &Facts) -> Result<(), String> {
         if kind(*queue).shuffled {
             continue;
         }
-        ascending(h, stream).map_err(|why| format!("chan {chan}, queue {queue}: {why}"))?;
+        ascending(h, *queue, stream).map_err(|why| format!("chan {chan}, queue {queue}: {why}"))?;
     }
     for (queue, drain) in &drains {
         if !kind(*queue).shuffled {
-            ascending(h, drain).map_err(|why| format!("drain of queue {queue}: {why}"))?;
+            ascending(h, *queue, drain)
+                .and_then(|()| ranked(*queue, drain))
+                .map_err(|why| format!("drain of queue {queue}: {why}"))?;
         }
         let place: BTreeMap<usize, usize> =
             drain.iter().enumerate().map(|(place, d)| (d.message, place)).collect();
         for ((_, q), stream) in streams.iter().filter(|((_, q), _)| q == queue) {
-            in_place(&place, stream).map_err(|why| format!("queue {q}: {why}"))?;
+            in_place(*queue, &place, stream).map_err(|why| format!("queue {q}: {why}"))?;
         }
     }
     Ok(())
 }
 
-/// Messages of one publishing channel come in the order they were published.
-fn ascending(h: &History, stream: &[&DeliveryLog]) -> Result<(), String> {
-    let mut last: BTreeMap<(usize, bool), usize> = BTreeMap::new();
+/// Messages of one publishing channel and one priority come in the order they were published.
+fn ascending(h: &History, queue: usize, stream: &[&DeliveryLog]) -> Result<(), String> {
+    let mut last: BTreeMap<(usize, bool, u8), usize> = BTreeMap::new();
     for delivery in stream {
         // Dead letters of what a channel has rejected, and what it publishes, overtake each other.
         let message = &h.messages[delivery.message];
-        let publisher = (h.ops[message.op].span.chan, message.died.is_some());
+        let priority = kind(queue).priority(delivery.message);
+        let publisher = (h.ops[message.op].span.chan, message.died.is_some(), priority);
         match last.insert(publisher, delivery.message) {
             Some(earlier) if earlier > delivery.message => {
                 return Err(format!("message {} came after {earlier}", delivery.message));
@@ -55,16 +58,30 @@ fn ascending(h: &History, stream: &[&DeliveryLog]) -> Result<(), String> {
     Ok(())
 }
 
-/// What one consumer got first came back to the queue in that order.
-fn in_place(place: &BTreeMap<usize, usize>, stream: &[&DeliveryLog]) -> Result<(), String> {
-    let mut last: Option<(usize, usize)> = None;
+/// Nothing is ahead of a message with a higher priority.
+fn ranked(queue: usize, drain: &[&DeliveryLog]) -> Result<(), String> {
+    let priority = |delivery: &DeliveryLog| kind(queue).priority(delivery.message);
+    let mut pairs = drain.windows(2);
+    match pairs.find(|pair| priority(pair[0]) < priority(pair[1])) {
+        Some(pair) => Err(format!("{} was ahead of {}", pair[0].message, pair[1].message)),
+        None => Ok(()),
+    }
+}
+
+/// What one consumer got first came back to the queue in that order, if its priority is the same.
+fn in_place(
+    queue: usize,
+    place: &BTreeMap<usize, usize>,
+    stream: &[&DeliveryLog],
+) -> Result<(), String> {
+    let mut all: BTreeMap<u8, (usize, usize)> = BTreeMap::new();
     for delivery in stream {
         let Some(&at) = place.get(&delivery.message) else { continue };
+        let last = all.insert(kind(queue).priority(delivery.message), (delivery.message, at));
         if let Some((message, earlier)) = last.filter(|(_, earlier)| *earlier > at) {
             let (other, _) = (delivery.message, earlier);
             return Err(format!("message {other} was behind {message} and is now in front"));
         }
-        last = Some((delivery.message, at));
     }
     Ok(())
 }
