@@ -142,6 +142,10 @@ impl Outbox {
 
     /// Moves everything to the end of `other`. If `other` is empty, the buffers are swapped.
     pub fn drain_into(&mut self, other: &mut Outbox) {
+        if self.is_empty() {
+            // Each keeps its buffers, which have the size that it needs.
+            return;
+        }
         self.drained += self.len() as u64;
         if other.is_empty() {
             other.clear();
@@ -233,6 +237,15 @@ mod tests {
             }
             assert_eq!(body, chunk);
         }
+    }
+
+    #[test]
+    fn one_without_output_keeps_its_buffer() {
+        let (mut one, mut two) = (Outbox::default(), Outbox::default());
+        one.buffer().reserve(1000);
+        let pinned = one.pinned();
+        one.drain_into(&mut two);
+        assert_eq!((one.pinned(), two.pinned()), (pinned, 0));
     }
 
     #[test]
