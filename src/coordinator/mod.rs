@@ -37,6 +37,7 @@ mod limits;
 mod login_pace;
 mod machine;
 mod queues;
+mod removals;
 mod versions;
 
 pub use self::directory::QueuePlacement;

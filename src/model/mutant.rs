@@ -193,8 +193,14 @@ mutants! {
     23 WalksUncut
     /// The tags of a multiple settle are taken off their channel in one turn.
     23 TagsUncut
+    /// All bindings of what is deleted go in one turn.
+    23 BindingsUncut
+    /// All exclusive queues of a connection go in one turn.
+    23 ExclusiveUncut
     /// All channels of a connection are released in one turn.
     23 TeardownUncut
+    /// A route that has paused goes on at patterns that took the place of others.
+    23 ReusedNodeVisited
     /// A publish is routed by all its keys in one turn.
     23 RouteUncut
     /// A publish is copied to all its queues in one turn.
@@ -207,6 +213,8 @@ mutants! {
     12 LateJudged
     /// No heartbeats are sent.
     12 NoHeartbeats
+    /// A connection that takes nothing of a large message keeps all others from theirs.
+    8 StuckBlocksAll
     /// Consumers that wait for room for a large message are not told that there is some.
     8 LargeTurnForgotten
     /// A channel gets one message more than its limit.

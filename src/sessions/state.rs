@@ -1,10 +1,12 @@
 //! The sessions of a shard: what they are made of, and how the shard drives them.
 
+use std::collections::VecDeque;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use model::mutant::{self, Mutant};
-use model::session::Limits;
+use model::session::{Limits, Transaction};
 use model::topology::Change;
 use model::{
     BodyCounts, BodyGauge, ConnId, Draft, Entropy, Generator, IdSource, Map, Name, Now, Outbox,
@@ -15,7 +17,7 @@ use crate::mesh::control::Alarms;
 use crate::sessions::amqp::reply_key::ReplyKey;
 use crate::sessions::broker::{BrokerAccess, QueueAt};
 use crate::sessions::connection::{ConnInfo, Connection, pause};
-use crate::sessions::connections::{Connections, Unfinished};
+use crate::sessions::connections::{Connections, Publisher, Unfinished};
 use crate::sessions::inspect::exchange_counts::ExchangeCounts;
 use crate::sessions::kind::SessionKind;
 use crate::sessions::life::{Phase, Releases, Timers};
@@ -60,6 +62,9 @@ pub(crate) struct Sessions {
     pub(super) stopping: bool,
     /// Publishes that go on in another turn.
     pub(super) publishes: Map<ConnId, PendingPublish>,
+    /// Transactions that are over. What one has committed is published, in whose name it says; the
+    /// others are dropped.
+    pub(super) ending: VecDeque<(Transaction, Option<Publisher>)>,
     /// How many turns there were.
     pub(super) turns: u64,
     conn_ids: IdSource,
@@ -94,6 +99,7 @@ impl Sessions {
             bodies: BodyCounts::new(config.shard.0 + 1).gauge(config.shard),
             stopping: false,
             publishes: Map::with_hasher(seed),
+            ending: VecDeque::new(),
             turns: 0,
             conn_ids: IdSource::new(config.shard),
             ids: IdSource::new(config.shard),
@@ -200,6 +206,7 @@ impl Sessions {
                 Unfinished::Release(id) => self.go_on_releasing(id, broker),
                 Unfinished::Publish(id) => self.go_on_publishing(id, broker),
                 Unfinished::Read(id) => self.connections.end_work(id),
+                Unfinished::Transactions => self.go_on_ending(broker),
             }
         }
     }
@@ -218,6 +225,9 @@ impl Sessions {
             }
             for overdue in going_on.overdue {
                 self.close_overdue(overdue, broker);
+            }
+            for id in going_on.stuck {
+                self.end_stuck(id, broker);
             }
             for (id, number) in going_on.lifted {
                 self.replay(id, number, broker);
@@ -270,6 +280,11 @@ impl Sessions {
     /// True if there is something to do in another turn although nothing happens until then.
     pub fn unfinished(&self) -> bool {
         self.connections.unfinished()
+    }
+
+    /// True if what a connection has committed is still being published, though it may be gone.
+    pub fn publishes(&self) -> bool {
+        !self.ending.is_empty()
     }
 
     /// What is to be written to the connection's socket.

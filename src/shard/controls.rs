@@ -27,6 +27,7 @@ impl Shard {
             }
             Control::Unfit(unfit) => sessions.close_unfit(unfit, &mut broker),
             Control::Overdue(overdue) => sessions.close_overdue(overdue, &mut broker),
+            Control::Stuck(conn) => sessions.connections().stuck(conn),
             Control::ConsumerGone(conn, channel, consumer) => {
                 sessions.connections().consumer_gone(conn, channel, consumer);
             }

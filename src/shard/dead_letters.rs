@@ -75,27 +75,27 @@ impl ShardBroker<'_> {
             let Some(queue) = self.queues.next_dying() else { return };
             let mut draft = std::mem::take(&mut self.letters.draft);
             let mut routes = std::mem::take(&mut self.letters.routes);
-            steps += self.send_dead_letter(sessions, queue, &mut draft, &mut routes);
+            let most = STEPS_AT_ONCE - steps;
+            steps += self.send_dead_letter(sessions, queue, (&mut draft, &mut routes), most);
             draft.done();
             (self.letters.draft, self.letters.routes) = (draft, routes);
         }
     }
 
-    /// Sends the next dead letter of a queue; the steps that it took.
+    /// Sends the next dead letter of a queue, or goes on with its route; the steps that it took.
     fn send_dead_letter(
         &mut self,
         sessions: &mut Sessions,
         queue: QueueId,
-        draft: &mut Draft,
-        routes: &mut Vec<QueueAt>,
+        (draft, routes): (&mut Draft, &mut Vec<QueueAt>),
+        most: u64,
     ) -> u64 {
-        let Some(next) = self.queues.next_letter(queue) else { return 0 };
-        let DeadMessage { death, .. } = next.dead;
-        let keys = next.dead.write(self.now, draft);
-        draft.count(&self.queues.gauge());
+        let Some(number) = self.queues.next_letter(queue).map(|next| next.number) else { return 0 };
+        let steps = self.route_letter(sessions, queue, (draft, routes), most);
+        if self.letters.routing.is_some() {
+            return steps;
+        }
         let message = draft.message();
-        let steps = 1 + sessions.route_dead_letter((next.vhost, message), death, &keys, routes);
-        let number = next.number;
         let full = routes.iter().map(|(_, home)| *home).find(|home| self.has_no_room(*home));
         match full {
             Some(_) if mutant::active(Mutant::DeadLetterNotKept) => routes.clear(),
@@ -112,6 +112,39 @@ impl ShardBroker<'_> {
         let waits = self.enqueue_letter(sessions.connections(), letter, message, routes);
         self.letters.wait(letter, waits);
         steps + bytes / 256
+    }
+
+    /// Writes the next dead letter of a queue and finds the queues it goes to; the steps that it
+    /// took. What is more than `most` goes on in the next turn.
+    fn route_letter(
+        &mut self,
+        sessions: &Sessions,
+        queue: QueueId,
+        (draft, routes): (&mut Draft, &mut Vec<QueueAt>),
+        most: u64,
+    ) -> u64 {
+        let Some(next) = self.queues.next_letter(queue) else { return 0 };
+        let (DeadMessage { death, .. }, number) = (next.dead, next.number);
+        let keys = next.dead.write(self.now, draft);
+        draft.count(&self.queues.gauge());
+        let mut targets = std::mem::take(&mut self.letters.targets);
+        if self.letters.routing.take() != Some((queue, number)) {
+            targets.clear();
+        }
+        let before = targets.work();
+        let letter = (&**next.vhost, draft.message());
+        let all = sessions.route_dead_letter(letter, &keys, &mut targets, most);
+        routes.clear();
+        if all {
+            routes.extend_from_slice(targets.queues());
+            sessions.leave_out_circles(letter, death, routes);
+        } else {
+            self.letters.routing = Some((queue, number));
+            self.queues.list_dying_first(queue);
+        }
+        let steps = 1 + targets.work() - before;
+        self.letters.targets = targets;
+        steps
     }
 
     fn has_no_room(&mut self, home: ShardId) -> bool {

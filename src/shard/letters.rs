@@ -2,7 +2,7 @@
 
 use model::mutant::{self, Mutant};
 use model::queue::ledger::Ledger;
-use model::{Draft, QueueId, Refusal, ShardId};
+use model::{Draft, QueueId, Refusal, ShardId, Targets};
 
 use crate::sessions::QueueAt;
 
@@ -37,6 +37,10 @@ pub(crate) struct DeadLetters {
     pub freezing: Vec<(ShardId, QueueId, Result<u32, Refusal>)>,
     pub draft: Draft,
     pub routes: Vec<QueueAt>,
+    /// What the next letter was routed to so far.
+    pub targets: Targets,
+    /// The letter whose route goes on in the next turn: its queue, and the queue's number for it.
+    pub routing: Option<(QueueId, u64)>,
 }
 
 impl DeadLetters {
@@ -50,6 +54,8 @@ impl DeadLetters {
             freezing: Vec::new(),
             draft: Draft::default(),
             routes: Vec::new(),
+            targets: Targets::new(),
+            routing: None,
         }
     }
 

@@ -162,7 +162,7 @@ impl Shard {
         let me = self.me;
         let others = self.peers.shards() - 1;
         loop {
-            if self.queues.has_work() {
+            if self.queues.has_work() || self.sessions.publishes() {
                 return;
             }
             let letters = self.queues.any_dying() || self.letters.waiting() > 0;

@@ -7,6 +7,7 @@ mod targets;
 mod topic;
 
 use std::cell::LazyCell;
+use std::collections::BTreeMap;
 
 use amqp::Table;
 
@@ -14,12 +15,12 @@ use self::direct::Direct;
 use self::fanout::Fanout;
 use self::headers::Headers;
 use self::topic::Topic;
-use crate::hash::{SecretSeed, UntrustedMap};
+use crate::hash::SecretSeed;
 use crate::refusal::Refusal;
 use crate::topology::spec::{Arguments, Destination, ExchangeKind, ExchangeSpec, Name, clean};
 
+pub(crate) use self::targets::Target;
 pub use self::targets::Targets;
-pub(crate) use self::targets::{RouteCursor, Target};
 
 /// The argument that names an exchange's alternate exchange.
 pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
@@ -36,7 +37,7 @@ pub struct Exchange {
     pub(crate) alternate: Option<Name>,
     routes: Routes,
     /// How many bindings lead from here to each destination.
-    pub(crate) destinations: UntrustedMap<Destination, u32>,
+    pub(crate) destinations: BTreeMap<Destination, u32>,
     bindings: usize,
 }
 
@@ -84,7 +85,7 @@ impl Exchange {
         let alternate = alternate.and_then(|name| name.as_str());
         // Nothing is bound to the default exchange, so it would lead nowhere.
         let alternate = alternate.map(clean).filter(|name| !name.is_empty());
-        let destinations = UntrustedMap::with_hasher(seed);
+        let destinations = BTreeMap::new();
         Self { spec, version, slot, alternate, routes, destinations, bindings: 0 }
     }
 
@@ -136,28 +137,33 @@ impl Exchange {
         matches!(self.routes, Routes::Fanout(_) | Routes::Headers(_))
     }
 
-    /// Adds the targets of the bindings that match. The default exchange adds nothing: its targets
-    /// are looked up by queue name.
+    /// Adds the targets of the bindings that match, or goes on with that where it has paused. The
+    /// default exchange adds nothing: its targets are looked up by queue name.
     #[inline]
     pub(crate) fn collect<'h, F: FnOnce() -> Option<Table<'h>>>(
         &self,
         key: &str,
         headers: &LazyHeaders<'h, F>,
         targets: &mut Targets,
-    ) -> ByQueueName {
-        match &self.routes {
-            Routes::QueueNames => return ByQueueName(true),
+    ) -> Collected {
+        let all = match &self.routes {
+            Routes::QueueNames => return Collected::ByQueueName,
             Routes::Direct(direct) => direct.collect(key, targets),
             Routes::Fanout(fanout) => fanout.collect(targets),
             Routes::Topic(topic) => topic.collect(key, targets),
-            Routes::Headers(patterns) => {
-                patterns.collect(headers.unwrap_or(Table::EMPTY), targets);
-            }
-        }
-        ByQueueName(false)
+            Routes::Headers(patterns) => patterns.collect(headers.unwrap_or(Table::EMPTY), targets),
+        };
+        if all { Collected::All } else { Collected::Some }
     }
 }
 
-/// True if the vhost has to look the key up among its queues.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ByQueueName(pub bool);
+/// What an exchange has added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Collected {
+    /// All targets.
+    All,
+    /// Some: the route pauses, and goes on with the same key.
+    Some,
+    /// The vhost has to look the key up among its queues.
+    ByQueueName,
+}

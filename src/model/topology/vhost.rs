@@ -7,7 +7,7 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use amqp::Table;
 
-use crate::exchange::{Exchange, Label, LazyHeaders, RouteCursor, Target, Targets};
+use crate::exchange::{Collected, Exchange, Label, LazyHeaders, Target, Targets};
 use crate::hash::{SecretSeed, UntrustedMap};
 use crate::mutant::{self, Mutant};
 use crate::topology::spec::{
@@ -132,6 +132,34 @@ impl Vhost {
         })
     }
 
+    /// At most so many bindings to a queue, or to and from an exchange.
+    #[must_use]
+    pub fn some_bindings(&self, of: &Destination, most: usize) -> Vec<Binding> {
+        let to = self.incoming.get(of).into_iter();
+        let to = to.flat_map(|sources| bindings_to(of, sources, None));
+        let exchange = match of {
+            Destination::Exchange(name) => self.exchange(name),
+            Destination::Queue(_) => None,
+        };
+        let from = exchange.into_iter().flat_map(|exchange| self.bindings_of(exchange));
+        // One to itself is among the first.
+        to.chain(from.filter(|binding| binding.destination != *of)).take(most).collect()
+    }
+
+    /// The bindings that an exchange is the source of, by destination.
+    fn bindings_of(&self, exchange: &Exchange) -> impl Iterator<Item = Binding> {
+        exchange.destinations.keys().flat_map(move |destination| {
+            let sources = self.incoming.get(destination);
+            let labels = sources.and_then(|sources| sources.get(&exchange.spec.name));
+            labels.into_iter().flatten().map(move |label| Binding {
+                source: exchange.spec.name.clone(),
+                destination: destination.clone(),
+                key: label.key.clone(),
+                arguments: label.arguments.clone(),
+            })
+        })
+    }
+
     /// How many bindings the exchange is the source of; 0 if there is no such exchange.
     #[must_use]
     pub fn bindings_from(&self, exchange: &str) -> usize {
@@ -171,6 +199,10 @@ impl Vhost {
         let goes_on = targets.cursor.paused;
         if !goes_on {
             targets.found = false;
+        } else if exchange.version > targets.version {
+            // It has the name of one that is gone, which leads nowhere else.
+            targets.end_route();
+            return true;
         }
         if targets.cursor.nth.is_none() && !self.step(exchange, keys, &headers, targets) {
             targets.cursor.paused = true;
@@ -182,7 +214,8 @@ impl Vhost {
         true
     }
 
-    /// Asks one exchange, from the cursor's key on; false if the route pauses behind a key.
+    /// Asks one exchange, from the cursor on; false if the route pauses behind a key, or inside of
+    /// the exchange.
     #[inline]
     fn step<'h, F: FnOnce() -> Option<Table<'h>>>(
         &self,
@@ -194,13 +227,20 @@ impl Vhost {
         let asked = if exchange.ignores_keys() { keys.get(..1).unwrap_or_default() } else { keys };
         let mut at = std::mem::take(&mut targets.cursor.key);
         while let Some(key) = asked.get(at) {
-            at += 1;
             targets.count_work(1);
-            if exchange.collect(key, headers, targets).0
-                && let Some(queue) = self.queues.get(*key).or_else(|| self.meant(key))
-            {
-                targets.queue(queue.spec.id, queue.spec.home);
+            match exchange.collect(key, headers, targets) {
+                Collected::All => targets.cursor.leave_exchange(),
+                Collected::Some => {
+                    targets.cursor.key = at;
+                    return false;
+                }
+                Collected::ByQueueName => {
+                    if let Some(queue) = self.queues.get(*key).or_else(|| self.meant(key)) {
+                        targets.queue(queue.spec.id, queue.spec.home);
+                    }
+                }
             }
+            at += 1;
             if at < asked.len() && targets.is_spent() {
                 targets.cursor.key = at;
                 return false;
@@ -234,7 +274,7 @@ impl Vhost {
             let reached = self.at(slot).filter(known);
             if let Some(exchange) = reached.filter(|_| slot != start.slot) {
                 let pauses = targets.is_spent();
-                if targets.cursor.key == 0 && !pauses {
+                if targets.cursor.is_at_start() && !pauses {
                     targets.found = false;
                 }
                 if pauses || !self.step(exchange, keys, headers, targets) {
@@ -242,11 +282,14 @@ impl Vhost {
                     return false;
                 }
                 self.reach_alternate(exchange, targets);
+            } else {
+                // One that is gone: what it was asked before counts.
+                targets.cursor.leave_exchange();
+                targets.cursor.key = 0;
             }
             nth += 1;
         }
-        targets.forget_exchanges();
-        targets.cursor = RouteCursor::default();
+        targets.end_route();
         true
     }
 

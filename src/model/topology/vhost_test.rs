@@ -15,7 +15,7 @@ use crate::topology::spec::{
 };
 use crate::topology::{Change, Topology, Vhost};
 
-fn queue(id: u64, name: &str) -> QueueSpec {
+pub(super) fn queue(id: u64, name: &str) -> QueueSpec {
     QueueSpec {
         id: QueueId(id),
         name: name.into(),
@@ -39,7 +39,7 @@ fn exchange(name: &str, kind: ExchangeKind) -> ExchangeSpec {
     }
 }
 
-fn binding(source: &str, destination: Destination, key: &str) -> Binding {
+pub(super) fn binding(source: &str, destination: Destination, key: &str) -> Binding {
     let arguments = Arguments::default();
     Binding { source: source.into(), destination, key: key.into(), arguments }
 }
@@ -53,24 +53,24 @@ fn to_exchange(source: &str, exchange: &str, key: &str) -> Binding {
 }
 
 /// A topology with the vhost `/`, and the changes made to it so far.
-struct World(Topology);
+pub(super) struct World(pub Topology);
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut world = Self(Topology::new(Entropy::from_seed(7).map_seed()));
         world.apply(Change::VhostCreated("/".into()));
         world
     }
 
-    fn apply(&mut self, change: Change) {
+    pub fn apply(&mut self, change: Change) {
         self.0.apply(self.0.version() + 1, &change);
     }
 
-    fn queue(&mut self, id: u64, name: &str) {
+    pub fn queue(&mut self, id: u64, name: &str) {
         self.apply(Change::QueueCreated("/".into(), queue(id, name)));
     }
 
-    fn exchange(&mut self, name: &str, kind: ExchangeKind) {
+    pub fn exchange(&mut self, name: &str, kind: ExchangeKind) {
         self.apply(Change::ExchangeCreated("/".into(), exchange(name, kind)));
     }
 
@@ -86,7 +86,7 @@ impl World {
         self.apply(Change::Bound("/".into(), binding));
     }
 
-    fn vhost(&self) -> &Vhost {
+    pub fn vhost(&self) -> &Vhost {
         self.0.vhost("/").unwrap()
     }
 

@@ -313,36 +313,47 @@ impl Sessions {
     }
 
     /// Finds the queues of a dead letter, which `keys` route beside its own key: none if its
-    /// exchange does not exist. Returns the steps that it took.
+    /// exchange does not exist. Does so many steps; false if there are more, for another call with
+    /// the same targets.
     pub fn route_dead_letter(
-        &mut self,
+        &self,
         (vhost_name, letter): (&str, Message<'_>),
-        death: Death,
         keys: &[Name],
-        routes: &mut Vec<QueueAt>,
-    ) -> u64 {
-        routes.clear();
-        let mut targets = std::mem::take(&mut self.targets);
-        targets.clear();
-        if let Some(vhost) = self.topology.vhost(vhost_name)
-            && let Some(exchange) = vhost.exchange(letter.exchange())
-        {
-            let keys = keys.iter().map(AsRef::as_ref);
-            let keys: Vec<&str> = std::iter::once(letter.routing_key()).chain(keys).collect();
-            let headers = || letter.properties().basic().headers;
-            vhost.route(exchange, &keys, headers, &mut targets);
-            if exchange.spec.name.is_empty() {
-                self.reply_targets(vhost_name, &keys, &mut targets);
-            }
-            routes.extend_from_slice(targets.queues());
-            let circular = dead_letters::circular(letter.properties(), death).into_iter();
-            for queue in circular.filter_map(|name| vhost.queue(name)) {
-                routes.retain(|(id, _)| *id != queue.spec.id);
-            }
+        targets: &mut Targets,
+        most: u64,
+    ) -> bool {
+        if !targets.is_paused() {
+            targets.clear();
+            targets.begin(self.topology.version());
         }
-        let steps = targets.work();
-        self.targets = targets;
-        steps
+        targets.may_work(most);
+        let vhost = self.topology.vhost(vhost_name);
+        let exchange = vhost.and_then(|vhost| vhost.exchange(letter.exchange()));
+        let Some((vhost, exchange)) = vhost.zip(exchange) else { return true };
+        let keys = keys.iter().map(AsRef::as_ref);
+        let keys: Vec<&str> = std::iter::once(letter.routing_key()).chain(keys).collect();
+        let headers = || letter.properties().basic().headers;
+        if !vhost.route(exchange, &keys, headers, targets) {
+            return false;
+        }
+        if exchange.spec.name.is_empty() {
+            self.reply_targets(vhost_name, &keys, targets);
+        }
+        true
+    }
+
+    /// Takes out the queues that a dead letter must not enter, since it would go in a circle.
+    pub fn leave_out_circles(
+        &self,
+        (vhost, letter): (&str, Message<'_>),
+        death: Death,
+        routes: &mut Vec<QueueAt>,
+    ) {
+        let Some(vhost) = self.topology.vhost(vhost) else { return };
+        let circular = dead_letters::circular(letter.properties(), death).into_iter();
+        for queue in circular.filter_map(|name| vhost.queue(name)) {
+            routes.retain(|(id, _)| *id != queue.spec.id);
+        }
     }
 
     /// A queue by name that the connection may use.
