@@ -35,7 +35,7 @@ pub use queue::consumer::{Ask, ConsumerSpec};
 pub use queue::stored::Stored;
 pub use queue::work::{self, WorkBudget};
 pub use queue::{QueueCommands, QueueKind};
-pub use random::{Entropy, Generator};
+pub use random::{Chance, Entropy, Generator};
 pub use refusal::fault::Fault;
 pub use refusal::{Refusal, Resource};
 pub use replay::{StateHash, StateHasher};

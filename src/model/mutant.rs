@@ -41,6 +41,9 @@ macro_rules! mutants {
             pub const LANES: &[Mutant] =
                 &[Mutant::LaneIgnored, Mutant::LaneUnordered, Mutant::LaneOvertaken];
 
+            /// Mutants of exchange types beyond AMQP's, caught by tests of these types.
+            pub const EXCHANGES: &[Mutant] = &[Mutant::HashByPlace, Mutant::ChanceRemembered];
+
             /// The number of the rule it breaks.
             #[must_use]
             pub fn rule(self) -> u8 {
@@ -299,6 +302,10 @@ mutants! {
     22 UnackedBytesCount
     /// With spilled messages, a queue holds one more than its limit.
     22 SpilledLimitPlusOne
+    /// A hash exchange counts its destinations, so that others move when one joins or leaves.
+    26 HashByPlace
+    /// A channel remembers where chance led its last message.
+    26 ChanceRemembered
     /// A queue with priorities ignores those of its messages.
     25 LaneIgnored
     /// Messages of one priority that are put back lose their order.

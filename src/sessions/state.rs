@@ -7,8 +7,8 @@ use model::mutant::{self, Mutant};
 use model::session::Limits;
 use model::topology::Change;
 use model::{
-    BodyCounts, BodyGauge, ConnId, Draft, Entropy, Generator, IdSource, Map, Name, Now, Outbox,
-    ShardId, Targets, Topology, Vhost,
+    BodyCounts, BodyGauge, Chance, ConnId, Draft, Entropy, Generator, IdSource, Map, Name, Now,
+    Outbox, ShardId, Targets, Topology, Vhost,
 };
 
 use crate::mesh::control::Alarms;
@@ -65,6 +65,8 @@ pub(crate) struct Sessions {
     conn_ids: IdSource,
     pub(super) ids: IdSource,
     names: Generator,
+    /// What exchanges depend on that choose by chance.
+    pub(super) chance: Chance,
     pub(super) reply_key: ReplyKey,
     /// The message being published.
     pub(super) scratch: Draft,
@@ -80,6 +82,7 @@ impl Sessions {
     /// No connections; the topology comes from the coordinator.
     pub fn new(config: SessionsConfig) -> Self {
         let seed = config.entropy.id_seed();
+        let mut names = names(&config);
         Self {
             connections: Connections::new(seed),
             topology: Topology::new(config.entropy.map_seed()),
@@ -97,7 +100,8 @@ impl Sessions {
             turns: 0,
             conn_ids: IdSource::new(config.shard),
             ids: IdSource::new(config.shard),
-            names: names(&config),
+            chance: Chance::new(&mut names),
+            names,
             reply_key: config.reply_key,
             scratch: Draft::default(),
             targets: Targets::new(),

@@ -217,6 +217,33 @@ SECTIONS = {
         ("Alternate exchange, no name", "406 `invalid type 'signedint' for arg "
          "'alternate-exchange' in exchange 'x' in vhost '/'`", "rabbit_channel.erl:2642"),
     ),
+    "Exchange types": section(
+        ("Hash exchanges", "`x-consistent-hash` and `x-modulus-hash`: a message goes to one binding, "
+         "by the first of its routing keys; the hash itself is not RabbitMQ's",
+         "rabbit_exchange_type_consistent_hash.erl:54, rabbit_exchange_type_modulus_hash.erl:41"),
+        ("Weights", "the binding key of `x-consistent-hash`; 406 `The binding key must be an "
+         "integer: <<\"k\">>` or `The binding key must be greater than 0`; more than 4294967295 "
+         "counts as that, where RabbitMQ allows 10000",
+         "rabbit_exchange_type_consistent_hash.erl:94"),
+        ("A queue joins or leaves", "only its share of the keys moves",
+         "rabbit_exchange_type_consistent_hash.erl:154"),
+        ("Several bindings of a queue", "their weights add up",
+         "rabbit_exchange_type_consistent_hash.erl:157"),
+        ("hash-header", "its value and type are hashed; messages without it go to one queue",
+         "rabbit_exchange_type_consistent_hash.erl:237"),
+        ("hash-property", "`correlation_id`, `message_id` or `timestamp`, else 406 `Unsupported "
+         "property: p`; 406 `hash-header and hash-property are mutually exclusive`; a property "
+         "that is not UTF-8 counts as absent", "rabbit_exchange_type_consistent_hash.erl:73"),
+        ("x-modulus-hash, x-random", "binding keys mean nothing; `x-random` chooses by chance among "
+         "bindings", "rabbit_exchange_type_random.erl:43"),
+        ("Between exchanges", "exchanges can be bound, alternate exchanges apply",
+         "rabbit_exchange.erl:405"),
+        ("x-local-random", "chooses by chance among queues of the node, which is all; 406 `Non "
+         "empty binding 'k' key not permitted`, and `Destination not found` for an exchange",
+         "rabbit_exchange_type_local_random.erl:44"),
+        ("After a restart", "a key leads to the same queue",
+         "rabbit_exchange_type_consistent_hash.erl:118"),
+    ),
     "Queues": section(
         ("Empty name", "the server names it `amq.gen-` and 22 characters",
          "rabbit_channel.erl:2483"),

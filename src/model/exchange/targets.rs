@@ -3,6 +3,7 @@
 
 use std::hash::Hash;
 
+use super::one_of::mix;
 use super::{headers, topic};
 use crate::hash::{Map, Seed, Set};
 use crate::ids::{QueueId, ShardId};
@@ -33,6 +34,10 @@ pub struct Targets {
     pub(super) topic: Option<Box<topic::TopicBuffers>>,
     /// What the headers exchange keeps from message to message.
     pub(super) headers: Option<Box<headers::Met>>,
+    /// The state of the dice of exchanges that choose by chance.
+    dice: u64,
+    /// True if chance decided about a route since this was reset.
+    by_chance: bool,
     work: u64,
     /// Steps after which a route pauses.
     limit: u64,
@@ -69,6 +74,8 @@ impl Targets {
             found: false,
             topic: None,
             headers: None,
+            dice: 0,
+            by_chance: false,
             work: 0,
             limit: u64::MAX,
             version: u64::MAX,
@@ -81,6 +88,7 @@ impl Targets {
     pub fn clear(&mut self) {
         self.queues.clear();
         self.work = 0;
+        self.by_chance = false;
         (self.limit, self.version) = (u64::MAX, u64::MAX);
         if self.cursor.paused {
             self.cursor = RouteCursor::default();
@@ -98,6 +106,26 @@ impl Targets {
     #[inline]
     pub fn begin(&mut self, version: u64) {
         self.version = version;
+    }
+
+    /// What chance depends on from now on. Equal numbers give equal routes.
+    #[inline]
+    pub fn roll(&mut self, number: u64) {
+        self.dice = number;
+    }
+
+    /// A random number. The route is then not to be remembered.
+    pub(super) fn draw(&mut self) -> u64 {
+        self.by_chance = true;
+        self.dice = mix(self.dice);
+        self.dice
+    }
+
+    /// True if the same message may go elsewhere next time, with the same topology.
+    #[inline]
+    #[must_use]
+    pub fn by_chance(&self) -> bool {
+        self.by_chance
     }
 
     /// Whether the route has to pause.
@@ -257,6 +285,20 @@ impl TargetSet {
                 index.insert(moved.0, at);
             }
         }
+    }
+
+    /// The target of the `nth` of all `bindings` that lead to targets of this set.
+    pub fn of_binding(&self, mut nth: usize, bindings: usize) -> Option<Target> {
+        if bindings == self.entries.len() {
+            return self.entries.get(nth).map(|entry| entry.0);
+        }
+        let found = self.entries.iter().find(|(_, count)| {
+            let count = *count as usize;
+            let is_here = nth < count;
+            nth = nth.saturating_sub(count);
+            is_here
+        });
+        found.map(|entry| entry.0)
     }
 
     /// Adds the targets to the list.

@@ -72,6 +72,14 @@ pub enum ExchangeKind {
     Topic,
     /// Routes by the headers property.
     Headers,
+    /// Routes to one binding, by a hash; bindings have weights.
+    ConsistentHash,
+    /// Routes to one binding, by a hash.
+    ModulusHash,
+    /// Routes to one binding, by chance.
+    Random,
+    /// Routes to one queue of this node, by chance.
+    LocalRandom,
 }
 
 impl ExchangeKind {
@@ -83,6 +91,10 @@ impl ExchangeKind {
             "fanout" => Self::Fanout,
             "topic" => Self::Topic,
             "headers" => Self::Headers,
+            "x-consistent-hash" => Self::ConsistentHash,
+            "x-modulus-hash" => Self::ModulusHash,
+            "x-random" => Self::Random,
+            "x-local-random" => Self::LocalRandom,
             _ => return None,
         })
     }
@@ -95,6 +107,10 @@ impl ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::Random => "x-random",
+            Self::LocalRandom => "x-local-random",
         }
     }
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
-use amqp::Table;
+use amqp::Basic;
 
-use crate::exchange::{Exchange, Label, LazyHeaders, RouteCursor, Target, Targets};
+use crate::exchange::{Exchange, Label, LazyProperties, RouteCursor, Target, Targets};
 use crate::hash::{SecretSeed, UntrustedMap};
 use crate::mutant::{self, Mutant};
 use crate::topology::spec::{
@@ -155,7 +155,7 @@ impl Vhost {
     /// many of its keys and of the bindings lead there, and in however many circles. Every exchange
     /// on the way that leads nowhere hands the message to its alternate exchange.
     ///
-    /// `headers` is asked for the message's headers if an exchange on the way looks at them.
+    /// `properties` is asked for the message's properties if an exchange on the way looks at them.
     ///
     /// False if the route has paused ([`Targets::may_work`]): called again with the same targets it
     /// goes on. What becomes of the topology meanwhile may count or not.
@@ -164,39 +164,40 @@ impl Vhost {
         &self,
         exchange: &Exchange,
         keys: &[&str],
-        headers: impl FnOnce() -> Option<Table<'h>>,
+        properties: impl FnOnce() -> Basic<'h>,
         targets: &mut Targets,
     ) -> bool {
-        let headers = LazyCell::new(headers);
+        let properties = LazyCell::new(properties);
         let goes_on = targets.cursor.paused;
         if !goes_on {
             targets.found = false;
         }
-        if targets.cursor.nth.is_none() && !self.step(exchange, keys, &headers, targets) {
+        if targets.cursor.nth.is_none() && !self.step(exchange, keys, &properties, targets) {
             targets.cursor.paused = true;
             return false;
         }
         if goes_on || exchange.alternate.is_some() || targets.exchange(0).is_some() {
-            return self.follow(exchange, keys, &headers, targets);
+            return self.follow(exchange, keys, &properties, targets);
         }
         true
     }
 
     /// Asks one exchange, from the cursor's key on; false if the route pauses behind a key.
     #[inline]
-    fn step<'h, F: FnOnce() -> Option<Table<'h>>>(
+    fn step<'h, F: FnOnce() -> Basic<'h>>(
         &self,
         exchange: &Exchange,
         keys: &[&str],
-        headers: &LazyHeaders<'h, F>,
+        properties: &LazyProperties<'h, F>,
         targets: &mut Targets,
     ) -> bool {
-        let asked = if exchange.ignores_keys() { keys.get(..1).unwrap_or_default() } else { keys };
+        let asked =
+            if exchange.ignores_further_keys() { keys.get(..1).unwrap_or_default() } else { keys };
         let mut at = std::mem::take(&mut targets.cursor.key);
         while let Some(key) = asked.get(at) {
             at += 1;
             targets.count_work(1);
-            if exchange.collect(key, headers, targets).0
+            if exchange.collect(key, properties, targets).0
                 && let Some(queue) = self.queues.get(*key).or_else(|| self.meant(key))
             {
                 targets.queue(queue.spec.id, queue.spec.home);
@@ -217,11 +218,11 @@ impl Vhost {
 
     /// Routes through the exchanges that were reached, each once; false if the route pauses.
     #[cold]
-    fn follow<'h, F: FnOnce() -> Option<Table<'h>>>(
+    fn follow<'h, F: FnOnce() -> Basic<'h>>(
         &self,
         start: &Exchange,
         keys: &[&str],
-        headers: &LazyHeaders<'h, F>,
+        properties: &LazyProperties<'h, F>,
         targets: &mut Targets,
     ) -> bool {
         let mut nth = targets.cursor.nth.take().unwrap_or_else(|| {
@@ -237,7 +238,7 @@ impl Vhost {
                 if targets.cursor.key == 0 && !pauses {
                     targets.found = false;
                 }
-                if pauses || !self.step(exchange, keys, headers, targets) {
+                if pauses || !self.step(exchange, keys, properties, targets) {
                     (targets.cursor.paused, targets.cursor.nth) = (true, Some(nth));
                     return false;
                 }

@@ -196,6 +196,7 @@ impl Sessions {
         let mut targets = std::mem::take(&mut self.targets);
         targets.clear();
         targets.begin(self.topology.version());
+        targets.roll(self.chance.roll());
         targets.may_work(u64::from(broker.work().left()) * ROUTING_STEPS);
         let mut draft = std::mem::take(&mut self.scratch);
         let message = draft.message();
@@ -290,9 +291,9 @@ impl Sessions {
             return Err(Refusal::InternalExchange(resource()));
         }
         let looked_at = Cell::new(false);
-        let headers = || {
+        let properties = || {
             looked_at.set(true);
-            message.properties().basic().headers
+            message.properties().basic()
         };
         let (one, several): (_, Vec<&str>);
         let keys = if more.is_empty() {
@@ -303,13 +304,14 @@ impl Sessions {
             several = std::iter::once(message.routing_key()).chain(more).collect();
             &several
         };
-        if !vhost.route(exchange, keys, headers, targets) {
+        if !vhost.route(exchange, keys, properties, targets) {
             return Ok(Route::Unfinished);
         }
         if exchange.spec.name.is_empty() {
             self.reply_targets(vhost_name, keys, targets);
         }
-        Ok(Route::Found { by_names: more.is_empty() && !looked_at.get() })
+        let by_chance = targets.by_chance() && !mutant::active(Mutant::ChanceRemembered);
+        Ok(Route::Found { by_names: more.is_empty() && !looked_at.get() && !by_chance })
     }
 
     /// Finds the queues of a dead letter, which `keys` route beside its own key: none if its
@@ -324,13 +326,14 @@ impl Sessions {
         routes.clear();
         let mut targets = std::mem::take(&mut self.targets);
         targets.clear();
+        targets.roll(self.chance.roll());
         if let Some(vhost) = self.topology.vhost(vhost_name)
             && let Some(exchange) = vhost.exchange(letter.exchange())
         {
             let keys = keys.iter().map(AsRef::as_ref);
             let keys: Vec<&str> = std::iter::once(letter.routing_key()).chain(keys).collect();
-            let headers = || letter.properties().basic().headers;
-            vhost.route(exchange, &keys, headers, &mut targets);
+            let properties = || letter.properties().basic();
+            vhost.route(exchange, &keys, properties, &mut targets);
             if exchange.spec.name.is_empty() {
                 self.reply_targets(vhost_name, &keys, &mut targets);
             }

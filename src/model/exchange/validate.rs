@@ -1,0 +1,92 @@
+//! What exchange types demand of their arguments and their bindings.
+
+use amqp::{Table, Value};
+
+use super::headers;
+use super::one_of::{HASH_HEADER, HASH_PROPERTY, HashProperty};
+use crate::refusal::exchange_types::ByType;
+use crate::refusal::{Refusal, Resource};
+use crate::topology::spec::{Binding, Destination, ExchangeKind};
+
+/// Checks the arguments of an exchange of this kind.
+///
+/// # Errors
+/// [`Refusal::InvalidArgumentType`], [`Refusal::ByExchangeType`]
+pub fn validate_arguments(
+    kind: ExchangeKind,
+    exchange: &Resource,
+    table: Table<'_>,
+) -> Result<(), Refusal> {
+    match kind {
+        ExchangeKind::ConsistentHash => hash_arguments(exchange, table),
+        _ => Ok(()),
+    }
+}
+
+/// RabbitMQ closes the connection with 541 for a name that is no long string.
+fn hash_arguments(exchange: &Resource, table: Table<'_>) -> Result<(), Refusal> {
+    exchange.long_string(table, HASH_HEADER)?;
+    exchange.long_string(table, HASH_PROPERTY)?;
+    match (table.get(HASH_HEADER), table.get(HASH_PROPERTY)) {
+        (Some(_), Some(_)) => Err(ByType::TwoHashes.into()),
+        (None, Some(Value::LongString(name))) if HashProperty::from_name(name).is_none() => {
+            Err(ByType::HashProperty(String::from_utf8_lossy(name).into()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks a binding to an exchange of this kind.
+///
+/// # Errors
+/// [`Refusal::InvalidXMatch`] for a headers exchange and an x-match that does not exist;
+/// [`Refusal::ByExchangeType`] for a key or a destination that the type does not take.
+pub fn validate_binding(kind: ExchangeKind, binding: &Binding) -> Result<(), Refusal> {
+    match kind {
+        ExchangeKind::Headers => headers::validate(&binding.arguments),
+        ExchangeKind::ConsistentHash => match integer(&binding.key) {
+            None => Err(ByType::WeightNoInteger(binding.key.clone()).into()),
+            Some(0) => Err(ByType::WeightTooLow.into()),
+            Some(_) => Ok(()),
+        },
+        ExchangeKind::LocalRandom if !binding.key.is_empty() => {
+            Err(ByType::KeyNotEmpty(binding.key.clone()).into())
+        }
+        ExchangeKind::LocalRandom if matches!(binding.destination, Destination::Exchange(_)) => {
+            Err(ByType::NoQueue.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The weight that a binding key of a consistent hash exchange stands for.
+pub(super) fn weight(key: &str) -> u32 {
+    integer(key).unwrap_or(1)
+}
+
+/// A decimal number with or without a sign, as Erlang reads it: 0 if it is negative, and the
+/// highest number if it is higher.
+fn integer(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    if text.starts_with('-') {
+        return Some(0);
+    }
+    // Nothing but too many digits is wrong with it.
+    Some(digits.parse().unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_read_as_erlang_reads_integers() {
+        assert_eq!(["1", "+5", "007"].map(integer), [Some(1), Some(5), Some(7)]);
+        assert_eq!(["0", "-0", "-3"].map(integer), [Some(0); 3]);
+        assert_eq!(["99999999999999999999", "4294967295"].map(integer), [Some(u32::MAX); 2]);
+        assert_eq!(["", "-", "1.5", "x", " 1", "1 ", "+-1"].map(integer), [None; 7]);
+    }
+}
