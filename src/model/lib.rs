@@ -26,7 +26,7 @@ pub mod time;
 pub mod topology;
 
 pub use body::{Body, BodyCounts, BodyGauge};
-pub use exchange::{Exchange, Targets};
+pub use exchange::{Exchange, ExchangeStates, OwnedMessage, Targets};
 pub use hash::{Map, Seed};
 pub use ids::{ChannelId, ConnId, ConsumerId, IdSource, QueueId, RequestId, ShardId};
 pub use message::{Draft, Message};

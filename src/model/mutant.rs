@@ -42,7 +42,13 @@ macro_rules! mutants {
                 &[Mutant::LaneIgnored, Mutant::LaneUnordered, Mutant::LaneOvertaken];
 
             /// Mutants of exchange types beyond AMQP's, caught by tests of these types.
-            pub const EXCHANGES: &[Mutant] = &[Mutant::HashByPlace, Mutant::ChanceRemembered];
+            pub const EXCHANGES: &[Mutant] = &[
+                Mutant::HashByPlace,
+                Mutant::ChanceRemembered,
+                Mutant::NoStoreIgnored,
+                Mutant::ReplayUnsettled,
+                Mutant::RelayConfirmedEarly,
+            ];
 
             /// The number of the rule it breaks.
             #[must_use]
@@ -306,6 +312,12 @@ mutants! {
     26 HashByPlace
     /// A channel remembers where chance led its last message.
     26 ChanceRemembered
+    /// A history keeps messages that say that they are not to be kept.
+    27 NoStoreIgnored
+    /// A binding is settled before the queue has got the exchange's history.
+    27 ReplayUnsettled
+    /// A message that was relayed is confirmed before it is in its queues.
+    27 RelayConfirmedEarly
     /// A queue with priorities ignores those of its messages.
     25 LaneIgnored
     /// Messages of one priority that are put back lose their order.

@@ -7,8 +7,8 @@ use model::mutant::{self, Mutant};
 use model::session::Limits;
 use model::topology::Change;
 use model::{
-    BodyCounts, BodyGauge, Chance, ConnId, Draft, Entropy, Generator, IdSource, Map, Name, Now,
-    Outbox, ShardId, Targets, Topology, Vhost,
+    BodyCounts, BodyGauge, Chance, ConnId, Draft, Entropy, ExchangeStates, Generator, IdSource,
+    Map, Name, Now, Outbox, ShardId, Targets, Topology, Vhost,
 };
 
 use crate::mesh::control::Alarms;
@@ -27,6 +27,8 @@ use crate::sessions::routing::pending::PendingPublish;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SessionsConfig {
     pub shard: ShardId,
+    /// How many there are.
+    pub shards: u16,
     pub entropy: Entropy,
     pub reply_key: ReplyKey,
     pub limits: Limits,
@@ -65,6 +67,10 @@ pub(crate) struct Sessions {
     conn_ids: IdSource,
     pub(super) ids: IdSource,
     names: Generator,
+    pub(super) me: ShardId,
+    pub(super) shards: u16,
+    /// What the stateful exchanges of this shard remember.
+    pub(super) states: ExchangeStates,
     /// What exchanges depend on that choose by chance.
     pub(super) chance: Chance,
     pub(super) reply_key: ReplyKey,
@@ -100,6 +106,9 @@ impl Sessions {
             turns: 0,
             conn_ids: IdSource::new(config.shard),
             ids: IdSource::new(config.shard),
+            me: config.shard,
+            shards: config.shards,
+            states: ExchangeStates::default(),
             chance: Chance::new(&mut names),
             names,
             reply_key: config.reply_key,
@@ -307,9 +316,9 @@ impl Sessions {
             + self.held
     }
 
-    /// Bytes of memory that partial messages and transactions hold.
+    /// Bytes of memory that partial messages, transactions and stateful exchanges hold.
     pub fn pinned(&self) -> usize {
-        self.partial.pinned() + self.held
+        self.partial.pinned() + self.held + self.states.pinned()
     }
 
     /// Bytes of memory that connections, with what waits for them, and the topology hold.
@@ -319,6 +328,7 @@ impl Sessions {
 
     /// Applies a change of the topology.
     pub fn apply(&mut self, version: u64, change: &Change, broker: &mut impl BrokerAccess) {
+        self.forget_states(change);
         self.topology.apply(version, change);
         self.exchange_counts.apply(change);
         self.change_access(change, broker);
@@ -385,6 +395,7 @@ mod tests {
     fn sessions(shard: u16) -> Sessions {
         Sessions::new(SessionsConfig {
             shard: ShardId(shard),
+            shards: 2,
             entropy: Entropy::from_seed(7),
             reply_key: ReplyKey::new([7; 32]),
             limits: Limits::default(),

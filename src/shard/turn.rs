@@ -91,6 +91,7 @@ impl Shard {
                 sessions.permits_back(conn, channel, count, &mut broker);
             }
             MeshRecord::Watermark(mark) => broker.watermark(sessions.connections(), from, mark),
+            MeshRecord::Relay(relayed) => broker.relayed(from, *relayed),
             MeshRecord::Fence => {
                 broker.fence(from);
                 broker.peers.get(from).progress.applied(0);
@@ -103,6 +104,7 @@ impl Shard {
     pub fn end_turn(&mut self, now: Now) {
         self.queues.set_time(now);
         self.send_dead_letters(now);
+        self.forward_relays(now);
         self.queues.budget().reserve();
         loop {
             self.go_on_with_queues(now);
@@ -135,7 +137,10 @@ impl Shard {
     /// True if there is something to do in another turn although nothing happens until then.
     #[must_use]
     pub fn unfinished(&self) -> bool {
-        self.sessions.unfinished() || self.queues.unfinished() || self.has_dead_letters()
+        self.sessions.unfinished()
+            || self.queues.unfinished()
+            || self.has_dead_letters()
+            || self.has_relays()
     }
 
     /// Goes on with the end of the broker, if it has begun.
@@ -146,7 +151,8 @@ impl Shard {
             if self.queues.has_work() {
                 return;
             }
-            let letters = self.queues.any_dying() || self.letters.waiting() > 0;
+            let relays = self.relays.len() + self.peers.relayed();
+            let letters = self.queues.any_dying() || self.letters.waiting() + relays > 0;
             match self.stopping.next(self.connections(), letters, others) {
                 StopAction::Nothing => return,
                 StopAction::TellOthers => {

@@ -8,6 +8,7 @@ mod broken;
 mod closing;
 mod exchanges;
 mod fanout;
+mod histories;
 mod limits;
 #[cfg(feature = "second-kinds")]
 mod line;

@@ -4,6 +4,7 @@ mod direct;
 mod fanout;
 mod headers;
 mod one_of;
+mod stateful;
 mod targets;
 mod topic;
 mod validate;
@@ -16,11 +17,13 @@ use self::direct::Direct;
 use self::fanout::Fanout;
 use self::headers::Headers;
 use self::one_of::{HashBy, Hashed, Random};
+use self::stateful::{DEFAULT_LENGTH, is_stored};
 use self::topic::Topic;
-use self::validate::weight;
+use self::validate::{HISTORY_LENGTH, weight};
 use crate::hash::{SecretSeed, UntrustedMap};
 use crate::topology::spec::{Arguments, Destination, ExchangeKind, ExchangeSpec, Name, clean};
 
+pub use self::stateful::{ExchangeStates, HISTORY_MAX, OwnedMessage, home_of_states};
 pub use self::targets::Targets;
 pub(crate) use self::targets::{RouteCursor, Target};
 pub use self::validate::{validate_arguments, validate_binding};
@@ -66,6 +69,8 @@ enum Routes {
     ConsistentHash(Hashed),
     ModulusHash(Hashed),
     Random(Random),
+    /// Keeps its last messages; their number.
+    RecentHistory(Fanout, usize),
 }
 
 impl Exchange {
@@ -81,6 +86,9 @@ impl Exchange {
             }
             ExchangeKind::ModulusHash => Routes::ModulusHash(Hashed::new(HashBy::Key)),
             ExchangeKind::Random | ExchangeKind::LocalRandom => Routes::Random(Random::default()),
+            ExchangeKind::RecentHistory => {
+                Routes::RecentHistory(Fanout::default(), history_length(&spec))
+            }
         };
         let alternate = spec.arguments.table().get(ALTERNATE_EXCHANGE);
         let alternate = alternate.and_then(|name| name.as_str());
@@ -96,6 +104,14 @@ impl Exchange {
         self.bindings
     }
 
+    /// How many messages it keeps, if it keeps any.
+    pub(crate) fn history_length(&self) -> Option<usize> {
+        match self.routes {
+            Routes::RecentHistory(_, length) => Some(length),
+            _ => None,
+        }
+    }
+
     /// Adds a binding that does not exist yet.
     pub(crate) fn add(&mut self, destination: &Destination, label: &Label, target: Target) {
         match &mut self.routes {
@@ -107,6 +123,7 @@ impl Exchange {
             Routes::ConsistentHash(hashed) => hashed.add(destination, weight(&label.key), target),
             Routes::ModulusHash(hashed) => hashed.add(destination, 1, target),
             Routes::Random(random) => random.add(target),
+            Routes::RecentHistory(fanout, _) => fanout.add(target),
         }
         self.bindings += 1;
         if let Some(count) = self.destinations.get_mut(destination) {
@@ -129,6 +146,7 @@ impl Exchange {
             }
             Routes::ModulusHash(hashed) => hashed.remove(destination, 1, target),
             Routes::Random(random) => random.remove(target),
+            Routes::RecentHistory(fanout, _) => fanout.remove(target),
         }
         let Some(count) = self.destinations.get_mut(destination) else {
             return;
@@ -167,9 +185,20 @@ impl Exchange {
                 hashed.collect(key, properties, targets);
             }
             Routes::Random(random) => random.collect(targets),
+            Routes::RecentHistory(fanout, _) => {
+                if targets.meets_state() && is_stored(properties) {
+                    targets.remembering(self.slot);
+                }
+                fanout.collect(targets);
+            }
         }
         ByQueueName(false)
     }
+}
+
+fn history_length(spec: &ExchangeSpec) -> usize {
+    let length = spec.arguments.table().get(HISTORY_LENGTH).and_then(|length| length.as_integer());
+    length.and_then(|length| length.try_into().ok()).unwrap_or(DEFAULT_LENGTH)
 }
 
 /// True if the vhost has to look the key up among its queues.

@@ -4,6 +4,7 @@
 use std::hash::Hash;
 
 use super::one_of::mix;
+use super::stateful::StateAccess;
 use super::{headers, topic};
 use crate::hash::{Map, Seed, Set};
 use crate::ids::{QueueId, ShardId};
@@ -38,6 +39,7 @@ pub struct Targets {
     dice: u64,
     /// True if chance decided about a route since this was reset.
     by_chance: bool,
+    pub(super) state: StateAccess,
     work: u64,
     /// Steps after which a route pauses.
     limit: u64,
@@ -76,6 +78,7 @@ impl Targets {
             headers: None,
             dice: 0,
             by_chance: false,
+            state: StateAccess::default(),
             work: 0,
             limit: u64::MAX,
             version: u64::MAX,
@@ -89,6 +92,8 @@ impl Targets {
         self.queues.clear();
         self.work = 0;
         self.by_chance = false;
+        self.state.is_elsewhere = false;
+        self.state.remembering.clear();
         (self.limit, self.version) = (u64::MAX, u64::MAX);
         if self.cursor.paused {
             self.cursor = RouteCursor::default();
@@ -126,6 +131,37 @@ impl Targets {
     #[must_use]
     pub fn by_chance(&self) -> bool {
         self.by_chance
+    }
+
+    /// Whether what stateful exchanges remember is on this shard, from now on.
+    #[inline]
+    pub fn states_are_here(&mut self, is_here: bool) {
+        self.state.is_here = is_here;
+    }
+
+    /// A stateful exchange is asked. False if what it remembers is not here.
+    pub(super) fn meets_state(&mut self) -> bool {
+        self.state.is_elsewhere |= !self.state.is_here;
+        self.state.is_here
+    }
+
+    /// The exchange in this slot is to remember the message.
+    pub(super) fn remembering(&mut self, slot: u32) {
+        self.state.remembering.push(slot);
+    }
+
+    /// The slots of the exchanges that are to remember the message.
+    #[inline]
+    pub(crate) fn slots_remembering(&self) -> &[u32] {
+        &self.state.remembering
+    }
+
+    /// True if the message came to a stateful exchange that is not here: it has to be routed where
+    /// that is, and what was found means nothing.
+    #[inline]
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        self.state.is_elsewhere
     }
 
     /// Whether the route has to pause.

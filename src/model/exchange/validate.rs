@@ -4,9 +4,13 @@ use amqp::{Table, Value};
 
 use super::headers;
 use super::one_of::{HASH_HEADER, HASH_PROPERTY, HashProperty};
+use super::stateful::HISTORY_MAX;
 use crate::refusal::exchange_types::ByType;
-use crate::refusal::{Refusal, Resource};
+use crate::refusal::{Refusal, Resource, erlang};
 use crate::topology::spec::{Binding, Destination, ExchangeKind};
+
+/// The argument of an exchange that says how many messages it keeps.
+pub(super) const HISTORY_LENGTH: &str = "x-recent-history-length";
 
 /// Checks the arguments of an exchange of this kind.
 ///
@@ -19,7 +23,21 @@ pub fn validate_arguments(
 ) -> Result<(), Refusal> {
     match kind {
         ExchangeKind::ConsistentHash => hash_arguments(exchange, table),
+        ExchangeKind::RecentHistory => history_arguments(table),
         _ => Ok(()),
+    }
+}
+
+/// RabbitMQ takes integers with a sign only, and any number.
+fn history_arguments(table: Table<'_>) -> Result<(), Refusal> {
+    let Some(value) = table.get(HISTORY_LENGTH) else { return Ok(()) };
+    let signed = matches!(value, Value::Byte(_) | Value::Short(_) | Value::Int(_) | Value::Long(_));
+    match value.as_integer().filter(|_| signed) {
+        Some(length) if length > HISTORY_MAX as i64 => {
+            Err(ByType::HistoryTooLong(length, HISTORY_MAX).into())
+        }
+        Some(length) if length > 0 => Ok(()),
+        _ => Err(ByType::HistoryLength(erlang::term(value)).into()),
     }
 }
 

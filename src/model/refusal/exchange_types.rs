@@ -21,6 +21,10 @@ pub enum ByType {
     KeyNotEmpty(Name),
     /// A binding to an exchange where only queues can be bound.
     NoQueue,
+    /// A number of messages to keep that is none, as it is printed.
+    HistoryLength(String),
+    /// A number of messages to keep that is too high, and the most there may be.
+    HistoryTooLong(i64, usize),
 }
 
 impl fmt::Display for ByType {
@@ -35,6 +39,14 @@ impl fmt::Display for ByType {
             Self::WeightTooLow => f.write_str("The binding key must be greater than 0"),
             Self::KeyNotEmpty(key) => write!(f, "Non empty binding '{key}' key not permitted"),
             Self::NoQueue => f.write_str("Destination not found"),
+            Self::HistoryLength(value) => write!(
+                f,
+                "Invalid argument {value}, 'x-recent-history-length' must be a positive integer"
+            ),
+            Self::HistoryTooLong(value, max) => write!(
+                f,
+                "Invalid argument {value}, 'x-recent-history-length' must be at most {max}"
+            ),
         }
     }
 }

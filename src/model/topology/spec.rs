@@ -80,6 +80,8 @@ pub enum ExchangeKind {
     Random,
     /// Routes to one queue of this node, by chance.
     LocalRandom,
+    /// Routes to every binding, and gives its last messages to a new one.
+    RecentHistory,
 }
 
 impl ExchangeKind {
@@ -95,8 +97,15 @@ impl ExchangeKind {
             "x-modulus-hash" => Self::ModulusHash,
             "x-random" => Self::Random,
             "x-local-random" => Self::LocalRandom,
+            "x-recent-history" => Self::RecentHistory,
             _ => return None,
         })
+    }
+
+    /// True if what it does depends on what passed it before.
+    #[must_use]
+    pub fn is_stateful(self) -> bool {
+        matches!(self, Self::RecentHistory)
     }
 
     /// The name on the wire.
@@ -111,6 +120,7 @@ impl ExchangeKind {
             Self::ModulusHash => "x-modulus-hash",
             Self::Random => "x-random",
             Self::LocalRandom => "x-local-random",
+            Self::RecentHistory => "x-recent-history",
         }
     }
 }

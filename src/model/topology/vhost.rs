@@ -7,8 +7,11 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use amqp::Basic;
 
-use crate::exchange::{Exchange, Label, LazyProperties, RouteCursor, Target, Targets};
+use crate::exchange::{
+    Exchange, ExchangeStates, Label, LazyProperties, RouteCursor, Target, Targets,
+};
 use crate::hash::{SecretSeed, UntrustedMap};
+use crate::message::Message;
 use crate::mutant::{self, Mutant};
 use crate::topology::spec::{
     Arguments, Binding, Destination, ExchangeKind, ExchangeSpec, Name, QueueSpec, clean,
@@ -50,6 +53,8 @@ pub struct Vhost {
     incoming: BTreeMap<Destination, BTreeMap<Name, BTreeSet<Label>>>,
     /// Bytes of memory that all of it holds, nearly.
     bytes: usize,
+    /// How many of the exchanges are stateful.
+    stateful: usize,
 }
 
 impl Vhost {
@@ -62,6 +67,7 @@ impl Vhost {
             free: Vec::new(),
             incoming: BTreeMap::new(),
             bytes: 0,
+            stateful: 0,
         };
         DEFAULTS.iter().for_each(|&(name, kind)| vhost.add_exchange(version, default(name, kind)));
         vhost
@@ -70,6 +76,21 @@ impl Vhost {
     /// Bytes of memory that all of it holds, nearly.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whether any of its exchanges is stateful.
+    #[inline]
+    #[must_use]
+    pub fn has_states(&self) -> bool {
+        self.stateful > 0
+    }
+
+    /// Lets the exchanges that a message came to on its route remember it.
+    pub fn remember(&self, targets: &Targets, message: Message<'_>, states: &mut ExchangeStates) {
+        let reached = targets.slots_remembering().iter();
+        reached
+            .filter_map(|slot| self.at(*slot))
+            .for_each(|exchange| states.remember(exchange, message));
     }
 
     /// The exchange with this name; the default exchange has the empty one.
@@ -273,6 +294,7 @@ impl Vhost {
             (self.exchanges.len() - 1) as u32
         });
         self.slots.insert(spec.name.clone(), slot);
+        self.stateful += usize::from(spec.kind.is_stateful());
         self.bytes += weight::of_exchange(&spec);
         self.exchanges[slot as usize] = Some(Exchange::new(spec, version, slot, self.seed));
     }
@@ -286,6 +308,7 @@ impl Vhost {
             return;
         };
         self.free.push(slot);
+        self.stateful -= usize::from(exchange.spec.kind.is_stateful());
         self.bytes -= weight::of_exchange(&exchange.spec);
         for destination in exchange.destinations.keys() {
             self.forget_source(destination, name);

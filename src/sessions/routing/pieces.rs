@@ -107,6 +107,14 @@ impl Sessions {
         if let Ok(Route::Unfinished) = route {
             return self.route_later(publisher, draft, keys, targets);
         }
+        if let Ok(Route::Elsewhere) = route {
+            if self.route_elsewhere(publisher, &mut draft, &keys, broker) {
+                let queues = std::mem::take(&mut self.routes);
+                self.hold(publisher, draft.message(), &queues, broker);
+            }
+            return;
+        }
+        self.remember(publisher, &targets, &mut draft);
         // If the exchange is gone by now, the message goes to what was found before.
         let queues = targets.queues().to_vec();
         self.routes.extend_from_slice(&queues);

@@ -10,4 +10,4 @@ mod stable;
 pub(super) use self::by::{HASH_HEADER, HASH_PROPERTY, HashBy, HashProperty};
 pub(super) use self::hashed::Hashed;
 pub(super) use self::random::Random;
-pub(super) use self::stable::mix;
+pub(super) use self::stable::{StableHash, mix};

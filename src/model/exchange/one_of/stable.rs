@@ -15,7 +15,7 @@ pub(in crate::exchange) fn mix(number: u64) -> u64 {
 
 /// A hash under construction.
 #[derive(Debug, Default)]
-pub(super) struct StableHash(u64);
+pub(in crate::exchange) struct StableHash(u64);
 
 impl StableHash {
     /// Adds a number.
