@@ -48,6 +48,10 @@ macro_rules! mutants {
                 Mutant::NoStoreIgnored,
                 Mutant::ReplayUnsettled,
                 Mutant::RelayConfirmedEarly,
+                Mutant::DuplicatePasses,
+                Mutant::SeenForEver,
+                Mutant::HeldValueIgnored,
+                Mutant::HeldValueStays,
             ];
 
             /// The number of the rule it breaks.
@@ -316,6 +320,14 @@ mutants! {
     27 NoStoreIgnored
     /// A binding is settled before the queue has got the exchange's history.
     27 ReplayUnsettled
+    /// A value that was seen counts as new.
+    27 DuplicatePasses
+    /// A queue takes a message although it has one with the same value.
+    27 HeldValueIgnored
+    /// The value of a message that has left a queue keeps others out.
+    27 HeldValueStays
+    /// Values that were seen are not forgotten in time.
+    27 SeenForEver
     /// A message that was relayed is confirmed before it is in its queues.
     27 RelayConfirmedEarly
     /// A queue with priorities ignores those of its messages.

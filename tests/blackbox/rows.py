@@ -259,8 +259,25 @@ SECTIONS = {
          "a dead letter", "rabbit_exchange_type_recent_history.erl:40"),
         ("Histories after a restart", "are forgotten; RabbitMQ keeps them since 4.0, where they are "
          "in Khepri", "rabbit_db_rh_exchange.erl:53"),
+        ("x-message-deduplication", "routes to every binding, but a value of the header "
+         "`x-deduplication-header` only once; what it does not route is confirmed, goes to the "
+         "alternate exchange, or is returned",
+         "rabbit_message_deduplication_exchange.ex (noxdafox, 0.7)"),
+        ("x-cache-size", "so many values are remembered, the oldest makes room; needed, else 406 "
+         "`Missing or invalid argument, 'x-cache-size' must be an integer greater than 0`",
+         "rabbit_message_deduplication_exchange.ex (noxdafox, 0.7)"),
+        ("x-cache-ttl", "for so many milliseconds; the headers `x-cache-ttl` and "
+         "`x-deduplication-ttl` count before the argument; 406 `Invalid argument, 'x-cache-ttl' must "
+         "be an integer greater than 0`",
+         "rabbit_message_deduplication_exchange.ex (noxdafox, 0.7)"),
+        ("x-cache-persistence", "`memory`: a restart forgets the values; `disk` is refused: not built "
+         "yet", "rabbit_message_deduplication_exchange.ex (noxdafox, 0.7)"),
     ),
     "Queues": section(
+        ("Deduplication", "with `x-message-deduplication` a message does not enter, and is confirmed, "
+         "while one in the queue, unacknowledged ones included, has the same value of "
+         "`x-deduplication-header`; a restart forgets the values",
+         "rabbit_message_deduplication_queue.ex (noxdafox, 0.7)"),
         ("Empty name", "the server names it `amq.gen-` and 22 characters",
          "rabbit_channel.erl:2483"),
         ("Empty name later", "the queue the channel declared last", "rabbit_channel.erl:995"),

@@ -10,7 +10,13 @@ use ringtail::mesh::Batch;
 
 use crate::rig::{self, Client, Rig};
 
-fn declare_exchange(broker: &mut Rig, client: Client, name: &str, kind: &str, table: Table<'_>) {
+pub fn declare_exchange(
+    broker: &mut Rig,
+    client: Client,
+    name: &str,
+    kind: &str,
+    table: Table<'_>,
+) {
     let method = Method::ExchangeDeclare {
         ticket: 0,
         exchange: name,
@@ -30,12 +36,12 @@ fn bind<'a>(queue: &'a str, exchange: &'a str, routing_key: &'a str) -> Method<'
     Method::QueueBind { ticket, queue, exchange, routing_key, nowait, arguments }
 }
 
-fn bound(broker: &mut Rig, client: Client, queue: &str, exchange: &str) {
+pub fn bound(broker: &mut Rig, client: Client, queue: &str, exchange: &str) {
     assert_eq!(rig::names(&broker.call(client, 1, &bind(queue, exchange, ""))), ["QueueBindOk"]);
 }
 
 /// The frames of a publish of one byte.
-fn publish(exchange: &str, body: u8, mandatory: bool, properties: &Basic<'_>) -> Vec<u8> {
+pub fn publish(exchange: &str, body: u8, mandatory: bool, properties: &Basic<'_>) -> Vec<u8> {
     let (ticket, routing_key, immediate) = (0, "key", false);
     let method = Method::BasicPublish { ticket, exchange, routing_key, mandatory, immediate };
     let (mut bytes, mut encoded) = (rig::encoded(1, &method), Vec::new());
@@ -50,7 +56,7 @@ fn plain(exchange: &str, body: u8) -> Vec<u8> {
 }
 
 /// Takes all messages of a queue; the body of each has one byte.
-fn drain(broker: &mut Rig, client: Client, queue: &str) -> Vec<u8> {
+pub fn drain(broker: &mut Rig, client: Client, queue: &str) -> Vec<u8> {
     let mut bodies = Vec::new();
     loop {
         let bytes = broker.call(client, 1, &Method::BasicGet { ticket: 0, queue, no_ack: true });
@@ -71,7 +77,7 @@ fn pairs(shards: u16) -> impl Iterator<Item = (usize, usize)> {
     (0..shards * shards).map(move |n| (n / shards, n % shards))
 }
 
-fn confirming(broker: &mut Rig, shard: usize) -> Client {
+pub fn confirming(broker: &mut Rig, shard: usize) -> Client {
     let client = broker.client(shard);
     broker.call(client, 1, &Method::ConfirmSelect { nowait: false });
     client

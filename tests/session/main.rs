@@ -6,6 +6,7 @@
 mod access;
 mod broken;
 mod closing;
+mod deduplication;
 mod exchanges;
 mod fanout;
 mod histories;

@@ -17,12 +17,13 @@ use self::direct::Direct;
 use self::fanout::Fanout;
 use self::headers::Headers;
 use self::one_of::{HashBy, Hashed, Random};
-use self::stateful::{DEFAULT_LENGTH, is_stored};
+use self::stateful::{SeenLimits, is_stored};
 use self::topic::Topic;
-use self::validate::{HISTORY_LENGTH, weight};
+use self::validate::{history_length, weight};
 use crate::hash::{SecretSeed, UntrustedMap};
 use crate::topology::spec::{Arguments, Destination, ExchangeKind, ExchangeSpec, Name, clean};
 
+pub(crate) use self::stateful::deduplication_value;
 pub use self::stateful::{ExchangeStates, HISTORY_MAX, OwnedMessage, home_of_states};
 pub use self::targets::Targets;
 pub(crate) use self::targets::{RouteCursor, Target};
@@ -71,6 +72,8 @@ enum Routes {
     Random(Random),
     /// Keeps its last messages; their number.
     RecentHistory(Fanout, usize),
+    /// Takes each value of a header once.
+    Deduplication(Fanout, SeenLimits, SecretSeed),
 }
 
 impl Exchange {
@@ -88,6 +91,9 @@ impl Exchange {
             ExchangeKind::Random | ExchangeKind::LocalRandom => Routes::Random(Random::default()),
             ExchangeKind::RecentHistory => {
                 Routes::RecentHistory(Fanout::default(), history_length(&spec))
+            }
+            ExchangeKind::Deduplication => {
+                Routes::Deduplication(Fanout::default(), validate::seen_limits(&spec), seed)
             }
         };
         let alternate = spec.arguments.table().get(ALTERNATE_EXCHANGE);
@@ -123,7 +129,9 @@ impl Exchange {
             Routes::ConsistentHash(hashed) => hashed.add(destination, weight(&label.key), target),
             Routes::ModulusHash(hashed) => hashed.add(destination, 1, target),
             Routes::Random(random) => random.add(target),
-            Routes::RecentHistory(fanout, _) => fanout.add(target),
+            Routes::RecentHistory(fanout, _) | Routes::Deduplication(fanout, ..) => {
+                fanout.add(target);
+            }
         }
         self.bindings += 1;
         if let Some(count) = self.destinations.get_mut(destination) {
@@ -146,7 +154,9 @@ impl Exchange {
             }
             Routes::ModulusHash(hashed) => hashed.remove(destination, 1, target),
             Routes::Random(random) => random.remove(target),
-            Routes::RecentHistory(fanout, _) => fanout.remove(target),
+            Routes::RecentHistory(fanout, _) | Routes::Deduplication(fanout, ..) => {
+                fanout.remove(target);
+            }
         }
         let Some(count) = self.destinations.get_mut(destination) else {
             return;
@@ -191,14 +201,15 @@ impl Exchange {
                 }
                 fanout.collect(targets);
             }
+            Routes::Deduplication(fanout, limits, seed) => {
+                let exchange = (self.version, *limits, *seed);
+                if targets.meets_state() && targets.state.admit(exchange, properties) {
+                    fanout.collect(targets);
+                }
+            }
         }
         ByQueueName(false)
     }
-}
-
-fn history_length(spec: &ExchangeSpec) -> usize {
-    let length = spec.arguments.table().get(HISTORY_LENGTH).and_then(|length| length.as_integer());
-    length.and_then(|length| length.try_into().ok()).unwrap_or(DEFAULT_LENGTH)
 }
 
 /// True if the vhost has to look the key up among its queues.

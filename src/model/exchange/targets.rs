@@ -4,7 +4,7 @@
 use std::hash::Hash;
 
 use super::one_of::mix;
-use super::stateful::StateAccess;
+use super::stateful::{ExchangeStates, StateAccess};
 use super::{headers, topic};
 use crate::hash::{Map, Seed, Set};
 use crate::ids::{QueueId, ShardId};
@@ -133,16 +133,24 @@ impl Targets {
         self.by_chance
     }
 
-    /// Whether what stateful exchanges remember is on this shard, from now on.
+    /// Lends what the stateful exchanges of this shard remember to a route, if the route may meet
+    /// them here, and the time in microseconds of the monotonic clock.
     #[inline]
-    pub fn states_are_here(&mut self, is_here: bool) {
-        self.state.is_here = is_here;
+    pub fn lend(&mut self, states: Option<ExchangeStates>, now_us: u64) {
+        (self.state.states, self.state.now_us) = (states, now_us);
+    }
+
+    /// Gives back what was lent.
+    #[inline]
+    pub fn give_back(&mut self) -> Option<ExchangeStates> {
+        self.state.states.take()
     }
 
     /// A stateful exchange is asked. False if what it remembers is not here.
     pub(super) fn meets_state(&mut self) -> bool {
-        self.state.is_elsewhere |= !self.state.is_here;
-        self.state.is_here
+        let is_here = self.state.states.is_some();
+        self.state.is_elsewhere |= !is_here;
+        is_here
     }
 
     /// The exchange in this slot is to remember the message.

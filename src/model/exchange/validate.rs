@@ -4,13 +4,17 @@ use amqp::{Table, Value};
 
 use super::headers;
 use super::one_of::{HASH_HEADER, HASH_PROPERTY, HashProperty};
-use super::stateful::HISTORY_MAX;
+use super::stateful::{DEFAULT_LENGTH, HISTORY_MAX, SeenLimits};
 use crate::refusal::exchange_types::ByType;
 use crate::refusal::{Refusal, Resource, erlang};
-use crate::topology::spec::{Binding, Destination, ExchangeKind};
+use crate::topology::spec::{Binding, Destination, ExchangeKind, ExchangeSpec};
 
+/// Arguments of an exchange that remembers values of a header.
+const CACHE_SIZE: &str = "x-cache-size";
+const CACHE_TTL: &str = "x-cache-ttl";
+const CACHE_PERSISTENCE: &str = "x-cache-persistence";
 /// The argument of an exchange that says how many messages it keeps.
-pub(super) const HISTORY_LENGTH: &str = "x-recent-history-length";
+const HISTORY_LENGTH: &str = "x-recent-history-length";
 
 /// Checks the arguments of an exchange of this kind.
 ///
@@ -24,6 +28,7 @@ pub fn validate_arguments(
     match kind {
         ExchangeKind::ConsistentHash => hash_arguments(exchange, table),
         ExchangeKind::RecentHistory => history_arguments(table),
+        ExchangeKind::Deduplication => deduplication_arguments(table),
         _ => Ok(()),
     }
 }
@@ -52,6 +57,41 @@ fn hash_arguments(exchange: &Resource, table: Table<'_>) -> Result<(), Refusal> 
         }
         _ => Ok(()),
     }
+}
+
+/// How many messages an exchange of type `x-recent-history` keeps.
+pub(super) fn history_length(spec: &ExchangeSpec) -> usize {
+    let length = spec.arguments.table().get(HISTORY_LENGTH).and_then(|length| length.as_integer());
+    length.and_then(|length| length.try_into().ok()).unwrap_or(DEFAULT_LENGTH)
+}
+
+/// As rabbitmq-message-deduplication checks them, but for `disk`.
+fn deduplication_arguments(table: Table<'_>) -> Result<(), Refusal> {
+    if table.get(CACHE_SIZE).and_then(positive).is_none() {
+        return Err(ByType::CacheSize.into());
+    }
+    if table.get(CACHE_TTL).is_some_and(|ttl| positive(ttl).is_none()) {
+        return Err(ByType::CacheTtl.into());
+    }
+    match table.get(CACHE_PERSISTENCE) {
+        None | Some(Value::LongString(b"memory")) => Ok(()),
+        Some(Value::LongString(b"disk")) => Err(ByType::CacheOnDisk.into()),
+        Some(_) => Err(ByType::CachePersistence.into()),
+    }
+}
+
+/// What an exchange of type `x-message-deduplication` remembers.
+pub(super) fn seen_limits(spec: &ExchangeSpec) -> SeenLimits {
+    let table = spec.arguments.table();
+    let argument = |name| table.get(name).and_then(positive);
+    let size = argument(CACHE_SIZE).and_then(|size| size.try_into().ok());
+    SeenLimits { size: size.unwrap_or(1), ttl_ms: argument(CACHE_TTL) }
+}
+
+/// A positive integer, which may be a text.
+fn positive(value: Value<'_>) -> Option<u64> {
+    let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
+    number.or_else(|| value.as_str()?.parse().ok()).filter(|number| *number > 0)
 }
 
 /// Checks a binding to an exchange of this kind.

@@ -21,6 +21,14 @@ pub enum ByType {
     KeyNotEmpty(Name),
     /// A binding to an exchange where only queues can be bound.
     NoQueue,
+    /// A number of values to remember that is missing or none.
+    CacheSize,
+    /// A time to remember them that is none.
+    CacheTtl,
+    /// Neither of the places where they can be.
+    CachePersistence,
+    /// The place where they cannot be yet.
+    CacheOnDisk,
     /// A number of messages to keep that is none, as it is printed.
     HistoryLength(String),
     /// A number of messages to keep that is too high, and the most there may be.
@@ -39,6 +47,18 @@ impl fmt::Display for ByType {
             Self::WeightTooLow => f.write_str("The binding key must be greater than 0"),
             Self::KeyNotEmpty(key) => write!(f, "Non empty binding '{key}' key not permitted"),
             Self::NoQueue => f.write_str("Destination not found"),
+            Self::CacheSize => f.write_str(
+                "Missing or invalid argument, 'x-cache-size' must be an integer greater than 0",
+            ),
+            Self::CacheTtl => {
+                f.write_str("Invalid argument, 'x-cache-ttl' must be an integer greater than 0")
+            }
+            Self::CachePersistence => f.write_str(
+                "Invalid argument, 'x-cache-persistence' must be either 'disk' or 'memory'",
+            ),
+            Self::CacheOnDisk => {
+                f.write_str("Invalid argument, 'x-cache-persistence' 'disk' is not supported yet")
+            }
             Self::HistoryLength(value) => write!(
                 f,
                 "Invalid argument {value}, 'x-recent-history-length' must be a positive integer"

@@ -9,7 +9,7 @@ use crate::session::content::EXPIRATION_MAX_MS;
 use crate::topology::spec::{ExchangeKind, ExchangeSpec, Name, QueueSpec};
 
 /// Arguments that only classic queues obey.
-const CLASSIC_ONLY: [&str; 8] = [
+const CLASSIC_ONLY: [&str; 9] = [
     "x-expires",
     "x-message-ttl",
     DEAD_LETTER_EXCHANGE,
@@ -18,6 +18,7 @@ const CLASSIC_ONLY: [&str; 8] = [
     "x-max-length-bytes",
     "x-overflow",
     "x-max-priority",
+    "x-message-deduplication",
 ];
 /// Arguments that RabbitMQ knows, but not for the kinds that are built.
 const QUEUE_OF_OTHER_KINDS: [&str; 2] = ["x-dead-letter-strategy", "x-delivery-limit"];
@@ -78,6 +79,7 @@ pub fn check_queue(queue: &Resource, table: Table<'_>) -> Result<(), Refusal> {
     check(queue, table, "x-queue-mode", queue_mode)?;
     check(queue, table, "x-queue-version", queue_version)?;
     check(queue, table, "x-single-active-consumer", boolean)?;
+    check(queue, table, "x-message-deduplication", boolean)?;
     check(queue, table, "x-consumer-timeout", timeout)?;
     let mut others = table.iter().filter(|(key, _)| QUEUE_OF_OTHER_KINDS.contains(key));
     others.next().map_or(Ok(()), |(argument, _)| {

@@ -82,6 +82,8 @@ pub enum ExchangeKind {
     LocalRandom,
     /// Routes to every binding, and gives its last messages to a new one.
     RecentHistory,
+    /// Routes to every binding, but each value of a header once.
+    Deduplication,
 }
 
 impl ExchangeKind {
@@ -98,6 +100,7 @@ impl ExchangeKind {
             "x-random" => Self::Random,
             "x-local-random" => Self::LocalRandom,
             "x-recent-history" => Self::RecentHistory,
+            "x-message-deduplication" => Self::Deduplication,
             _ => return None,
         })
     }
@@ -105,7 +108,7 @@ impl ExchangeKind {
     /// True if what it does depends on what passed it before.
     #[must_use]
     pub fn is_stateful(self) -> bool {
-        matches!(self, Self::RecentHistory)
+        matches!(self, Self::RecentHistory | Self::Deduplication)
     }
 
     /// The name on the wire.
@@ -121,6 +124,7 @@ impl ExchangeKind {
             Self::Random => "x-random",
             Self::LocalRandom => "x-local-random",
             Self::RecentHistory => "x-recent-history",
+            Self::Deduplication => "x-message-deduplication",
         }
     }
 }

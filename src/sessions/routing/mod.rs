@@ -197,9 +197,10 @@ impl Sessions {
         targets.begin(self.topology.version());
         targets.roll(self.chance.roll());
         targets.may_work(u64::from(broker.work().left()) * ROUTING_STEPS);
-        self.meet_states(publisher, &mut targets);
+        self.meet_states(publisher, &mut targets, broker.now());
         let mut draft = std::mem::take(&mut self.scratch);
         let route = self.find(publisher.conn, draft.message(), &keys, &mut targets);
+        self.leave_states(&mut targets);
         self.count_route(publisher.conn, targets.work(), broker);
         let found = match (&route, refused) {
             (Ok(_), Some(refused)) => Err(*refused),

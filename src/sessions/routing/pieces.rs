@@ -102,7 +102,9 @@ impl Sessions {
     ) {
         let (before, id) = (targets.work(), publisher.conn);
         targets.may_work(u64::from(broker.work().left()) * ROUTING_STEPS);
+        self.meet_states(publisher, &mut targets, broker.now());
         let route = self.find(id, draft.message(), &keys, &mut targets);
+        self.leave_states(&mut targets);
         self.count_route(id, targets.work() - before, broker);
         if let Ok(Route::Unfinished) = route {
             return self.route_later(publisher, draft, keys, targets);

@@ -16,7 +16,8 @@ use model::exchange::home_of_states;
 use model::queue::Death;
 use model::topology::{Change, Vhost};
 use model::{
-    Binding, Destination, Draft, Exchange, Message, Name, OwnedMessage, QueueId, ShardId, Targets,
+    Binding, Destination, Draft, Exchange, Message, Name, Now, OwnedMessage, QueueId, ShardId,
+    Targets,
 };
 
 use crate::sessions::broker::{BrokerAccess, QueueAt, RelayRoute};
@@ -42,11 +43,20 @@ impl Sessions {
     /// Whether stateful exchanges count where a publish is routed now. What is published in a
     /// transaction comes to them with the commit.
     #[inline]
-    pub(super) fn meet_states(&self, publisher: Publisher, targets: &mut Targets) {
-        let (me, is_tx) = (publisher.conn.origin(), publisher.tx);
+    pub(super) fn meet_states(&mut self, publisher: Publisher, targets: &mut Targets, now: Now) {
         let found = self.vhost(publisher.conn).filter(|(_, vhost)| vhost.has_states());
-        let here = found.is_some_and(|(name, _)| !is_tx && self.home_of_states(name) == me);
-        targets.states_are_here(here);
+        let here = found.is_some_and(|(name, _)| self.home_of_states(name) == self.me);
+        if here && !publisher.tx {
+            targets.lend(Some(std::mem::take(&mut self.states)), now.monotonic_us);
+        }
+    }
+
+    /// The route does not meet stateful exchanges any more.
+    #[inline]
+    pub(super) fn leave_states(&mut self, targets: &mut Targets) {
+        if let Some(states) = targets.give_back() {
+            self.states = states;
+        }
     }
 
     /// The stateful exchanges that a publish came to remember it.
@@ -106,7 +116,7 @@ impl Sessions {
         }
         let mut routes = Vec::new();
         let how = Unpublished { vhost: &vhost, keys: &keys, death: None };
-        self.route_unpublished(how, message, &mut routes);
+        self.route_unpublished(how, message, broker.now(), &mut routes);
         routes
     }
 
@@ -116,15 +126,16 @@ impl Sessions {
         &mut self,
         how: Unpublished<'_>,
         message: Message<'_>,
+        now: Now,
         routes: &mut Vec<QueueAt>,
     ) -> u64 {
         let exchange = message.exchange();
-        self.route_from(how, exchange, message, routes)
+        self.route_from((how, now), exchange, message, routes)
     }
 
     fn route_from(
         &mut self,
-        how: Unpublished<'_>,
+        (how, now): (Unpublished<'_>, Now),
         exchange: &str,
         message: Message<'_>,
         routes: &mut Vec<QueueAt>,
@@ -134,7 +145,9 @@ impl Sessions {
         targets.clear();
         targets.roll(self.chance.roll());
         let home = self.home_of_states(how.vhost);
-        targets.states_are_here(home == self.me);
+        if home == self.me {
+            targets.lend(Some(std::mem::take(&mut self.states)), now.monotonic_us);
+        }
         let found = self.topology.vhost(how.vhost);
         if let Some((vhost, exchange)) = found.and_then(|v| Some((v, v.exchange(exchange)?))) {
             let keys = how.keys.iter().map(AsRef::as_ref);
@@ -146,8 +159,12 @@ impl Sessions {
             }
             routes.extend_from_slice(targets.queues());
             leave_circles(vhost, how.death, message, routes);
-            vhost.remember(&targets, message, &mut self.states);
+            if let Some(mut states) = targets.give_back() {
+                vhost.remember(&targets, message, &mut states);
+                self.states = states;
+            }
         }
+        self.leave_states(&mut targets);
         if targets.is_elsewhere() {
             routes.clear();
             routes.push((QueueId::RELAY, home));
@@ -199,7 +216,7 @@ impl Sessions {
         &mut self,
         vhost: &str,
         to: &Destination,
-        message: Message<'_>,
+        (message, now): (Message<'_>, Now),
         routes: &mut Vec<QueueAt>,
     ) {
         routes.clear();
@@ -211,7 +228,7 @@ impl Sessions {
             Destination::Exchange(name) => {
                 let keys = dead_letters::copies_to(message.properties());
                 let how = Unpublished { vhost, keys: &keys, death: None };
-                self.route_from(how, name, message, routes);
+                self.route_from((how, now), name, message, routes);
             }
         }
     }

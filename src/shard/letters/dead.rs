@@ -111,7 +111,7 @@ impl ShardBroker<'_> {
         draft.count(&self.queues.gauge());
         let message = draft.message();
         let how = Unpublished { vhost: next.vhost, keys: &keys, death: Some(death) };
-        let steps = 1 + sessions.route_unpublished(how, message, routes);
+        let steps = 1 + sessions.route_unpublished(how, message, self.now, routes);
         let number = next.number;
         // Where its queues are found elsewhere, they are told how.
         let vhost =

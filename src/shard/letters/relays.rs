@@ -63,7 +63,7 @@ impl Shard {
         for kept in self.sessions.history_for(vhost, binding) {
             let (sessions, mut broker) = self.parts(now);
             let message = kept.message();
-            sessions.route_history(vhost, &binding.destination, message, &mut routes);
+            sessions.route_history(vhost, &binding.destination, (message, now), &mut routes);
             broker.send_letter(sessions, LetterOrigin::History, (message, false), &mut routes);
         }
     }
@@ -130,7 +130,7 @@ impl ShardBroker<'_> {
         let message = message.message();
         let mut routes = std::mem::take(&mut self.letters.routes);
         let how = Unpublished { vhost, keys, death: *death };
-        let steps = 1 + sessions.route_unpublished(how, message, &mut routes);
+        let steps = 1 + sessions.route_unpublished(how, message, self.now, &mut routes);
         sessions.count_relayed(vhost, message.exchange(), routes.len());
         if let Some(publisher) = publisher.filter(|_| routes.is_empty()) {
             self.peers.get(*source).out.returned(publisher, message);

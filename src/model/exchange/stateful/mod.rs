@@ -6,10 +6,13 @@
 
 mod history;
 mod owned;
+mod seen;
 mod states;
 
 pub use self::history::HISTORY_MAX;
 pub(in crate::exchange) use self::history::{DEFAULT_LENGTH, is_stored};
 pub use self::owned::OwnedMessage;
+pub(in crate::exchange) use self::seen::SeenLimits;
+pub(crate) use self::seen::deduplication_value;
 pub(in crate::exchange) use self::states::StateAccess;
 pub use self::states::{ExchangeStates, home_of_states};

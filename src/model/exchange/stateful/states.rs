@@ -3,13 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use amqp::Basic;
+
 use crate::exchange::Exchange;
 use crate::exchange::one_of::StableHash;
+use crate::hash::SecretSeed;
 use crate::ids::ShardId;
 use crate::message::Message;
 
 use super::history::KeptMessages;
 use super::owned::OwnedMessage;
+use super::seen::{SeenLimits, SeenValues};
 
 /// The shard, of so many, where the stateful exchanges of a vhost are.
 #[must_use]
@@ -25,6 +29,7 @@ pub fn home_of_states(vhost: &str, shards: u16) -> ShardId {
 pub struct ExchangeStates {
     /// By the version that created the exchange: of one that is declared again it is another.
     histories: BTreeMap<u64, KeptMessages>,
+    seen: BTreeMap<u64, SeenValues>,
     pinned: usize,
 }
 
@@ -52,17 +57,43 @@ impl ExchangeStates {
     /// The exchange is gone.
     pub fn forget(&mut self, exchange: &Exchange) {
         let history = self.histories.remove(&exchange.version);
+        let seen = self.seen.remove(&exchange.version);
         self.pinned -= history.map_or(0, |history| history.pinned());
+        self.pinned -= seen.map_or(0, |seen| seen.pinned());
+    }
+
+    /// True if the exchange created by this version has not seen the message's value.
+    fn admit(
+        &mut self,
+        (version, limits, seed): (u64, SeenLimits, SecretSeed),
+        message: &Basic<'_>,
+        now_us: u64,
+    ) -> bool {
+        let seen = self.seen.entry(version).or_insert_with(|| SeenValues::new(seed));
+        let before = seen.pinned();
+        let is_new = seen.admit(message, limits, now_us);
+        self.pinned = self.pinned + seen.pinned() - before;
+        is_new
     }
 }
 
 /// How a route gets at what stateful exchanges remember.
 #[derive(Debug, Default)]
 pub(in crate::exchange) struct StateAccess {
-    /// Whether it is on this shard.
-    pub is_here: bool,
+    /// It, if it is on this shard.
+    pub states: Option<ExchangeStates>,
+    /// The time, in microseconds of the monotonic clock.
+    pub now_us: u64,
     /// A stateful exchange was reached that is not here: the route does not count.
     pub is_elsewhere: bool,
     /// The slots of the exchanges that are to remember the message.
     pub remembering: Vec<u32>,
+}
+
+impl StateAccess {
+    /// True if the exchange created by this version has not seen the message's value.
+    pub fn admit(&mut self, exchange: (u64, SeenLimits, SecretSeed), message: &Basic<'_>) -> bool {
+        let now_us = self.now_us;
+        self.states.as_mut().is_none_or(|states| states.admit(exchange, message, now_us))
+    }
 }
