@@ -118,7 +118,7 @@ fn check_bind(place: &Vhost, vhost: &str, binding: &Binding, conn: ConnId) -> Re
     }
     // The owner is checked before the arguments, as in RabbitMQ.
     check_owner(place, vhost, &binding.destination, conn)?;
-    validate_binding(source.spec.kind, &binding.arguments)
+    validate_binding(source.spec.kind, binding)
 }
 
 fn check_owner(

@@ -41,6 +41,19 @@ macro_rules! mutants {
             pub const LANES: &[Mutant] =
                 &[Mutant::LaneIgnored, Mutant::LaneUnordered, Mutant::LaneOvertaken];
 
+            /// Mutants of exchange types beyond AMQP's, caught by tests of these types.
+            pub const EXCHANGES: &[Mutant] = &[
+                Mutant::HashByPlace,
+                Mutant::ChanceRemembered,
+                Mutant::NoStoreIgnored,
+                Mutant::ReplayUnsettled,
+                Mutant::RelayConfirmedEarly,
+                Mutant::DuplicatePasses,
+                Mutant::SeenForEver,
+                Mutant::HeldValueIgnored,
+                Mutant::HeldValueStays,
+            ];
+
             /// The number of the rule it breaks.
             #[must_use]
             pub fn rule(self) -> u8 {
@@ -307,6 +320,24 @@ mutants! {
     22 UnackedBytesCount
     /// With spilled messages, a queue holds one more than its limit.
     22 SpilledLimitPlusOne
+    /// A hash exchange counts its destinations, so that others move when one joins or leaves.
+    26 HashByPlace
+    /// A channel remembers where chance led its last message.
+    26 ChanceRemembered
+    /// A history keeps messages that say that they are not to be kept.
+    27 NoStoreIgnored
+    /// A binding is settled before the queue has got the exchange's history.
+    27 ReplayUnsettled
+    /// A value that was seen counts as new.
+    27 DuplicatePasses
+    /// A queue takes a message although it has one with the same value.
+    27 HeldValueIgnored
+    /// The value of a message that has left a queue keeps others out.
+    27 HeldValueStays
+    /// Values that were seen are not forgotten in time.
+    27 SeenForEver
+    /// A message that was relayed is confirmed before it is in its queues.
+    27 RelayConfirmedEarly
     /// A queue with priorities ignores those of its messages.
     25 LaneIgnored
     /// Messages of one priority that are put back lose their order.

@@ -9,8 +9,8 @@ use model::mutant::{self, Mutant};
 use model::session::{Limits, Transaction};
 use model::topology::Change;
 use model::{
-    BodyCounts, BodyGauge, ConnId, Draft, Entropy, Generator, IdSource, Map, Name, Now, Outbox,
-    ShardId, Targets, Topology, Vhost,
+    BodyCounts, BodyGauge, Chance, ConnId, Draft, Entropy, ExchangeStates, Generator, IdSource,
+    Map, Name, Now, Outbox, ShardId, Targets, Topology, Vhost,
 };
 
 use crate::mesh::control::Alarms;
@@ -29,6 +29,8 @@ use crate::sessions::routing::pending::PendingPublish;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SessionsConfig {
     pub shard: ShardId,
+    /// How many there are.
+    pub shards: u16,
     pub entropy: Entropy,
     pub reply_key: ReplyKey,
     pub limits: Limits,
@@ -70,6 +72,12 @@ pub(crate) struct Sessions {
     conn_ids: IdSource,
     pub(super) ids: IdSource,
     names: Generator,
+    pub(super) me: ShardId,
+    pub(super) shards: u16,
+    /// What the stateful exchanges of this shard remember.
+    pub(super) states: ExchangeStates,
+    /// What exchanges depend on that choose by chance.
+    pub(super) chance: Chance,
     pub(super) reply_key: ReplyKey,
     /// The message being published.
     pub(super) scratch: Draft,
@@ -85,6 +93,7 @@ impl Sessions {
     /// No connections; the topology comes from the coordinator.
     pub fn new(config: SessionsConfig) -> Self {
         let seed = config.entropy.id_seed();
+        let mut names = names(&config);
         Self {
             connections: Connections::new(seed),
             topology: Topology::new(config.entropy.map_seed()),
@@ -103,7 +112,11 @@ impl Sessions {
             turns: 0,
             conn_ids: IdSource::new(config.shard),
             ids: IdSource::new(config.shard),
-            names: names(&config),
+            me: config.shard,
+            shards: config.shards,
+            states: ExchangeStates::default(),
+            chance: Chance::new(&mut names),
+            names,
             reply_key: config.reply_key,
             scratch: Draft::default(),
             targets: Targets::new(),
@@ -318,9 +331,9 @@ impl Sessions {
             + self.held
     }
 
-    /// Bytes of memory that partial messages and transactions hold.
+    /// Bytes of memory that partial messages, transactions and stateful exchanges hold.
     pub fn pinned(&self) -> usize {
-        self.partial.pinned() + self.held
+        self.partial.pinned() + self.held + self.states.pinned()
     }
 
     /// Bytes of memory that connections, with what waits for them, and the topology hold.
@@ -330,6 +343,7 @@ impl Sessions {
 
     /// Applies a change of the topology.
     pub fn apply(&mut self, version: u64, change: &Change, broker: &mut impl BrokerAccess) {
+        self.forget_states(change);
         self.topology.apply(version, change);
         self.exchange_counts.apply(change);
         self.change_access(change, broker);
@@ -396,6 +410,7 @@ mod tests {
     fn sessions(shard: u16) -> Sessions {
         Sessions::new(SessionsConfig {
             shard: ShardId(shard),
+            shards: 2,
             entropy: Entropy::from_seed(7),
             reply_key: ReplyKey::new([7; 32]),
             limits: Limits::default(),

@@ -3,6 +3,8 @@
 
 use std::hash::Hash;
 
+use super::one_of::mix;
+use super::stateful::{ExchangeStates, StateAccess};
 use super::{headers, topic};
 use crate::hash::{Map, Seed, Set};
 use crate::ids::{QueueId, ShardId};
@@ -37,6 +39,11 @@ pub struct Targets {
     pub(super) topic: Option<Box<topic::TopicBuffers>>,
     /// What the headers exchange keeps from message to message.
     pub(super) headers: Option<Box<headers::Met>>,
+    /// The state of the dice of exchanges that choose by chance.
+    dice: u64,
+    /// True if chance decided about a route since this was reset.
+    by_chance: bool,
+    pub(super) state: StateAccess,
     work: u64,
     /// Steps after which a route pauses.
     limit: u64,
@@ -91,6 +98,9 @@ impl Targets {
             found: false,
             topic: None,
             headers: None,
+            dice: 0,
+            by_chance: false,
+            state: StateAccess::default(),
             work: 0,
             limit: u64::MAX,
             version: u64::MAX,
@@ -103,6 +113,9 @@ impl Targets {
     pub fn clear(&mut self) {
         self.queues.clear();
         self.work = 0;
+        self.by_chance = false;
+        (self.state.is_elsewhere, self.state.met) = (false, false);
+        self.state.remembering.clear();
         (self.limit, self.version) = (u64::MAX, u64::MAX);
         if self.cursor.paused {
             self.end_route();
@@ -127,6 +140,79 @@ impl Targets {
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.cursor.paused
+    }
+
+    /// True if some targets of a set were added before the route paused, and the others follow.
+    #[inline]
+    pub(super) fn goes_on_with_set(&self) -> bool {
+        self.cursor.left.is_some()
+    }
+
+    /// What chance depends on from now on. Equal numbers give equal routes.
+    #[inline]
+    pub fn roll(&mut self, number: u64) {
+        self.dice = number;
+    }
+
+    /// A random number. The route is then not to be remembered.
+    pub(super) fn draw(&mut self) -> u64 {
+        self.by_chance = true;
+        self.dice = mix(self.dice);
+        self.dice
+    }
+
+    /// True if the same message may go elsewhere next time, with the same topology.
+    #[inline]
+    #[must_use]
+    pub fn by_chance(&self) -> bool {
+        self.by_chance
+    }
+
+    /// Lends what the stateful exchanges of this shard remember to a route, if the route may meet
+    /// them here, and the time in microseconds of the monotonic clock.
+    #[inline]
+    pub fn lend(&mut self, states: Option<ExchangeStates>, now_us: u64) {
+        (self.state.states, self.state.now_us) = (states, now_us);
+    }
+
+    /// Gives back what was lent.
+    #[inline]
+    pub fn give_back(&mut self) -> Option<ExchangeStates> {
+        self.state.states.take()
+    }
+
+    /// A stateful exchange is asked. False if what it remembers is not here.
+    pub(super) fn meets_state(&mut self) -> bool {
+        let is_here = self.state.states.is_some();
+        self.state.is_elsewhere |= !is_here;
+        self.state.met |= is_here;
+        is_here
+    }
+
+    /// True if the message came to a stateful exchange that is here.
+    #[inline]
+    #[must_use]
+    pub fn met_states(&self) -> bool {
+        self.state.met
+    }
+
+    /// The exchange in this slot is to remember the message.
+    pub(super) fn remembering(&mut self, slot: u32) {
+        self.state.remembering.push(slot);
+    }
+
+    /// The slots of the exchanges that are to remember the message.
+    #[inline]
+    pub(crate) fn slots_remembering(&self) -> &[u32] {
+        &self.state.remembering
+    }
+
+    /// True if the message came to a stateful exchange that is not here: it has to be routed where
+    /// that is, and what was found means nothing.
+    #[inline]
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        self.state.is_elsewhere
     }
 
     /// Whether the route has to pause.
@@ -298,6 +384,20 @@ impl TargetSet {
                 index.insert(moved.0, at);
             }
         }
+    }
+
+    /// The target of the `nth` of all `bindings` that lead to targets of this set.
+    pub fn of_binding(&self, mut nth: usize, bindings: usize) -> Option<Target> {
+        if bindings == self.entries.len() {
+            return self.entries.get(nth).map(|entry| entry.0);
+        }
+        let found = self.entries.iter().find(|(_, count)| {
+            let count = *count as usize;
+            let is_here = nth < count;
+            nth = nth.saturating_sub(count);
+            is_here
+        });
+        found.map(|entry| entry.0)
     }
 
     /// Adds the targets to the list; false if the route pauses before the last one.

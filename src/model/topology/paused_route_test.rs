@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use amqp::Table;
+use amqp::{Basic, Table};
 use amqp::table::{TableWriter, Value};
 use proptest::prelude::*;
 
@@ -66,7 +66,8 @@ fn ids(targets: &Targets) -> BTreeSet<u64> {
 fn route(world: &World, source: &str, headers: Table<'_>, targets: &mut Targets) -> bool {
     let vhost = world.vhost();
     let exchange = vhost.exchange(source);
-    exchange.is_none_or(|exchange| vhost.route(exchange, &KEYS, || Some(headers), targets))
+    let properties = || Basic { headers: Some(headers), ..Basic::default() };
+    exchange.is_none_or(|exchange| vhost.route(exchange, &KEYS, properties, targets))
 }
 
 fn whole(world: &World, source: &str, headers: Table<'_>) -> BTreeSet<u64> {
@@ -139,7 +140,7 @@ fn a_pattern_takes_the_place_of_another() {
     world.apply(Change::Bound("/".into(), to("kept", "#")));
     let routes = |world: &World, targets: &mut Targets| {
         let vhost = world.vhost();
-        vhost.route(vhost.exchange("topic").unwrap(), &["a.x.b.c"], || None, targets)
+        vhost.route(vhost.exchange("topic").unwrap(), &["a.x.b.c"], Basic::default, targets)
     };
     for pause in 1..10 {
         let (mut targets, mut pauses) = (Targets::new(), 0);

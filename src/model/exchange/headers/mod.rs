@@ -4,7 +4,7 @@
 //! the conditions once: what holds becomes a set of bits. A binding is a set of bits too, so it
 //! compares 64 arguments in one step. Bindings with equal arguments are one pattern.
 
-mod canonical;
+pub(super) mod canonical;
 mod conditions;
 #[cfg(test)]
 mod match_test;

@@ -17,7 +17,7 @@ use model::mutant::{self, Mutant};
 use model::queue::Settle;
 use model::session::tx::{Commit, HeldSettles, SETTLES_MAX, Stage};
 use model::session::{DeliveryRun, Transaction};
-use model::{ChannelId, ConnId, Message, Refusal};
+use model::{ChannelId, ConnId, Message, QueueId, Refusal, ShardId};
 
 use crate::mesh::enqueue::cost;
 use crate::sessions::amqp::pending::MethodStep;
@@ -268,6 +268,11 @@ impl Sessions {
                 break;
             }
             // One that is copied often goes in pieces.
+            if let Some((QueueId::RELAY, home)) = queues.first().copied() {
+                self.publish_relayed(publisher, (home, message), commit.as_deref_mut(), broker);
+                tx.pop();
+                continue;
+            }
             let (most, units) = copies_now(message, broker);
             queues.truncate(most);
             broker.work().spend(units.saturating_mul(queues.len().max(1) as u32));
@@ -283,6 +288,23 @@ impl Sessions {
         queues.clear();
         self.routes = queues;
         all
+    }
+
+    /// Sends a message that is held to the stateful exchanges that it comes to.
+    fn publish_relayed(
+        &mut self,
+        publisher: Publisher,
+        held: (ShardId, Message<'_>),
+        commit: Option<&mut Commit>,
+        broker: &mut impl BrokerAccess,
+    ) {
+        let mut found = self.relay_held(publisher, held, broker);
+        let here = !found.iter().any(|(queue, _)| *queue == QueueId::RELAY);
+        let refused = here && self.send_held(publisher, held.1, &mut found, broker);
+        if let Some(commit) = commit {
+            commit.refused |= refused;
+            found.iter().for_each(|(_, home)| commit.involve(*home, held.1.persistent()));
+        }
     }
 
     /// True if a commit may send its next message now; else it is told when.
