@@ -92,7 +92,7 @@ impl Targets {
         self.queues.clear();
         self.work = 0;
         self.by_chance = false;
-        self.state.is_elsewhere = false;
+        (self.state.is_elsewhere, self.state.is_met) = (false, false);
         self.state.remembering.clear();
         (self.limit, self.version) = (u64::MAX, u64::MAX);
         if self.cursor.paused {
@@ -150,6 +150,7 @@ impl Targets {
     pub(super) fn meets_state(&mut self) -> bool {
         let is_here = self.state.states.is_some();
         self.state.is_elsewhere |= !is_here;
+        self.state.is_met |= is_here;
         is_here
     }
 
@@ -170,6 +171,12 @@ impl Targets {
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
         self.state.is_elsewhere
+    }
+
+    /// True if the message came to a stateful exchange: it must not be routed once more.
+    #[must_use]
+    pub fn has_met_state(&self) -> bool {
+        self.state.is_met
     }
 
     /// Whether the route has to pause.

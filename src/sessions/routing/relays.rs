@@ -121,14 +121,15 @@ impl Sessions {
     }
 
     /// Finds the queues of a message without a publisher here, none if its exchange does not
-    /// exist, or the place where they are found. Returns the steps that it took.
+    /// exist, or the place where they are found. Returns the steps that it took, and whether an
+    /// exchange remembers it, so that it must not be routed once more.
     pub fn route_unpublished(
         &mut self,
         how: Unpublished<'_>,
         message: Message<'_>,
         now: Now,
         routes: &mut Vec<QueueAt>,
-    ) -> u64 {
+    ) -> (u64, bool) {
         let exchange = message.exchange();
         self.route_from((how, now), exchange, message, routes)
     }
@@ -139,7 +140,7 @@ impl Sessions {
         exchange: &str,
         message: Message<'_>,
         routes: &mut Vec<QueueAt>,
-    ) -> u64 {
+    ) -> (u64, bool) {
         routes.clear();
         let mut targets = std::mem::take(&mut self.targets);
         targets.clear();
@@ -169,9 +170,9 @@ impl Sessions {
             routes.clear();
             routes.push((QueueId::RELAY, home));
         }
-        let steps = targets.work();
+        let cost = (targets.work(), targets.has_met_state());
         self.targets = targets;
-        steps
+        cost
     }
 
     /// Counts a message that was routed here for another shard.

@@ -111,7 +111,8 @@ impl ShardBroker<'_> {
         draft.count(&self.queues.gauge());
         let message = draft.message();
         let how = Unpublished { vhost: next.vhost, keys: &keys, death: Some(death) };
-        let steps = 1 + sessions.route_unpublished(how, message, self.now, routes);
+        let (steps, final_route) = sessions.route_unpublished(how, message, self.now, routes);
+        let steps = steps + 1;
         let number = next.number;
         // Where its queues are found elsewhere, they are told how.
         let vhost =
@@ -119,6 +120,8 @@ impl ShardBroker<'_> {
         let full = routes.iter().map(|(_, home)| *home).find(|home| self.has_no_room(*home));
         match full {
             Some(_) if mutant::active(Mutant::DeadLetterNotKept) => routes.clear(),
+            // What an exchange has remembered is not routed once more.
+            Some(_) if final_route => {}
             Some(home) => {
                 self.letters.blocked[home.index()].push(queue);
                 return steps;

@@ -130,7 +130,7 @@ impl ShardBroker<'_> {
         let message = message.message();
         let mut routes = std::mem::take(&mut self.letters.routes);
         let how = Unpublished { vhost, keys, death: *death };
-        let steps = 1 + sessions.route_unpublished(how, message, self.now, &mut routes);
+        let (steps, _) = sessions.route_unpublished(how, message, self.now, &mut routes);
         sessions.count_relayed(vhost, message.exchange(), routes.len());
         if let Some(publisher) = publisher.filter(|_| routes.is_empty()) {
             self.peers.get(*source).out.returned(publisher, message);
@@ -139,7 +139,7 @@ impl ShardBroker<'_> {
         let durable = message.persistent();
         let bytes = self.send_letter(sessions, origin, (message, durable), &mut routes);
         self.letters.routes = routes;
-        steps + bytes / 256
+        1 + steps + bytes / 256
     }
 
     /// Sends a message to its queues; the bytes of the copies.
