@@ -68,3 +68,22 @@ fn a_rolled_back_value_was_not_seen() {
         assert_eq!(drain(&mut broker, client, "q"), [2]);
     }
 }
+
+#[test]
+fn a_refused_value_was_not_seen() {
+    for shard in [0, 1] {
+        let mut broker = Rig::new(2);
+        let client = broker.client(shard);
+        exchange(&mut broker, client, None);
+        let value = Value::LongString(b"v");
+        let headers = TableWriter::new().with("x-deduplication-header", value);
+        let headers = Some(headers.table());
+        let bad = Basic { headers, expiration: Some("soon"), ..Basic::default() };
+        let told = broker.send(client, &publish("x", 1, false, &bad));
+        assert!(rig::names(&told)[0].starts_with("ChannelClose"), "{told:?}");
+        broker.call(client, 1, &Method::ChannelCloseOk {});
+        broker.call(client, 1, &Method::ChannelOpen { out_of_band: "" });
+        broker.send(client, &valued(2, "v"));
+        assert_eq!(drain(&mut broker, client, "q"), [2]);
+    }
+}

@@ -114,7 +114,7 @@ impl Targets {
         self.queues.clear();
         self.work = 0;
         self.by_chance = false;
-        (self.state.is_elsewhere, self.state.met) = (false, false);
+        (self.state.is_elsewhere, self.state.is_met) = (false, false);
         self.state.remembering.clear();
         (self.limit, self.version) = (u64::MAX, u64::MAX);
         if self.cursor.paused {
@@ -185,15 +185,15 @@ impl Targets {
     pub(super) fn meets_state(&mut self) -> bool {
         let is_here = self.state.states.is_some();
         self.state.is_elsewhere |= !is_here;
-        self.state.met |= is_here;
+        self.state.is_met |= is_here;
         is_here
     }
 
     /// True if the message came to a stateful exchange that is here.
     #[inline]
     #[must_use]
-    pub fn met_states(&self) -> bool {
-        self.state.met
+    pub fn has_met_state(&self) -> bool {
+        self.state.is_met
     }
 
     /// The exchange in this slot is to remember the message.

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use amqp::{Basic, Table};
 use amqp::table::{TableWriter, Value};
+use amqp::{Basic, Table};
 use proptest::prelude::*;
 
 use super::vhost_test::{World, binding};

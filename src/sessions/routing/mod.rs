@@ -197,7 +197,10 @@ impl Sessions {
         targets.begin(self.topology.version());
         targets.roll(self.chance.roll());
         targets.may_work(u64::from(broker.work().left()) * ROUTING_STEPS);
-        self.meet_states(publisher, &mut targets, broker.now());
+        if refused.is_none() {
+            // What is refused is not remembered.
+            self.meet_states(publisher, &mut targets, broker.now());
+        }
         let mut draft = std::mem::take(&mut self.scratch);
         let route = self.find(publisher.conn, draft.message(), &keys, &mut targets);
         self.leave_states(&mut targets);

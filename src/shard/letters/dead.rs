@@ -117,7 +117,7 @@ impl ShardBroker<'_> {
         // Where its queues are found elsewhere, they are told how.
         let relay = relay.map(|next| (next.vhost.clone(), next.dead.death));
         // What a stateful exchange has taken is not routed again.
-        let bounded = !self.letters.targets.met_states();
+        let bounded = !self.letters.targets.has_met_state();
         let full = routes.iter().map(|(_, home)| *home);
         let full = full.filter(|_| bounded).find(|home| self.has_no_room(*home));
         match full {

@@ -86,8 +86,8 @@ pub(in crate::exchange) struct StateAccess {
     pub now_us: u64,
     /// A stateful exchange was reached that is not here: the route does not count.
     pub is_elsewhere: bool,
-    /// A stateful exchange was reached that is here.
-    pub met: bool,
+    /// A stateful exchange was reached that is here: the message must not be routed once more.
+    pub is_met: bool,
     /// The slots of the exchanges that are to remember the message.
     pub remembering: Vec<u32>,
 }
