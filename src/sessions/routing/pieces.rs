@@ -58,7 +58,7 @@ impl Sessions {
         keys: Vec<Name>,
         targets: Targets,
     ) {
-        let stage = PublishStage::Routing(keys, targets);
+        let stage = PublishStage::Routing(keys, Box::new(targets));
         self.publish_later(PendingPublish { publisher, draft, stage });
     }
 
@@ -83,7 +83,7 @@ impl Sessions {
         let PendingPublish { publisher, draft, stage } = publish;
         match stage {
             PublishStage::Routing(keys, targets) => {
-                self.go_on_routing(publisher, draft, keys, targets, broker);
+                self.go_on_routing(publisher, draft, keys, *targets, broker);
             }
             PublishStage::Sending(sending) => self.go_on_sending(publisher, draft, sending, broker),
         }
