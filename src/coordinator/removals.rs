@@ -6,88 +6,20 @@
 //!                       +------------------------------------+
 //! ```
 //!
-//! So no shard applies more of them in a turn. A job that has just begun goes first, the others take
-//! turns: who deletes something small does not wait for who deletes something large. What is durable
-//! of a job is one fact, recorded with its last change: until then a crash brings everything back,
-//! and nobody was told otherwise.
+//! So no shard applies more of them in a turn. A job that has just begun goes first, the others
+//! take turns: who deletes something small does not wait for who deletes something large. What is
+//! durable of a job is one fact, recorded with its last change: until then a crash brings
+//! everything back, and nobody was told otherwise.
 
-use std::collections::VecDeque;
-
-use model::mutant::{self, Mutant};
 use model::topology::Change;
 use model::topology::spec::{Destination, Name};
 use model::{Exchange, QueueId};
 
 use crate::coordinator::decisions::Decisions;
+use crate::coordinator::pending_removals::{Removal, RemovalSteps, SLICE};
 use crate::coordinator::queues::QueueLifeCycle;
 use crate::coordinator::versions::Requester;
 use crate::mesh::control::Answer;
-
-/// Bindings and exchanges that go before every shard has applied that.
-pub(super) const REMOVED_AT_ONCE: usize = 256;
-/// Jobs that take turns do so many changes each.
-const SLICE: usize = 64;
-
-/// A step of a job.
-#[derive(Debug, Hash)]
-enum Removal {
-    /// An exchange that was created by this version.
-    Exchange { vhost: Name, name: Name, version: u64 },
-    /// A queue, which is frozen.
-    Queue { vhost: Name, name: Name, queue: QueueId },
-    /// Exchanges that have lost a binding: those go that are auto-delete and lost the last.
-    Unused { vhost: Name, names: Vec<Name> },
-    /// The request is answered.
-    Answer(Requester),
-}
-
-/// Its steps, the next one last.
-type Job = Vec<Removal>;
-
-/// What is being removed.
-#[derive(Debug, Hash)]
-pub(super) struct Removals {
-    begun: VecDeque<Job>,
-    going_on: VecDeque<Job>,
-    /// Changes that may be made before every shard has applied them.
-    at_once: usize,
-    /// How many of them were made.
-    made: usize,
-    /// How many were ever made.
-    ever: usize,
-    /// The version of the last one.
-    version: u64,
-}
-
-impl Removals {
-    /// Makes so many changes before every shard has applied them.
-    pub fn new(at_once: usize) -> Self {
-        let (begun, going_on) = Default::default();
-        Self { begun, going_on, at_once, made: 0, ever: 0, version: 0 }
-    }
-
-    /// True if nothing is being removed.
-    pub fn is_empty(&self) -> bool {
-        self.begun.is_empty() && self.going_on.is_empty()
-    }
-
-    /// How many changes may be made now.
-    fn left(&mut self, decisions: &Decisions) -> usize {
-        if mutant::active(Mutant::BindingsUncut) {
-            return usize::MAX - 1;
-        }
-        if decisions.settled() >= self.version {
-            self.made = 0;
-        }
-        self.at_once.saturating_sub(self.made).min(SLICE)
-    }
-
-    /// So many changes were made.
-    fn count(&mut self, changes: usize, decisions: &Decisions) {
-        (self.made, self.version) = (self.made + changes, decisions.decided());
-        self.ever += changes;
-    }
-}
 
 impl QueueLifeCycle {
     /// Deletes an exchange, which was created by this version, and answers.
@@ -140,7 +72,7 @@ impl QueueLifeCycle {
     }
 
     /// A step of a job, or a piece of one; false if there is no other, or not now.
-    fn one_step(&mut self, decisions: &mut Decisions, job: &mut Job) -> bool {
+    fn one_step(&mut self, decisions: &mut Decisions, job: &mut RemovalSteps) -> bool {
         let left = self.removals.left(decisions);
         match job.pop() {
             None => return false,
@@ -165,7 +97,7 @@ impl QueueLifeCycle {
     fn remove_some_of_exchange(
         &mut self,
         decisions: &mut Decisions,
-        job: &mut Job,
+        job: &mut RemovalSteps,
         (vhost, name, version): (Name, Name, u64),
         left: usize,
     ) {
@@ -189,7 +121,7 @@ impl QueueLifeCycle {
     fn remove_some_of_queue(
         &mut self,
         decisions: &mut Decisions,
-        job: &mut Job,
+        job: &mut RemovalSteps,
         (vhost, name, queue): (Name, Name, QueueId),
         left: usize,
     ) {
@@ -238,7 +170,7 @@ impl QueueLifeCycle {
     fn remove_unused(
         &mut self,
         decisions: &mut Decisions,
-        job: &mut Job,
+        job: &mut RemovalSteps,
         (vhost, mut names): (Name, Vec<Name>),
         left: usize,
     ) {

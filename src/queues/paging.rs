@@ -123,8 +123,8 @@ impl Queues {
         }
     }
 
-    /// Lets queues go on whose consumers have acknowledged, or all of them if there is room: as many
-    /// as the turn's work allows, in a circle.
+    /// Lets queues go on whose consumers have acknowledged, or all of them if there is room: as
+    /// many as the turn's work allows, in a circle.
     #[cold]
     fn release(&mut self, outward: &mut impl HomeOutput) {
         let room = self.resident() <= self.memory.unsettled_goal();

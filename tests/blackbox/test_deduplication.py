@@ -51,7 +51,7 @@ def test_each_value_passes_once(channel, queue, deduplicating):
 
 
 @pytest.mark.row("Exchange types", "x-message-deduplication")
-def test_values_are_seen_whoever_publishes_them(connect, channel, queue, deduplicating):
+def test_values_are_seen_from_all_publishers(connect, channel, queue, deduplicating):
     if exchange := deduplicating(x_cache_size=100):
         channel.queue_bind(queue, exchange)
         for n in range(6):

@@ -122,8 +122,8 @@ impl Targets {
         }
     }
 
-    /// Has routes pause after so many steps more. What is not cut takes a few thousand: the words or
-    /// headers of a message, a node of a topic exchange, a binding of a headers exchange.
+    /// Has routes pause after so many steps more. What is not cut takes a few thousand: the words
+    /// or headers of a message, a node of a topic exchange, a binding of a headers exchange.
     #[inline]
     pub fn may_work(&mut self, steps: u64) {
         self.limit = self.work.saturating_add(steps);
@@ -228,9 +228,7 @@ impl Targets {
     /// True if so many targets may be added without a pause.
     #[inline]
     fn has_room_for(&self, targets: usize) -> bool {
-        targets <= ADDED_AT_ONCE
-            || self.work + targets as u64 <= self.limit
-            || mutant::active(Mutant::RouteUncut)
+        targets <= ADDED_AT_ONCE || self.work + targets as u64 <= self.limit
     }
 
     /// The work of all routes since the last [`clear`](Self::clear), in steps. A step is one key or

@@ -200,7 +200,8 @@ mod tests {
                         let one_by_one = popped.iter().flat_map(DeliveryRun::deliveries);
                         let expected: Vec<_> = due.iter().map(|(_, one)| *one).collect();
                         prop_assert_eq!(one_by_one.collect::<Vec<_>>(), expected);
-                        prop_assert_eq!(popped.and_then(|run| run.last()), due.last().map(|(_, one)| *one));
+                        let last = due.last().map(|(_, one)| *one);
+                        prop_assert_eq!(popped.and_then(|run| run.last()), last);
                         prop_assert!(due.len() <= most);
                         prop_assert!(due.iter().all(|(_, one)| one.queue == due[0].1.queue));
                         map.retain(|tag, _| due.iter().all(|(gone, _)| gone != tag));

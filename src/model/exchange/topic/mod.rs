@@ -72,8 +72,8 @@ impl Topic {
         }
     }
 
-    /// Adds the targets of all patterns that match, or goes on with that; false if the route pauses.
-    /// A key has at most 255 bytes, as on the wire; a longer one may match nothing.
+    /// Adds the targets of all patterns that match, or goes on with that; false if the route
+    /// pauses. A key has at most 255 bytes, as on the wire; a longer one may match nothing.
     pub fn collect(&self, key: &str, targets: &mut Targets) -> bool {
         let mut buffers = targets.topic.take().unwrap_or_default();
         // Words may have other numbers than before a pause.

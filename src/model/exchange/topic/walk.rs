@@ -78,8 +78,8 @@ impl TopicBuffers {
         self.grown = grown;
     }
 
-    /// A walk goes on that has paused. Nodes that were made since then have the place of others that
-    /// are gone; with the first one goes what is left of its targets.
+    /// A walk goes on that has paused. Nodes that were made since then have the place of others
+    /// that are gone; with the first one goes what is left of its targets.
     #[cold]
     pub fn forget_reused(&mut self, born: &[u64], numbers: usize, left: &mut Option<usize>) {
         let grown = self.grown;

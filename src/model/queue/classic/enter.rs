@@ -91,8 +91,8 @@ impl ClassicQueue {
         self.dispatch(now, output);
     }
 
-    /// The deduplication value of a message that is to enter. `Err`: it is dropped, since one in the
-    /// queue has the same.
+    /// The deduplication value of a message that is to enter. `Err`: it is dropped, since one in
+    /// the queue has the same.
     fn value_of(&self, message: Message<'_>) -> Result<Option<Arc<[u8]>>, ()> {
         match &self.values {
             Some(values) if self.arguments.deduplicates => values.check(message),
