@@ -68,8 +68,8 @@ impl Overdraft {
 /// a home send one large message to each of them. Messages within the credit do not wait for it.
 ///
 /// A connection that takes nothing is stuck. It keeps its place and takes none from the others:
-/// they have the bound for themselves, as long as one connection is stuck, or several with no more than
-/// that bound. If there is more, the others wait, and who is stuck for long is given up.
+/// they have the bound for themselves, as long as one connection is stuck, or several with no more
+/// than that bound. If there is more, the others wait, and who is stuck for long is given up.
 #[derive(Debug)]
 pub(super) struct FlowCredit {
     conns: Map<ConnId, ConnectionCredit>,
