@@ -36,9 +36,7 @@ mod inspect;
 mod limits;
 mod login_pace;
 mod machine;
-mod pending_removals;
 mod queues;
-mod removals;
 mod versions;
 
 pub use self::directory::QueuePlacement;

@@ -1,7 +1,7 @@
 //! The memory that all queues of a home share: how much they may hold, and the progress of
 //! spilling.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use model::QueueId;
 
@@ -10,16 +10,6 @@ const WINDOW: usize = 64 * 1024;
 
 /// Unacknowledged messages of a queue that are never too much.
 const UNSETTLED_MIN: usize = 16 * 1024;
-
-/// A walk over all queues, in a circle: each leaves the log before a batch.
-#[derive(Debug, Default)]
-pub(super) struct LeavingLog {
-    pub before: u64,
-    /// The queue that was told last.
-    pub behind: QueueId,
-    /// How many have to be told yet.
-    pub queues: usize,
-}
 
 /// The budget of memory, and the queues that spill.
 #[derive(Debug)]
@@ -37,11 +27,7 @@ pub(super) struct MemoryBudget {
     /// Queues in backlog that spill all behind their heads, to bypass the log from then on.
     pub leaving: VecDeque<QueueId>,
     /// Queues whose consumers have to acknowledge before they get more.
-    pub held_back: BTreeSet<QueueId>,
-    /// The first of them to be looked at next.
-    pub release_from: QueueId,
-    /// Queues that have to leave a part of the log.
-    pub leaving_log: LeavingLog,
+    pub held_back: Vec<QueueId>,
 }
 
 impl MemoryBudget {
@@ -53,9 +39,7 @@ impl MemoryBudget {
             rest: 0,
             backlog,
             leaving: VecDeque::new(),
-            held_back: BTreeSet::new(),
-            release_from: QueueId::default(),
-            leaving_log: LeavingLog::default(),
+            held_back: Vec::new(),
         }
     }
 
@@ -89,7 +73,7 @@ impl MemoryBudget {
 
     /// True if there is more to spill than fitted into a turn.
     pub fn unfinished(&self) -> bool {
-        self.spilling || !self.leaving.is_empty() || self.leaving_log.queues > 0
+        self.spilling || !self.leaving.is_empty()
     }
 
     /// A queue had to spill so many bytes at once.

@@ -47,14 +47,12 @@ class Broker:
 
     target = None
 
-    def __init__(self, port=None, user="guest", password="guest", config="", plugins=()):
+    def __init__(self, port=None, user="guest", password="guest", config=""):
         self.host = "127.0.0.1"
         self.port = port or free_port()
         self.user = user
         self.password = password
         self.config = config
-        # What RabbitMQ needs for that which Ringtail has built in.
-        self.plugins = plugins
         self.process = None
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"blackbox-{self.target}-"))
         self.output = self.folder / "stderr"
@@ -217,7 +215,7 @@ class RabbitMQ(Broker):
         folder = self.folder
         (folder / "rabbitmq.conf").write_text(
             "log.console = true\nlog.console.level = warning\n" + self._limits() + self.config)
-        (folder / "plugins").write_text(f"[{','.join(self.plugins)}].\n")
+        (folder / "plugins").write_text("[].\n")
         if "consumer_timeout" in self.config:
             # How often a channel looks for late acknowledgements; else it is a minute.
             (folder / "advanced.config").write_text("[{rabbit, [{channel_tick_interval, 200}]}].\n")

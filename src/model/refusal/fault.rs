@@ -1,5 +1,5 @@
 //! Errors as RabbitMQ reports them: reply code, reply text, and whether channel or connection
-//! closes. The texts are here, and in `exchange_types.rs` and `erlang.rs`.
+//! closes. No other file has reply texts of errors.
 
 use amqp::assembler::SequenceError;
 use amqp::frame::{FrameError, Snippet};
@@ -236,7 +236,6 @@ impl Refusal {
             | Refusal::ArgumentOfOtherKind(..)
             | Refusal::UnknownExchangeKind(_)
             | Refusal::InvalidXMatch(_)
-            | Refusal::ByExchangeType(_)
             | Refusal::UnknownDeliveryTag(_)
             | Refusal::UserId { .. }
             | Refusal::MessageTooLarge { .. }
@@ -295,7 +294,6 @@ impl Refusal {
             Refusal::InternalExchange(what) => format!("cannot publish to internal {what}"),
             Refusal::UnknownExchangeKind(kind) => format!("unknown exchange type '{kind}'"),
             Refusal::InvalidXMatch(what) | Refusal::NotImplemented(what) => what.clone(),
-            Refusal::ByExchangeType(why) => why.to_string(),
             Refusal::ServersMethod => "unimplemented method".into(),
             Refusal::NoPreviousQueue => "no previously declared queue".into(),
             Refusal::UnknownDeliveryTag(tag) => format!("unknown delivery tag {tag}"),
