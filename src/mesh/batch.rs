@@ -176,7 +176,9 @@ impl Batch {
         let mut writer = Writer::new(&mut self.records);
         writer.octet(flags | u8::from(message.large_body().is_some()));
         writer.longstr(message.record());
-        self.bodies.extend(message.large_body().cloned());
+        if let Some(body) = message.large_body() {
+            self.bodies.push_back(body.clone());
+        }
     }
 
     /// The record at `at`, which moves behind it. `None` at the end.
@@ -185,6 +187,8 @@ impl Batch {
     ///
     /// If the record cannot be read. A batch is written by this process alone, so this is a fault
     /// of its own; what was in the batch is lost, and nothing may be built on the rest.
+    // A record is as large as the largest control: inlined, it is not copied on its way.
+    #[inline(always)]
     pub fn next(&mut self, at: &mut usize) -> Option<MeshRecord<'_>> {
         let rest = self.records.get(*at..)?;
         if rest.is_empty() {

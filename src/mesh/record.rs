@@ -139,6 +139,7 @@ pub(super) const LARGE: u8 = 1;
 pub(super) const FLUSH: u8 = 2;
 
 /// Reads a record; `None` if it is a control and none is left.
+#[inline(always)]
 pub(super) fn read<'a>(
     reader: &mut Reader<'a>,
     bodies: &mut VecDeque<Body>,

@@ -1,7 +1,7 @@
 //! What arrives from peers, and the end of a turn.
 
 use model::mutant::{self, Mutant};
-use model::{Ask, Now, QueueId, ShardId};
+use model::{Ask, Message, Now, QueueId, ShardId};
 
 use super::broker::ShardBroker;
 use super::machine::Shard;
@@ -12,7 +12,7 @@ use crate::mesh::enqueue::FinishedEnqueue;
 use crate::mesh::enqueue::{cost, cost_of_copies};
 use crate::mesh::peers::Peer;
 use crate::mesh::progress::ProgressMark;
-use crate::mesh::record::MeshRecord;
+use crate::mesh::record::{MeshRecord, QueueIds};
 use crate::sessions::{Connections, pause};
 
 /// The coordinator is told of memory in steps of this many bytes.
@@ -31,31 +31,12 @@ impl Shard {
 
     #[inline(always)]
     fn record(&mut self, from: ShardId, record: MeshRecord<'_>, now: Now) {
-        let (sessions, mut broker) = self.parts(now);
         match record {
             MeshRecord::Enqueue { queues, carried, flush_requested } => {
-                let message = carried.message();
-                let (home, mut output) = broker.home(sessions.connections());
-                if let Some(body) = message.large_body() {
-                    home.took(body);
-                }
-                let outcome = home.push_all(queues.iter(), message, from, &mut output);
-                let dead = |queue| !broker.queues.contains(queue);
-                let unanswered =
-                    mutant::active(Mutant::DeadEnqueueUnanswered) && queues.iter().any(dead);
-                let peer = broker.peers.get(from);
-                if !unanswered {
-                    let cost = cost_of_copies(message, queues.count());
-                    if flush_requested {
-                        peer.progress.request_flush();
-                    }
-                    peer.progress.applied(cost);
-                }
-                if !outcome.is_plain() {
-                    peer.enqueued(outcome);
-                }
+                self.enqueued(from, queues, carried.message(), flush_requested);
             }
             MeshRecord::Mandatory { queue, publisher, carried } => {
+                let (sessions, mut broker) = self.parts(now);
                 let (connections, message) = (sessions.connections(), carried.message());
                 if let Some(body) = message.large_body() {
                     broker.queues.took(body);
@@ -63,39 +44,77 @@ impl Shard {
                 broker.mandatory_arrived(connections, from, queue, publisher, message);
             }
             MeshRecord::Returned { publisher: (conn, channel), carried } => {
-                sessions.connections().returned(conn, channel, carried.message());
+                self.sessions.connections().returned(conn, channel, carried.message());
             }
             MeshRecord::Deliver { to, carried } => {
                 let message = carried.message();
-                if !sessions.connections().deliver(from, to, message) {
+                if !self.sessions.connections().deliver(from, to, message) {
+                    let (sessions, mut broker) = self.parts(now);
                     broker.peers.get(from).out.credit(to.conn, cost(message));
                     sessions.permits_back(to.conn, to.channel, 0, &mut broker);
                 }
             }
             MeshRecord::Got { ticket, remaining, to, carried } => {
-                sessions.connections().got(from, ticket, remaining, to, carried.message());
+                let connections = self.sessions.connections();
+                connections.got(from, ticket, remaining, to, carried.message());
             }
             MeshRecord::Settle(what) => {
-                let (queues, mut output) = broker.home(sessions.connections());
+                let (queues, mut output) = self.home();
                 queues.settle(what, &mut output);
             }
             MeshRecord::Credit { conn, bytes } => {
-                let (queues, mut output) = broker.home(sessions.connections());
+                let (queues, mut output) = self.home();
                 queues.return_credit(conn, bytes, &mut output);
             }
-            MeshRecord::Ask(queue, ask) => broker.asked(sessions.connections(), from, queue, ask),
+            MeshRecord::Ask(queue, ask) => {
+                let (sessions, mut broker) = self.parts(now);
+                broker.asked(sessions.connections(), from, queue, ask);
+            }
             MeshRecord::Permit(queue, permit) => {
+                let (sessions, mut broker) = self.parts(now);
                 broker.permitted(sessions.connections(), from, queue, permit);
             }
             MeshRecord::Unused { conn, channel, count } => {
+                let (sessions, mut broker) = self.parts(now);
                 sessions.permits_back(conn, channel, count, &mut broker);
             }
-            MeshRecord::Watermark(mark) => broker.watermark(sessions.connections(), from, mark),
+            MeshRecord::Watermark(mark) => {
+                let (sessions, mut broker) = self.parts(now);
+                broker.watermark(sessions.connections(), from, mark);
+            }
             MeshRecord::Fence => {
-                broker.fence(from);
-                broker.peers.get(from).progress.applied(0);
+                self.parts(now).1.fence(from);
+                self.peers.get(from).progress.applied(0);
             }
             MeshRecord::Control(control) => self.control(from, control, now),
+        }
+    }
+
+    /// A message of another shard enters queues of this one.
+    #[inline(always)]
+    fn enqueued(
+        &mut self,
+        from: ShardId,
+        queues: QueueIds<'_>,
+        message: Message<'_>,
+        flush_requested: bool,
+    ) {
+        let (home, mut output) = self.home();
+        if let Some(body) = message.large_body() {
+            home.took(body);
+        }
+        let outcome = home.push_all(queues.iter(), message, from, &mut output);
+        let dead = |queue| !self.queues.contains(queue);
+        let unanswered = mutant::active(Mutant::DeadEnqueueUnanswered) && queues.iter().any(dead);
+        let peer = self.peers.get(from);
+        if !unanswered {
+            if flush_requested {
+                peer.progress.request_flush();
+            }
+            peer.progress.applied(cost_of_copies(message, queues.count()));
+        }
+        if !outcome.is_plain() {
+            peer.enqueued(outcome);
         }
     }
 
