@@ -426,6 +426,14 @@ impl Draft {
     /// Releases a body by reference.
     #[inline]
     pub fn reset(&mut self) {
+        if self.large {
+            self.release();
+        }
+    }
+
+    // Most messages have none: out of line, what releases it does not count for them.
+    #[inline(never)]
+    fn release(&mut self) {
         self.body = None;
         self.pieces.clear();
         self.piece_bytes = 0;

@@ -79,12 +79,19 @@ impl Arena {
     }
 
     /// The index of a chunk: usually the distance of its number from the first.
-    #[inline]
+    // Inlined, the chunk is found once for its number and its bytes.
+    #[inline(always)]
     fn position(&self, number: u64) -> Option<usize> {
         let guess = number.checked_sub(self.chunks.front()?.number)? as usize;
         if self.chunks.get(guess).is_some_and(|chunk| chunk.number == number) {
             return Some(guess);
         }
+        self.search(number)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn search(&self, number: u64) -> Option<usize> {
         self.chunks.binary_search_by_key(&number, |chunk| chunk.number).ok()
     }
 

@@ -34,11 +34,11 @@ impl Settles {
         }
         let mut taken = 0;
         while taken < most {
-            let Some((_, one)) = channel.unacked.pop_up_to(self.up_to) else {
+            let Some((more, one)) = channel.unacked.pop_run_up_to(self.up_to, most - taken) else {
                 self.all_taken = true;
                 break;
             };
-            taken += 1;
+            taken += more;
             match self.last.last_mut() {
                 Some(before) if before.queue == one.queue => *before = one,
                 _ => self.last.push(one),

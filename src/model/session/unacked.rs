@@ -54,6 +54,18 @@ impl DeliveryRun {
         (distance < Self::MAX && self.held >> distance & 1 == 1).then_some(distance)
     }
 
+    /// The first deliveries held up to a tag, at most `most`: their bits, and the last one.
+    fn due(&self, tag: u64, most: usize) -> Option<(u64, u64)> {
+        let distance = tag.checked_sub(self.tag)?.min(Self::MAX - 1);
+        let mut due = self.held & (u64::MAX >> (Self::MAX - 1 - distance));
+        let mut last = due.checked_ilog2()?;
+        while due.count_ones() as usize > most {
+            due &= !(1 << last);
+            last = due.checked_ilog2()?;
+        }
+        Some((due, u64::from(last)))
+    }
+
     fn delivery(&self, bit: u64) -> Outstanding {
         Outstanding { number: self.first.number + bit, ..self.first }
     }
@@ -153,6 +165,24 @@ impl Unacked {
         Some((first, one))
     }
 
+    /// Takes out what the first run holds up to a tag, at most `most` deliveries, which is not 0.
+    /// Returns how many these are, and the last of them: all are of one queue.
+    #[inline]
+    pub fn pop_run_up_to(&mut self, tag: u64, most: usize) -> Option<(usize, Outstanding)> {
+        let run = self.runs.front_mut()?;
+        let (due, last) = run.due(tag, most)?;
+        run.held &= !due;
+        let one = run.delivery(last);
+        // At most as many as a run holds.
+        let taken = due.count_ones() as usize;
+        self.held -= taken;
+        if run.held == 0 {
+            self.empty += 1;
+            self.tidy();
+        }
+        Some((taken, one))
+    }
+
     /// Puts deliveries back that were taken out, under their tags.
     pub fn restore(&mut self, mut values: Vec<(u64, Outstanding)>) {
         let mut kept = std::mem::take(self);
@@ -223,6 +253,18 @@ mod tests {
                         let tag = tag.saturating_sub(n);
                         prop_assert_eq!(unacked.contains(tag), map.contains_key(&tag));
                         prop_assert_eq!(unacked.remove(tag), map.remove(&tag));
+                    }
+                    6 if n % 2 == 0 => {
+                        let (up_to, most) = (tag.saturating_sub(n), 1 + n as usize % 5);
+                        let popped = unacked.pop_run_up_to(up_to, most);
+                        let due = map.range(..=up_to).take(popped.map_or(1, |(taken, _)| taken));
+                        let due: Vec<_> = due.map(|(tag, one)| (*tag, *one)).collect();
+                        let last = due.last().map(|(_, one)| *one);
+                        prop_assert_eq!(popped.map(|(_, last)| last), last);
+                        prop_assert!(popped.is_none_or(|(taken, _)| taken == due.len()));
+                        prop_assert!(due.len() <= most);
+                        prop_assert!(due.iter().all(|(_, one)| one.queue == due[0].1.queue));
+                        due.iter().for_each(|(tag, _)| assert!(map.remove(tag).is_some()));
                     }
                     6 => {
                         let up_to = tag.saturating_sub(n);

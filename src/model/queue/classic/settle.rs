@@ -13,7 +13,7 @@ use crate::time::Now;
 
 impl ClassicQueue {
     /// A message leaves the queue for good.
-    #[inline]
+    #[inline(always)]
     pub(super) fn remove(&mut self, entry: QueuedMessage, output: &mut impl QueueOutput) {
         if entry.stored == Stored::NOWHERE {
         } else if self.tasks.is_gone() {
