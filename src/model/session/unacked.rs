@@ -54,7 +54,7 @@ impl DeliveryRun {
         (distance < Self::MAX && self.held >> distance & 1 == 1).then_some(distance)
     }
 
-    /// The first deliveries that are held up to a tag, at most `most`: their bits, and the last bit.
+    /// The first deliveries held up to a tag, at most `most`: their bits, and the last one.
     fn due(&self, tag: u64, most: usize) -> Option<(u64, u64)> {
         let distance = tag.checked_sub(self.tag)?.min(Self::MAX - 1);
         let mut due = self.held & (u64::MAX >> (Self::MAX - 1 - distance));
@@ -259,11 +259,12 @@ mod tests {
                         let popped = unacked.pop_run_up_to(up_to, most);
                         let due = map.range(..=up_to).take(popped.map_or(1, |(taken, _)| taken));
                         let due: Vec<_> = due.map(|(tag, one)| (*tag, *one)).collect();
-                        prop_assert_eq!(popped.map(|(_, last)| last), due.last().map(|(_, one)| *one));
+                        let last = due.last().map(|(_, one)| *one);
+                        prop_assert_eq!(popped.map(|(_, last)| last), last);
                         prop_assert!(popped.is_none_or(|(taken, _)| taken == due.len()));
                         prop_assert!(due.len() <= most);
                         prop_assert!(due.iter().all(|(_, one)| one.queue == due[0].1.queue));
-                        due.iter().for_each(|(tag, _)| drop(map.remove(tag)));
+                        due.iter().for_each(|(tag, _)| assert!(map.remove(tag).is_some()));
                     }
                     6 => {
                         let up_to = tag.saturating_sub(n);
