@@ -20,6 +20,12 @@ def eventually(condition, seconds=DEADLINE_SECONDS, why=None, pause=0.02):
         time.sleep(pause)
 
 
+def tells(broker, *texts):
+    """Awaits that the broker has logged each of the texts: it does so behind its work."""
+    for text in texts:
+        eventually(lambda: text in broker.log(), why=lambda: f"not logged: {text}")
+
+
 def expect(broker, *, why, **by_target):
     """The expectation of the broker under test where targets differ, and the reason why they do."""
     assert why, "a difference between targets needs its reason"

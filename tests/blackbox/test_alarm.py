@@ -8,7 +8,7 @@ import pytest
 from pika import spec
 
 import wire
-from support import eventually, expect
+from support import eventually, expect, tells
 
 # More than any disk has.
 NEVER_ENOUGH = "disk_free_limit.absolute = 8000000GB\n"
@@ -68,8 +68,7 @@ def test_the_disk_alarm_comes_and_goes_with_the_space(small_disk, client, name):
     assert consumed(consumer) == b"before"
     filler = small_disk.folder / "data" / "filler"
     filler.write_bytes(bytes(20 << 20))
-    eventually(lambda: "disk resource limit alarm set" in small_disk.log())
-    assert "Free disk space is insufficient. Free bytes: " in small_disk.log()
+    tells(small_disk, "disk resource limit alarm set", "Free disk space is insufficient. Free bytes: ")
     publisher.write(wire.message(1, "", queue, b"blocks"))
     assert blocked(publisher) == "low on disk"
     publisher.write(wire.message(1, "", queue, b"waits"))
@@ -78,7 +77,7 @@ def test_the_disk_alarm_comes_and_goes_with_the_space(small_disk, client, name):
     filler.unlink()
     publisher.expect(spec.Connection.Unblocked, 0)
     assert consumed(consumer) == b"waits"
-    assert "disk resource limit alarm cleared" in small_disk.log()
+    tells(small_disk, "disk resource limit alarm cleared")
 
 
 @pytest.mark.row("Handshake", "connection.blocked")
@@ -105,7 +104,7 @@ def test_more_than_one_reason(own_broker, client, name):
     if broker.target == "ringtail":
         # A message that does not come to its end is in no queue and cannot go to disk.
         filler.write(wire.message(1, "", queue, bytes(8 << 20))[:4 << 20])
-    eventually(lambda: "memory resource limit alarm set" in broker.log())
+    tells(broker, "memory resource limit alarm set")
 
     def reasons_of_another():
         """Why a new connection is blocked."""
@@ -118,7 +117,7 @@ def test_more_than_one_reason(own_broker, client, name):
     # One more reason, or one less, is no news for who is blocked.
     filler.socket.close()
     if broker.target == "ringtail":
-        eventually(lambda: "memory resource limit alarm cleared" in broker.log())
+        tells(broker, "memory resource limit alarm cleared")
     for connection in (first, others[-1]):
         connection.socket.settimeout(0.2)
         with pytest.raises(TimeoutError):

@@ -5,7 +5,7 @@ import threading
 import pika
 import pytest
 
-from support import closes_channel, drain, eventually, exists
+from support import closes_channel, drain, eventually, exists, tells
 
 
 @pytest.fixture(params=["stop", "kill"])
@@ -217,6 +217,7 @@ def test_a_torn_end_is_cut_and_told(file, connect):
     path.write_bytes(path.read_bytes()[:-1])
     connection = connect(to=broker.start())
     assert exists(connection, "first") and not exists(connection, "last")
+    tells(broker, "cut off")
     [line] = [line for line in broker.log().splitlines() if "cut off" in line]
     assert "WARN" in line and str(path) in line
 
