@@ -16,7 +16,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::runtime::wakeup::Wakeup;
 
-/// Batches in one ring. A sender adds at most one in a turn.
+/// Batches in one ring. A sender adds a few in a turn: one in each of its rounds.
 const RING: usize = 64;
 
 /// One end of every ring of a thread.

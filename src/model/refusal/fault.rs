@@ -1,5 +1,5 @@
 //! Errors as RabbitMQ reports them: reply code, reply text, and whether channel or connection
-//! closes. No other file has reply texts of errors.
+//! closes. The values that some texts tell are printed where they are compared.
 
 use amqp::assembler::SequenceError;
 use amqp::frame::{FrameError, Snippet};
