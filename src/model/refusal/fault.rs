@@ -1,5 +1,6 @@
 //! Errors as RabbitMQ reports them: reply code, reply text, and whether channel or connection
-//! closes. The values that some texts tell are printed where they are compared.
+//! closes. Texts of exchange types are in `exchange_types.rs`; the values that some texts tell are
+//! printed where they are compared.
 
 use amqp::assembler::SequenceError;
 use amqp::frame::{FrameError, Snippet};
