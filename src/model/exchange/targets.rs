@@ -4,7 +4,7 @@
 use std::hash::Hash;
 
 use super::one_of::mix;
-use super::stateful::{ExchangeStates, StateAccess};
+use super::stateful::{ExchangeStates, Met, StateAccess};
 use super::{headers, topic};
 use crate::hash::{Map, Seed, Set};
 use crate::ids::{QueueId, ShardId};
@@ -114,7 +114,7 @@ impl Targets {
         self.queues.clear();
         self.work = 0;
         self.by_chance = false;
-        (self.state.is_elsewhere, self.state.is_met) = (false, false);
+        self.state.met = Met::Nothing;
         self.state.remembering.clear();
         (self.limit, self.version) = (u64::MAX, u64::MAX);
         if self.cursor.paused {
@@ -170,26 +170,24 @@ impl Targets {
 
     /// Lends what the stateful exchanges of this shard remember to a route, if the route may meet
     /// them here, and the time in microseconds of the monotonic clock.
-    // Out of line, as the next one and `meets_state`: inlined by rustc 1.95, a route does not see
-    // what was lent to it.
-    #[inline(never)]
+    #[inline]
     pub fn lend(&mut self, states: Option<ExchangeStates>, now_us: u64) {
         self.state.states = states;
         self.state.now_us = now_us;
     }
 
     /// Gives back what was lent.
-    #[inline(never)]
+    #[inline]
     pub fn give_back(&mut self) -> Option<ExchangeStates> {
         self.state.states.take()
     }
 
     /// A stateful exchange is asked. False if what it remembers is not here.
-    #[inline(never)]
     pub(super) fn meets_state(&mut self) -> bool {
         let is_here = self.state.states.is_some();
-        self.state.is_elsewhere |= !is_here;
-        self.state.is_met |= is_here;
+        // One value, not two flags: of flags set as `a |= !here; b |= here` next to each other
+        // rustc 1.95 makes code that sets both.
+        self.state.met = if is_here { Met::Here } else { Met::Elsewhere };
         is_here
     }
 
@@ -197,7 +195,7 @@ impl Targets {
     #[inline]
     #[must_use]
     pub fn has_met_state(&self) -> bool {
-        self.state.is_met
+        self.state.met == Met::Here
     }
 
     /// The exchange in this slot is to remember the message.
@@ -216,7 +214,7 @@ impl Targets {
     #[inline]
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
-        self.state.is_elsewhere
+        self.state.met == Met::Elsewhere
     }
 
     /// Whether the route has to pause.

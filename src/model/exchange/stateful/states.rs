@@ -77,6 +77,17 @@ impl ExchangeStates {
     }
 }
 
+/// Whether a route came to a stateful exchange.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(in crate::exchange) enum Met {
+    #[default]
+    Nothing,
+    /// To one that is here: the message must not be routed once more.
+    Here,
+    /// To one that is not here: the route does not count.
+    Elsewhere,
+}
+
 /// How a route gets at what stateful exchanges remember.
 #[derive(Debug, Default)]
 pub(in crate::exchange) struct StateAccess {
@@ -84,10 +95,7 @@ pub(in crate::exchange) struct StateAccess {
     pub states: Option<ExchangeStates>,
     /// The time, in microseconds of the monotonic clock.
     pub now_us: u64,
-    /// A stateful exchange was reached that is not here: the route does not count.
-    pub is_elsewhere: bool,
-    /// A stateful exchange was reached that is here: the message must not be routed once more.
-    pub is_met: bool,
+    pub met: Met,
     /// The slots of the exchanges that are to remember the message.
     pub remembering: Vec<u32>,
 }
