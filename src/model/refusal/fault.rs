@@ -237,6 +237,7 @@ impl Refusal {
             | Refusal::ArgumentOfOtherKind(..)
             | Refusal::UnknownExchangeKind(_)
             | Refusal::InvalidXMatch(_)
+            | Refusal::ByExchangeType(_)
             | Refusal::UnknownDeliveryTag(_)
             | Refusal::UserId { .. }
             | Refusal::MessageTooLarge { .. }
@@ -295,6 +296,7 @@ impl Refusal {
             Refusal::InternalExchange(what) => format!("cannot publish to internal {what}"),
             Refusal::UnknownExchangeKind(kind) => format!("unknown exchange type '{kind}'"),
             Refusal::InvalidXMatch(what) | Refusal::NotImplemented(what) => what.clone(),
+            Refusal::ByExchangeType(why) => why.to_string(),
             Refusal::ServersMethod => "unimplemented method".into(),
             Refusal::NoPreviousQueue => "no previously declared queue".into(),
             Refusal::UnknownDeliveryTag(tag) => format!("unknown delivery tag {tag}"),
