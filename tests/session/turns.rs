@@ -213,13 +213,27 @@ fn a_client_that_sent_is_not_given_up_because_the_broker_was_late() {
 }
 
 /// Publishes by one key that many patterns of one exchange are compared with.
+/// How many words the patterns have that one key meets.
+const WORDS: usize = 12;
+
+/// One of `1 << WORDS` patterns. All of them match `WORDS` times the word `a`.
+fn pattern(n: usize) -> String {
+    let words = (0..WORDS).map(|word| if n >> word & 1 == 1 { "a" } else { "*" });
+    words.collect::<Vec<_>>().join(".")
+}
+
+/// The key that all patterns match.
+fn key_of_patterns() -> String {
+    pattern((1 << WORDS) - 1)
+}
+
 fn one_key_takes_many_turns() {
     for exchange in ["amq.topic", "amq.headers"] {
         let mut broker = broker(1);
         let client = broker.client(0);
         broker.call(client, 1, &rig::declare("q", false));
-        for n in 0..1000 {
-            let key = format!("#.a.b{n}.*.#");
+        for n in 0..1 << WORDS {
+            let key = pattern(n);
             let name = format!("h{n}");
             let arguments = TableWriter::new().with(&name, Value::Void);
             let bind = Method::QueueBind {
@@ -233,8 +247,7 @@ fn one_key_takes_many_turns() {
             broker.call(client, 1, &bind);
         }
         broker.call(client, 1, &Method::ConfirmSelect { nowait: false });
-        let key = "a.".repeat(40) + "b999.c";
-        broker.receive(client, &publish_with(exchange, &key, "h999"));
+        broker.receive(client, &publish_with(exchange, &key_of_patterns(), "h999"));
         assert!(turns(&mut broker) > 2, "{exchange}");
         assert_eq!(rig::acks(&broker.take(client)), [(1, false)]);
         let bytes = broker.call(client, 1, &rig::consume_with("q", true));
@@ -265,13 +278,14 @@ fn a_dead_letter_takes_many_turns_through_many_patterns() {
     let mut broker = broker(1);
     let client = broker.client(0);
     broker.call(client, 1, &rig::declare("q", false));
-    for n in 0..2000 {
-        bind(&mut broker, client, "q", "amq.topic", &format!("#.a.b{n}.*.#"));
+    for n in 0..1 << WORDS {
+        bind(&mut broker, client, "q", "amq.topic", &pattern(n));
     }
+    let key = key_of_patterns();
     let arguments = TableWriter::new()
         .with("x-message-ttl", Value::Int(0))
         .with("x-dead-letter-exchange", Value::LongString(b"amq.topic"))
-        .with("x-dead-letter-routing-key", Value::LongString(b"a.a.b1999.c"));
+        .with("x-dead-letter-routing-key", Value::LongString(key.as_bytes()));
     let source = Method::QueueDeclare {
         ticket: 0,
         queue: "dying",
@@ -297,15 +311,19 @@ fn a_dead_letter_takes_many_turns_through_many_patterns() {
 
 const HELD: usize = 3000;
 
-/// A client in tx mode that holds so many deliveries.
+/// A client in tx mode whose consumer `c` was sent so many deliveries.
 fn holding(broker: &mut Rig) -> Client {
     let client = broker.client(0);
     broker.call(client, 1, &rig::declare("q", false));
     broker.publish(client, &rig::publishes("q", 1, HELD));
     broker.call(client, 1, &Method::TxSelect {});
-    broker.call(client, 1, &rig::consume("q"));
-    for _ in 0..HELD / 10 {
-        broker.take(client);
+    let mut consume = rig::consume("q");
+    if let Method::BasicConsume { consumer_tag, .. } = &mut consume {
+        *consumer_tag = "c";
+    }
+    let mut came = rig::deliveries(&broker.call(client, 1, &consume)).0;
+    while came < HELD {
+        came += rig::deliveries(&broker.take(client)).0;
     }
     client
 }

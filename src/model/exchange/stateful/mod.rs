@@ -14,5 +14,5 @@ pub(in crate::exchange) use self::history::{DEFAULT_LENGTH, is_stored};
 pub use self::owned::OwnedMessage;
 pub(in crate::exchange) use self::seen::SeenLimits;
 pub(crate) use self::seen::deduplication_value;
-pub(in crate::exchange) use self::states::{Met, StateAccess};
 pub use self::states::{ExchangeStates, home_of_states};
+pub(in crate::exchange) use self::states::{Met, StateAccess};
