@@ -4,7 +4,6 @@
 use std::cmp::Reverse;
 use std::ops::Bound::{Excluded, Unbounded};
 
-use model::work::DELIVERED_AT_ONCE;
 use model::{QueueCommands, QueueId};
 
 use crate::queues::hosted::Queues;
@@ -143,11 +142,7 @@ impl Queues {
                 continue;
             }
             self.memory.held_back.remove(&id);
-            self.unfinished.budget.spend(DELIVERED_AT_ONCE);
-            self.with(id, outward, |queue, now, output| {
-                queue.hold_back(false);
-                queue.dispatch(now, output);
-            });
+            self.with(id, outward, |queue, _, _| queue.hold_back(false));
         }
     }
 

@@ -11,8 +11,8 @@ use crate::rig::{self, Client, Rig};
 
 /// Units of work in a turn.
 const WORK: u32 = 100;
-/// What cannot be cut here: a run of deliveries that follow each other, in units.
-const UNCUT: u64 = 64;
+/// What cannot be cut here, in units: a node of a topic exchange, the parts of one message.
+const UNCUT: u64 = 16;
 
 fn broker(shards: u16) -> Rig {
     Rig::configured(shards, u64::MAX, |config| config.turn_work = WORK)

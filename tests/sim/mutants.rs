@@ -35,6 +35,11 @@ const ELSEWHERE: &[Mutant] = &[
     Mutant::LoadedForEver,
     // The tests of queues that are held back.
     Mutant::LargeTurnForgotten,
+    // The tests of removals, of routes that pause and of flow credit: nothing here is so large.
+    Mutant::BindingsUncut,
+    Mutant::ExclusiveUncut,
+    Mutant::ReusedNodeVisited,
+    Mutant::StuckBlocksAll,
 ];
 
 /// Faults of what only the second kind of queue uses.

@@ -125,6 +125,14 @@ impl DeliveryRun {
         Some((first, self.delivery(bit)))
     }
 
+    /// Takes out the delivery with the lowest tag.
+    pub fn pop_first(&mut self) -> Option<Outstanding> {
+        if self.is_empty() {
+            return None;
+        }
+        self.pop_up_to(u64::MAX).map(|(_, delivery)| delivery)
+    }
+
     /// Takes out the first deliveries with tags up to `tag`, at most `most`.
     #[inline]
     pub(super) fn split_up_to(&mut self, tag: u64, most: usize) -> Option<Self> {

@@ -215,6 +215,7 @@ impl ClassicQueue {
         if !held {
             self.barred_by = 0;
             self.consumers.release();
+            self.tasks.dispatch_later();
         }
     }
 

@@ -341,21 +341,23 @@ impl Sessions {
         if mutant::active(Mutant::CommitDropsSettles) {
             return true;
         }
-        while !settles.as_slice().is_empty() {
+        while let Some(HeldSettles { run, how }) = settles.as_mut_slice().first_mut() {
             if !broker.has_room(publisher, &[]) {
                 commit.settles = Some(settles);
                 return false;
             }
-            let Some(HeldSettles { run, how }) = settles.next() else { break };
-            broker.work().spend(run.len() as u32);
+            let (delivery, how) = (run.pop_first(), *how);
+            let Some(delivery) = delivery else {
+                settles.next();
+                continue;
+            };
+            broker.work().spend(1);
             if let Some(channel) = self.connections.channel(publisher.conn, publisher.number) {
-                channel.settling -= run.len();
-                channel.count_acks(how, run.len());
+                channel.settling -= 1;
+                channel.count_acks(how, 1);
             }
-            for delivery in run.deliveries() {
-                commit.involve(delivery.home, true);
-                self.settle_at_home(delivery, publisher.channel, false, how, broker);
-            }
+            commit.involve(delivery.home, true);
+            self.settle_at_home(delivery, publisher.channel, false, how, broker);
         }
         self.await_settles(publisher, commit, broker);
         true
