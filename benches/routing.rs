@@ -2,8 +2,8 @@
 
 use std::hint::black_box;
 
-use amqp::Table;
 use amqp::table::{TableWriter, Value};
+use amqp::{Basic, Table};
 use criterion::{Criterion, criterion_group, criterion_main};
 use model::topology::Change;
 use model::{
@@ -55,7 +55,9 @@ fn route(c: &mut Criterion, name: &str, topology: &Topology, exchange: &str, key
             let key = keys.next().map_or("", String::as_str);
             targets.clear();
             if let Some(exchange) = vhost.exchange(black_box(exchange)) {
-                vhost.route(exchange, &[key], || Some(headers.table()), &mut targets);
+                let headers = Some(headers.table());
+                let properties = || Basic { headers, ..Basic::default() };
+                vhost.route(exchange, &[key], properties, &mut targets);
             }
             black_box(targets.queues().len())
         });
@@ -126,7 +128,8 @@ fn route_message(
         bencher.iter(|| {
             targets.clear();
             if let Some(exchange) = vhost.exchange(black_box(exchange)) {
-                vhost.route(exchange, black_box(&keys), || Some(headers), &mut targets);
+                let properties = || Basic { headers: Some(headers), ..Basic::default() };
+                vhost.route(exchange, black_box(&keys), properties, &mut targets);
             }
             black_box(targets.queues().len())
         });

@@ -20,7 +20,7 @@ pub use assembler::{Assembler, Step};
 pub use frame::{Frame, Parser};
 pub use methods::Method;
 pub use octets::{Reader, WireError, Writer};
-pub use properties::Properties;
+pub use properties::{Basic, Properties};
 pub use reply::Code;
 pub use table::{Array, ArrayWriter, Table, TableWriter, Value};
 

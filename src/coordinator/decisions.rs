@@ -54,7 +54,7 @@ impl Decisions {
 
     /// Makes the change a version of its own, records what is durable of it and tells every shard.
     pub fn decide(&mut self, change: Change) {
-        self.records.extend(durable::fact(&self.topology, &change));
+        self.record_change(&change);
         self.announce(change);
     }
 
@@ -67,6 +67,21 @@ impl Decisions {
         }
         self.topology.apply(version, &change);
         self.broadcast(&Control::Apply(version, change));
+    }
+
+    /// Records what is durable of a change that the topology has already.
+    pub fn record_change(&mut self, change: &Change) {
+        self.records.extend(durable::fact(&self.topology, change));
+    }
+
+    /// The version of the last change.
+    pub fn decided(&self) -> u64 {
+        self.topology.version()
+    }
+
+    /// Every shard has applied all changes up to this version.
+    pub fn settled(&self) -> u64 {
+        self.versions.settled()
     }
 
     /// Records a fact that is no change of the topology.

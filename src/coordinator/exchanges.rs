@@ -7,6 +7,8 @@ use model::{ConnId, Refusal, Resource};
 
 use crate::coordinator::decisions::Decisions;
 use crate::coordinator::limits::NodeLimits;
+use crate::coordinator::queues::QueueLifeCycle;
+use crate::coordinator::versions::Requester;
 use crate::mesh::control::Answer;
 
 /// Creates the exchange unless one of that name exists.
@@ -24,13 +26,13 @@ pub(super) fn declare(
     Ok(Answer::Done)
 }
 
-/// Deletes the exchange if it exists.
+/// Deletes the exchange if it exists, and answers.
 pub(super) fn delete(
-    decisions: &mut Decisions,
-    vhost: &str,
-    name: &str,
+    (decisions, queues): (&mut Decisions, &mut QueueLifeCycle),
+    requester: Requester,
+    (vhost, name): (&str, &str),
     if_unused: bool,
-) -> Result<Answer, Answer> {
+) -> Result<(), Answer> {
     let place = decisions.vhost(vhost)?;
     let resource = || Resource::exchange(vhost, name);
     if name.is_empty() {
@@ -42,12 +44,11 @@ pub(super) fn delete(
     if if_unused && place.bindings_from(name) > 0 {
         return Err(Refusal::InUse(resource()).into());
     }
-    if place.exchange(name).is_some() {
-        let losers = sources_to(decisions, vhost, &Destination::Exchange(name.into()));
-        decisions.decide(Change::ExchangeDeleted(vhost.into(), name.into()));
-        delete_unused(decisions, vhost, losers);
+    match place.exchange(name).map(|exchange| (name.into(), exchange.version)) {
+        Some(exchange) => queues.remove_exchange(decisions, requester, vhost.into(), exchange),
+        None => decisions.answer(requester, Answer::Done),
     }
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// Creates the binding unless it exists.
@@ -67,13 +68,13 @@ pub(super) fn bind(
     Ok(Answer::Done)
 }
 
-/// Removes the binding if it exists.
+/// Removes the binding if it exists, and answers.
 pub(super) fn unbind(
-    decisions: &mut Decisions,
-    vhost: Name,
-    binding: Binding,
+    (decisions, queues): (&mut Decisions, &mut QueueLifeCycle),
+    requester: Requester,
+    (vhost, binding): (Name, Binding),
     conn: ConnId,
-) -> Result<Answer, Answer> {
+) -> Result<(), Answer> {
     let place = decisions.vhost(&vhost)?;
     if is_default(&binding) {
         return Err(Refusal::DefaultExchange.into());
@@ -83,33 +84,15 @@ pub(super) fn unbind(
         check_owner(place, &vhost, &binding.destination, conn)?;
         let source = binding.source.clone();
         decisions.decide(Change::Unbound(vhost.clone(), binding));
-        delete_unused(decisions, &vhost, vec![source]);
+        queues.look_for_unused(decisions, requester, vhost, source);
+        return Ok(());
     }
-    Ok(Answer::Done)
-}
-
-/// The exchanges that bindings to the destination come from.
-pub(super) fn sources_to(
-    decisions: &Decisions,
-    vhost: &str,
-    destination: &Destination,
-) -> Vec<Name> {
-    let vhost = decisions.topology().vhost(vhost);
-    vhost.into_iter().flat_map(|vhost| vhost.sources_to(destination)).map(Name::from).collect()
-}
-
-/// Deletes those of the exchanges that lost their last binding and are auto-delete, then in the
-/// same way the exchanges that were bound to these.
-pub(super) fn delete_unused(decisions: &mut Decisions, vhost: &str, mut losers: Vec<Name>) {
-    while let Some(name) = losers.pop() {
-        let exchange = decisions.topology().vhost(vhost).and_then(|place| place.exchange(&name));
-        let is_unused =
-            |exchange: &model::Exchange| exchange.spec.auto_delete && exchange.bindings() == 0;
-        if exchange.is_some_and(is_unused) {
-            losers.extend(sources_to(decisions, vhost, &Destination::Exchange(name.clone())));
-            decisions.decide(Change::ExchangeDeleted(vhost.into(), name));
-        }
+    if !queues.removals.is_empty() {
+        // It may have been removed with others, which is not recorded yet.
+        decisions.record_change(&Change::Unbound(vhost, binding));
     }
+    decisions.answer(requester, Answer::Done);
+    Ok(())
 }
 
 fn is_default(binding: &Binding) -> bool {
@@ -135,7 +118,7 @@ fn check_bind(place: &Vhost, vhost: &str, binding: &Binding, conn: ConnId) -> Re
     }
     // The owner is checked before the arguments, as in RabbitMQ.
     check_owner(place, vhost, &binding.destination, conn)?;
-    validate_binding(source.spec.kind, &binding.arguments)
+    validate_binding(source.spec.kind, binding)
 }
 
 fn check_owner(

@@ -20,6 +20,7 @@ use crate::coordinator::disk_full::{Admission, DiskFull};
 use crate::coordinator::inspect::answers::OutsideAnswers;
 use crate::coordinator::limits::{NodeLimits, OpenCounts};
 use crate::coordinator::login_pace::LoginPace;
+use crate::coordinator::pending_removals::{REMOVED_AT_ONCE, Removals};
 use crate::coordinator::queues::QueueLifeCycle;
 use crate::coordinator::versions::Requester;
 use crate::coordinator::{durable, exchanges};
@@ -51,6 +52,8 @@ pub struct CoordinatorConfig {
     pub placement: QueuePlacement,
     /// How many connections, channels, queues and exchanges there may be.
     pub limits: NodeLimits,
+    /// Bindings and exchanges that go before every shard has applied that. Not 0.
+    pub removed_at_once: usize,
 }
 
 impl CoordinatorConfig {
@@ -68,6 +71,7 @@ impl CoordinatorConfig {
             memory_limit: u64::MAX,
             placement: QueuePlacement::default(),
             limits: NodeLimits::default(),
+            removed_at_once: REMOVED_AT_ONCE,
         }
     }
 }
@@ -126,6 +130,8 @@ impl Coordinator {
             limits: config.limits,
             policies: Policies::recovered(&state.access),
             going: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            removals: Removals::new(config.removed_at_once),
             telling: Telling::default(),
         };
         Self {
@@ -298,6 +304,13 @@ impl Coordinator {
         self.decisions.topology()
     }
 
+    /// True if bindings are being removed with something that goes. They are durable until it has
+    /// gone.
+    #[must_use]
+    pub fn is_removing(&self) -> bool {
+        !self.queues.removals.is_empty()
+    }
+
     /// True if no request, change or deletion is under way.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -352,13 +365,21 @@ impl Coordinator {
                 exchanges::declare(decisions, &self.limits, vhost, spec)
             }
             Request::DeleteExchange { vhost, name, if_unused } => {
-                exchanges::delete(decisions, &vhost, &name, if_unused)
+                let (of, both) = ((&*vhost, &*name), (decisions, queues));
+                return match exchanges::delete(both, requester, of, if_unused) {
+                    Ok(()) => {}
+                    Err(refused) => self.decisions.answer(requester, refused),
+                };
             }
             Request::Bind(vhost, binding, conn) => {
                 exchanges::bind(decisions, &self.limits, vhost, binding, conn)
             }
             Request::Unbind(vhost, binding, conn) => {
-                exchanges::unbind(decisions, vhost, binding, conn)
+                let both = (decisions, queues);
+                return match exchanges::unbind(both, requester, (vhost, binding), conn) {
+                    Ok(()) => {}
+                    Err(refused) => self.decisions.answer(requester, refused),
+                };
             }
         };
         decisions.answer(requester, result.unwrap_or_else(|refused| refused));
@@ -397,6 +418,7 @@ impl Coordinator {
         while let Some(queue) = self.decisions.next_applied() {
             self.queues.forgotten(&mut self.decisions, queue);
         }
+        self.queues.go_on_removing(&mut self.decisions);
     }
 }
 

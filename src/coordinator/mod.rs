@@ -36,7 +36,9 @@ mod inspect;
 mod limits;
 mod login_pace;
 mod machine;
+mod pending_removals;
 mod queues;
+mod removals;
 mod versions;
 
 pub use self::directory::QueuePlacement;

@@ -1,17 +1,18 @@
 //! The life cycle of a queue: declared, created, frozen, deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
+use model::mutant::{self, Mutant};
 use model::topology::Change;
-use model::topology::spec::{Destination, Name};
+use model::topology::spec::Name;
 use model::{ConnId, QueueId, QueueSpec, Refusal, Resource};
 
 use crate::coordinator::admin::policies::Policies;
-use crate::coordinator::admin::windows::{GoingVhost, Telling};
+use crate::coordinator::admin::windows::{GoingVhost, Telling, WINDOW};
 use crate::coordinator::decisions::Decisions;
 use crate::coordinator::directory::{Directory, QueueCommand, QueueDelete, QueueStage};
-use crate::coordinator::exchanges;
 use crate::coordinator::limits::NodeLimits;
+use crate::coordinator::pending_removals::Removals;
 use crate::coordinator::versions::Requester;
 use crate::mesh::control::{Answer, Control};
 use crate::store::meta::Fact;
@@ -24,8 +25,12 @@ pub(super) struct QueueLifeCycle {
     pub policies: Policies,
     /// Vhosts that are gone, but for their queues.
     pub going: BTreeMap<Name, GoingVhost>,
+    /// Exclusive queues of connections that are gone, which were not told yet.
+    pub leaving: BTreeMap<ConnId, VecDeque<QueueId>>,
     /// Queues that are to be told what is in force for them now.
     pub telling: Telling,
+    /// Exchanges and queues that go with their bindings.
+    pub removals: Removals,
 }
 
 impl QueueLifeCycle {
@@ -125,7 +130,8 @@ impl QueueLifeCycle {
 
     /// True if no queue is created, deleted or told of a policy, and no request waits for one.
     pub fn is_idle(&self) -> bool {
-        self.directory.is_idle() && self.going.is_empty() && self.telling.under_way == 0
+        let removed = self.removals.is_empty() && self.going.is_empty();
+        removed && self.directory.is_idle() && self.telling.under_way == 0
     }
 
     /// Answers when the queue is gone.
@@ -148,15 +154,33 @@ impl QueueLifeCycle {
         requester: Requester,
         conn: ConnId,
     ) {
-        for queue in self.directory.owner_gone(conn, requester) {
-            if let Some(entry) = self.directory.get_mut(queue) {
-                entry.doomed = true;
-                self.freeze_doomed(decisions, queue);
+        let queues = self.directory.owner_gone(conn, requester);
+        if !queues.is_empty() {
+            self.leaving.insert(conn, queues.into());
+        }
+        let most = if mutant::active(Mutant::ExclusiveUncut) { usize::MAX } else { WINDOW };
+        for _ in 0..most {
+            if !self.delete_next_exclusive(decisions, conn) {
+                break;
             }
         }
         if self.directory.release(conn).is_some() {
             decisions.answer(requester, Answer::Done);
         }
+    }
+
+    /// Deletes the next exclusive queue of a connection that is gone; false if that was the last.
+    fn delete_next_exclusive(&mut self, decisions: &mut Decisions, conn: ConnId) -> bool {
+        let Some(queues) = self.leaving.get_mut(&conn) else { return false };
+        let Some(queue) = queues.pop_front() else {
+            self.leaving.remove(&conn);
+            return false;
+        };
+        if let Some(entry) = self.directory.get_mut(queue) {
+            entry.doomed = true;
+            self.freeze_doomed(decisions, queue);
+        }
+        true
     }
 
     /// The home has the queue: from now on it is in the topology.
@@ -273,18 +297,8 @@ impl QueueLifeCycle {
         queue: QueueId,
         frozen_due: bool,
     ) {
-        let Some(entry) = self.directory.get(queue) else {
-            return;
-        };
-        let (vhost, name) = (entry.vhost.clone(), entry.spec.name.clone());
         self.directory.set_stage(queue, QueueStage::Deleting { frozen_due, settled: false });
-        let destination = Destination::Queue(name.clone());
-        let sources = exchanges::sources_to(decisions, &vhost, &destination);
-        decisions.decide(Change::QueueDeleted(vhost.clone(), name));
-        exchanges::delete_unused(decisions, &vhost, sources);
-        if decisions.forget_when_applied(queue) {
-            self.forgotten(decisions, queue);
-        }
+        self.remove_queue(decisions, queue);
     }
 
     fn finish(&mut self, decisions: &mut Decisions, queue: QueueId) {
@@ -300,6 +314,9 @@ impl QueueLifeCycle {
             decisions.answer(requester, Answer::Done);
         }
         self.execute_parked(decisions, entry.parked);
+        if let Some(owner) = entry.spec.owner {
+            self.delete_next_exclusive(decisions, owner);
+        }
         self.vhost_queue_gone(decisions, &entry.vhost);
     }
 

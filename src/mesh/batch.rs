@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 
 use amqp::{Reader, Writer};
-use model::queue::Addressed;
-use model::{Ask, Body, ChannelId, ConnId, Message, QueueId, RequestId};
+use model::queue::{Addressed, Death};
+use model::{Ask, Body, ChannelId, ConnId, Message, Name, QueueId, RequestId};
 
 use crate::mesh::control::Control;
 use crate::mesh::enqueue::Settlement;
@@ -78,6 +78,20 @@ impl Batch {
         writer.octet(record::MANDATORY);
         writer.longlong(queue.0);
         record::write_publisher(&mut writer, publisher);
+        self.message(message);
+    }
+
+    /// Adds a message whose queues the receiver finds.
+    pub fn relay(
+        &mut self,
+        publisher: Option<(ConnId, ChannelId)>,
+        death: Option<Death>,
+        names: (&str, &[Name]),
+        message: Message<'_>,
+    ) {
+        let mut writer = Writer::new(&mut self.records);
+        writer.octet(record::RELAY);
+        record::write_relay(&mut writer, publisher, death, names);
         self.message(message);
     }
 

@@ -90,6 +90,9 @@ pub enum Control {
     /// The channel has not settled a delivery in time: it is to be closed, unless it has settled
     /// it meanwhile.
     Overdue(Overdue),
+    /// The connection takes nothing of a large message, and others wait for its place: it is to be
+    /// given up.
+    Stuck(ConnId),
     /// The consumer was cancelled by the server: its queue is gone.
     ConsumerGone(ConnId, ChannelId, ConsumerId),
     /// A queue of the home is out of service and refused the enqueue of this number, counted from 1

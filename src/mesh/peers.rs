@@ -1,8 +1,9 @@
 //! The other endpoints as this shard sees them: what is to go there, and what it answered.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use model::mutant::{self, Mutant};
+use model::queue::EnqueueEnd;
 use model::{ChannelId, ConnId, ShardId};
 
 use crate::mesh::batch::Batch;
@@ -37,6 +38,8 @@ pub(crate) struct Peer {
     pub held: HeldEnqueues,
     /// What waits for a list from there.
     listed: ListedConfirms,
+    /// Messages relayed there that have not come to their queues.
+    relayed: BTreeSet<u64>,
     told: ProgressMark,
 }
 
@@ -46,6 +49,18 @@ impl Peer {
         self.sent += 1;
         self.sent_bytes += bytes;
         self.sent
+    }
+
+    /// The last enqueue sent there is a message whose queues are found there.
+    pub fn is_relay(&mut self) {
+        self.relayed.insert(self.sent);
+    }
+
+    /// A message from there, whose queues are found here, has come to them.
+    pub fn forwarded(&mut self, number: u64, bytes: u64, refused: bool) {
+        let end = if refused { EnqueueEnd::Refused } else { EnqueueEnd::Applied };
+        self.held.finish(number, end);
+        self.progress.free(bytes);
     }
 
     /// The number of the last enqueue sent there.
@@ -122,7 +137,10 @@ impl Peer {
     pub fn finished(&mut self, ended: &[FinishedEnqueue]) -> Vec<Awaiting> {
         let refused = ended.iter().filter(|one| one.refused);
         let refused = refused.filter_map(|one| self.refused(one.number)).collect();
-        ended.iter().for_each(|one| self.listed.finish(one.number));
+        for one in ended {
+            self.listed.finish(one.number);
+            self.relayed.remove(&one.number);
+        }
         refused
     }
 
@@ -234,6 +252,11 @@ impl Peers {
     pub fn shards(&self) -> u16 {
         // One endpoint is the coordinator.
         (self.list.len() - 1) as u16
+    }
+
+    /// Messages that other shards find the queues of, and have not yet brought there.
+    pub fn relayed(&self) -> usize {
+        self.list.iter().map(|peer| peer.relayed.len()).sum()
     }
 
     /// Confirms that wait for any home.

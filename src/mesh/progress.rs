@@ -42,6 +42,11 @@ impl Progress {
         self.done.bytes += bytes;
     }
 
+    /// Counts bytes of an enqueue that was applied without them.
+    pub fn free(&mut self, bytes: u64) {
+        self.done.bytes += bytes;
+    }
+
     /// Everything that was sent is applied: so it is where the source is the home itself.
     pub fn applied_all(&mut self, sent: u64, bytes: u64) {
         (self.done.applied, self.done.bytes) = (sent, bytes);

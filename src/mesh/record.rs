@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use amqp::{Reader, WireError, Writer};
-use model::queue::{Addressed, Settle};
-use model::{Ask, Body, ChannelId, ConnId, ConsumerId, Message, QueueId, RequestId};
+use model::queue::{Addressed, Death, Settle};
+use model::{Ask, Body, ChannelId, ConnId, ConsumerId, Message, Name, QueueId, RequestId};
 
 use crate::mesh::control::Control;
 use crate::mesh::enqueue::Settlement;
@@ -46,6 +46,9 @@ pub enum MeshRecord<'a> {
         /// The message.
         carried: Carried<'a>,
     },
+    /// A message whose queues the receiving shard finds: the stateful exchanges of its vhost are
+    /// there.
+    Relay(Box<Relayed<'a>>),
     /// A mandatory message comes back: its consumer is gone.
     Returned {
         /// Whom it came from.
@@ -101,6 +104,21 @@ pub enum MeshRecord<'a> {
     Control(Control),
 }
 
+/// A message whose queues another shard finds.
+#[derive(Debug)]
+pub struct Relayed<'a> {
+    /// Whom it goes back to if it is mandatory and goes nowhere.
+    pub publisher: Option<(ConnId, ChannelId)>,
+    /// Why it died, if it is a dead letter.
+    pub death: Option<Death>,
+    /// The vhost.
+    pub vhost: Name,
+    /// Routing keys beside its own.
+    pub keys: Vec<Name>,
+    /// The message.
+    pub carried: Carried<'a>,
+}
+
 /// A list of queue ids in a record.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueIds<'a>(&'a [u8]);
@@ -132,6 +150,7 @@ pub(super) const FENCE: u8 = 10;
 pub(super) const ASK: u8 = 11;
 pub(super) const PERMIT: u8 = 12;
 pub(super) const UNUSED: u8 = 13;
+pub(super) const RELAY: u8 = 14;
 
 /// Flag of a message: its body is not in the record.
 pub(super) const LARGE: u8 = 1;
@@ -174,6 +193,7 @@ pub(super) fn read<'a>(
         FENCE => MeshRecord::Fence,
         kind @ (MANDATORY | RETURNED) => read_reply(kind, reader, bodies)?,
         kind @ (ASK | PERMIT | UNUSED) => read_permits(kind, reader)?,
+        RELAY => read_relay(reader, bodies)?,
         _ => return Ok(controls.pop_front().map(MeshRecord::Control)),
     }))
 }
@@ -253,6 +273,48 @@ fn read_permits<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<MeshRecord<'a>,
             count: reader.long()?,
         },
     })
+}
+
+/// Writes what stands in front of a relayed message.
+pub(super) fn write_relay(
+    writer: &mut Writer<'_>,
+    publisher: Option<(ConnId, ChannelId)>,
+    death: Option<Death>,
+    (vhost, keys): (&str, &[Name]),
+) {
+    // Ids begin at 1.
+    write_publisher(writer, publisher.unwrap_or_default());
+    writer.octet(match death {
+        None => 0,
+        Some(Death::Rejected) => 1,
+        Some(Death::Expired) => 2,
+        Some(Death::MaxLength) => 3,
+    });
+    writer.longstr(vhost.as_bytes());
+    writer.long(keys.len() as u32);
+    keys.iter().for_each(|key| writer.longstr(key.as_bytes()));
+}
+
+#[cold]
+fn read_relay<'a>(
+    reader: &mut Reader<'a>,
+    bodies: &mut VecDeque<Body>,
+) -> Result<MeshRecord<'a>, WireError> {
+    let publisher = Some(read_publisher(reader)?).filter(|publisher| publisher.0 != ConnId(0));
+    let death = match reader.octet()? {
+        1 => Some(Death::Rejected),
+        2 => Some(Death::Expired),
+        3 => Some(Death::MaxLength),
+        _ => None,
+    };
+    let vhost = read_name(reader)?;
+    let keys = (0..reader.long()?).map(|_| read_name(reader)).collect::<Result<_, _>>()?;
+    let carried = read_message(reader, bodies)?;
+    Ok(MeshRecord::Relay(Box::new(Relayed { publisher, death, vhost, keys, carried })))
+}
+
+fn read_name(reader: &mut Reader<'_>) -> Result<Name, WireError> {
+    std::str::from_utf8(reader.longstr()?).map(Name::from).map_err(|_| WireError::Utf8)
 }
 
 pub(super) fn write_ask(writer: &mut Writer<'_>, queue: QueueId, ask: Ask) {

@@ -55,6 +55,10 @@ ids! {
 }
 
 impl QueueId {
+    /// In the place of a message's queues: its route is decided on the shard where the stateful
+    /// exchanges of its vhost are. No queue has this id.
+    pub const RELAY: Self = Self(0);
+
     /// True for the queue of a direct reply-to consumer: its connection's shard made it. All other
     /// queues come from the coordinator.
     #[must_use]

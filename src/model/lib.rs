@@ -26,7 +26,7 @@ pub mod time;
 pub mod topology;
 
 pub use body::{Body, BodyCounts, BodyGauge};
-pub use exchange::{Exchange, Targets};
+pub use exchange::{Exchange, ExchangeStates, OwnedMessage, Targets};
 pub use hash::{Map, Seed};
 pub use ids::{ChannelId, ConnId, ConsumerId, IdSource, QueueId, RequestId, ShardId};
 pub use message::{Draft, Message};
@@ -35,7 +35,7 @@ pub use queue::consumer::{Ask, ConsumerSpec};
 pub use queue::stored::Stored;
 pub use queue::work::{self, WorkBudget};
 pub use queue::{QueueCommands, QueueKind};
-pub use random::{Entropy, Generator};
+pub use random::{Chance, Entropy, Generator};
 pub use refusal::fault::Fault;
 pub use refusal::{Refusal, Resource};
 pub use replay::{StateHash, StateHasher};

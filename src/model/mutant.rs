@@ -41,6 +41,19 @@ macro_rules! mutants {
             pub const LANES: &[Mutant] =
                 &[Mutant::LaneIgnored, Mutant::LaneUnordered, Mutant::LaneOvertaken];
 
+            /// Mutants of exchange types beyond AMQP's, caught by tests of these types.
+            pub const EXCHANGES: &[Mutant] = &[
+                Mutant::HashByPlace,
+                Mutant::ChanceRemembered,
+                Mutant::NoStoreIgnored,
+                Mutant::ReplayUnsettled,
+                Mutant::RelayConfirmedEarly,
+                Mutant::DuplicatePasses,
+                Mutant::SeenForEver,
+                Mutant::HeldValueIgnored,
+                Mutant::HeldValueStays,
+            ];
+
             /// The number of the rule it breaks.
             #[must_use]
             pub fn rule(self) -> u8 {
@@ -193,8 +206,14 @@ mutants! {
     23 WalksUncut
     /// The tags of a multiple settle are taken off their channel in one turn.
     23 TagsUncut
+    /// All bindings of what is deleted go in one turn.
+    23 BindingsUncut
+    /// All exclusive queues of a connection go in one turn.
+    23 ExclusiveUncut
     /// All channels of a connection are released in one turn.
     23 TeardownUncut
+    /// A route that has paused goes on at patterns that took the place of others.
+    23 ReusedNodeVisited
     /// A publish is routed by all its keys in one turn.
     23 RouteUncut
     /// A publish is copied to all its queues in one turn.
@@ -207,6 +226,8 @@ mutants! {
     12 LateJudged
     /// No heartbeats are sent.
     12 NoHeartbeats
+    /// A connection that takes nothing of a large message keeps all others from theirs.
+    8 StuckBlocksAll
     /// Consumers that wait for room for a large message are not told that there is some.
     8 LargeTurnForgotten
     /// A channel gets one message more than its limit.
@@ -299,6 +320,24 @@ mutants! {
     22 UnackedBytesCount
     /// With spilled messages, a queue holds one more than its limit.
     22 SpilledLimitPlusOne
+    /// A hash exchange counts its destinations, so that others move when one joins or leaves.
+    26 HashByPlace
+    /// A channel remembers where chance led its last message.
+    26 ChanceRemembered
+    /// A history keeps messages that say that they are not to be kept.
+    27 NoStoreIgnored
+    /// A binding is settled before the queue has got the exchange's history.
+    27 ReplayUnsettled
+    /// A value that was seen counts as new.
+    27 DuplicatePasses
+    /// A queue takes a message although it has one with the same value.
+    27 HeldValueIgnored
+    /// The value of a message that has left a queue keeps others out.
+    27 HeldValueStays
+    /// Values that were seen are not forgotten in time.
+    27 SeenForEver
+    /// A message that was relayed is confirmed before it is in its queues.
+    27 RelayConfirmedEarly
     /// A queue with priorities ignores those of its messages.
     25 LaneIgnored
     /// Messages of one priority that are put back lose their order.

@@ -125,8 +125,8 @@ impl Queues {
     /// When [`Self::tick`] is to be called next, and a turn to end, although nothing happens: in
     /// microseconds of the monotonic clock.
     pub fn next_deadline_us(&self) -> Option<u64> {
-        let deadlines = [self.store.deadline_us(), self.next_queue_deadline_us()];
-        deadlines.into_iter().flatten().min()
+        let queues = [self.next_queue_deadline_us(), self.credit.next_look_us()];
+        self.store.deadline_us().into_iter().chain(queues.into_iter().flatten()).min()
     }
 
     /// The broker goes down and no client is left: the store is told what has been delivered, so

@@ -381,6 +381,7 @@ mod tests {
         fn empty(&mut self, _: model::RequestId) {}
         fn unfit(&mut self, _: model::queue::Unfit) {}
         fn overdue(&mut self, _: model::queue::Overdue) {}
+        fn stuck(&mut self, _: ConnId) {}
         fn consumer_gone(&mut self, _: ConnId, _: ChannelId, _: model::ConsumerId) {}
         fn unused(&mut self, _: QueueId) {}
         fn hold(&mut self, source: ShardId) -> EnqueueId {

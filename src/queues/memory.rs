@@ -1,7 +1,7 @@
 //! The memory that all queues of a home share: how much they may hold, and the progress of
 //! spilling.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use model::QueueId;
 
@@ -10,6 +10,16 @@ const WINDOW: usize = 64 * 1024;
 
 /// Unacknowledged messages of a queue that are never too much.
 const UNSETTLED_MIN: usize = 16 * 1024;
+
+/// A walk over all queues, in a circle: each leaves the log before a batch.
+#[derive(Debug, Default)]
+pub(super) struct LeavingLog {
+    pub before: u64,
+    /// The queue that was told last.
+    pub behind: QueueId,
+    /// How many have to be told yet.
+    pub queues: usize,
+}
 
 /// The budget of memory, and the queues that spill.
 #[derive(Debug)]
@@ -27,7 +37,11 @@ pub(super) struct MemoryBudget {
     /// Queues in backlog that spill all behind their heads, to bypass the log from then on.
     pub leaving: VecDeque<QueueId>,
     /// Queues whose consumers have to acknowledge before they get more.
-    pub held_back: Vec<QueueId>,
+    pub held_back: BTreeSet<QueueId>,
+    /// The first of them to be looked at next.
+    pub release_from: QueueId,
+    /// Queues that have to leave a part of the log.
+    pub leaving_log: LeavingLog,
 }
 
 impl MemoryBudget {
@@ -39,7 +53,9 @@ impl MemoryBudget {
             rest: 0,
             backlog,
             leaving: VecDeque::new(),
-            held_back: Vec::new(),
+            held_back: BTreeSet::new(),
+            release_from: QueueId::default(),
+            leaving_log: LeavingLog::default(),
         }
     }
 
@@ -73,7 +89,7 @@ impl MemoryBudget {
 
     /// True if there is more to spill than fitted into a turn.
     pub fn unfinished(&self) -> bool {
-        self.spilling || !self.leaving.is_empty()
+        self.spilling || !self.leaving.is_empty() || self.leaving_log.queues > 0
     }
 
     /// A queue had to spill so many bytes at once.

@@ -27,6 +27,8 @@ pub(crate) trait HomeOutput {
     fn unfit(&mut self, unfit: Unfit);
     /// Asks for the end of a channel that did not settle a delivery in time.
     fn overdue(&mut self, overdue: Overdue);
+    /// A connection takes nothing of a large message, and others wait: it is to be given up.
+    fn stuck(&mut self, conn: ConnId);
     /// A queue has given the consumer up.
     fn consumer_gone(&mut self, conn: ConnId, channel: ChannelId, consumer: ConsumerId);
     /// The last consumer of an auto-delete queue has gone; the queue is frozen.

@@ -2,10 +2,12 @@
 //! were fetched, and messages to move out of a segment that will be deleted.
 
 use std::cmp::Reverse;
+use std::ops::Bound::{Excluded, Unbounded};
 
-use model::QueueCommands;
+use model::{QueueCommands, QueueId};
 
 use crate::queues::hosted::Queues;
+use crate::queues::memory::LeavingLog;
 use crate::queues::output::HomeOutput;
 use crate::store::Relief;
 
@@ -15,16 +17,16 @@ const AT_ONCE: usize = 8 * 1024 * 1024;
 const SLACK: usize = 128 * 1024;
 /// Where no queue has anything to spill, a turn looks at so many queues on average.
 const LOOKS: usize = 64;
+/// Queues that are held back and looked at in a turn.
+const RELEASED_AT_ONCE: usize = 1024;
+/// Queues that are told in a turn to leave the log.
+const LEAVING_AT_ONCE: usize = 4096;
 
 impl Queues {
     /// Keeps the queues within their memory, a bounded amount of work for each turn, and the store
     /// within its files.
     pub fn page(&mut self, outward: &mut impl HomeOutput) {
-        if self.credit.may_go_on() {
-            for (conn, queue) in self.credit.take_waiting() {
-                self.with(queue, outward, |queue, now, output| queue.reopen(conn, now, output));
-            }
-        }
+        self.share_credit(outward);
         let max = if self.memory.spilling { self.memory.goal() } else { self.memory.max };
         let mut left = AT_ONCE;
         if self.resident() > max {
@@ -36,8 +38,23 @@ impl Queues {
             self.release(outward);
         }
         self.relieve(outward);
+        if self.memory.leaving_log.queues > 0 {
+            self.leave_log(outward);
+        }
         if left > 0 {
             self.bypass_log(left, outward);
+        }
+    }
+
+    /// Lets connections go on that waited with large messages, and gives those up that have kept
+    /// them waiting for long.
+    fn share_credit(&mut self, outward: &mut impl HomeOutput) {
+        for conn in self.credit.look(self.now.monotonic_us) {
+            outward.stuck(conn);
+        }
+        if self.credit.may_go_on() {
+            let waiting = self.credit.take_waiting();
+            self.reopen(waiting, outward);
         }
     }
 
@@ -99,29 +116,33 @@ impl Queues {
     fn hold_back(&mut self) {
         let share = self.memory.unsettled_share(self.hosted.len());
         for (id, host) in &mut self.hosted {
-            if host.queue.unsettled_bytes() > share && !self.memory.held_back.contains(id) {
+            if host.queue.unsettled_bytes() > share && self.memory.held_back.insert(*id) {
                 host.queue.hold_back(true);
-                self.memory.held_back.push(*id);
             }
         }
-        self.memory.held_back.sort_unstable();
     }
 
-    /// Lets queues go on whose consumers have acknowledged, or all of them if there is room.
+    /// Lets queues go on whose consumers have acknowledged, or all of them if there is room: as
+    /// many as the turn's work allows, in a circle.
     #[cold]
     fn release(&mut self, outward: &mut impl HomeOutput) {
         let room = self.resident() <= self.memory.unsettled_goal();
         let enough = self.memory.unsettled_share(self.hosted.len()) / 2;
-        for id in std::mem::take(&mut self.memory.held_back) {
-            let Some(host) = self.hosted.get(&id) else { continue };
-            if room || host.queue.unsettled_bytes() <= enough {
-                self.with(id, outward, |queue, now, output| {
-                    queue.hold_back(false);
-                    queue.dispatch(now, output);
-                });
-            } else {
-                self.memory.held_back.push(id);
+        let held_back = &self.memory.held_back;
+        let (from, count) = (self.memory.release_from, held_back.len().min(RELEASED_AT_ONCE));
+        let in_circle = held_back.range(from..).chain(held_back.range(..from));
+        for id in in_circle.copied().take(count).collect::<Vec<_>>() {
+            if self.unfinished.budget.is_spent() {
+                return;
             }
+            self.unfinished.budget.spend(1);
+            self.memory.release_from = QueueId(id.0 + 1);
+            let host = self.hosted.get(&id);
+            if host.is_some_and(|host| !room && host.queue.unsettled_bytes() > enough) {
+                continue;
+            }
+            self.memory.held_back.remove(&id);
+            self.with(id, outward, |queue, _, _| queue.hold_back(false));
         }
     }
 
@@ -129,7 +150,10 @@ impl Queues {
     fn relieve(&mut self, outward: &mut impl HomeOutput) {
         while let Some(relief) = self.store.relief() {
             match relief {
-                Relief::Log { before } => self.leave_log(before, outward),
+                Relief::Log { before } => {
+                    let leaving = &mut self.memory.leaving_log;
+                    (leaving.before, leaving.queues) = (before, self.order.len());
+                }
                 Relief::Backlog { bytes } => self.look_for_backlogs(bytes),
                 Relief::Segment { queue, from, to } => {
                     self.with(queue, outward, |queue, now, output| {
@@ -144,14 +168,28 @@ impl Queues {
         self.store.share(self.memory.read_share(self.hosted.len()));
     }
 
-    fn leave_log(&mut self, before: u64, outward: &mut impl HomeOutput) {
+    /// Queues leave the log before a batch, as many as fit into a turn. Those of direct reply-to
+    /// have nothing there.
+    #[cold]
+    fn leave_log(&mut self, outward: &mut impl HomeOutput) {
         self.share_reads();
-        let window = self.window();
-        for id in self.ids() {
+        let (window, before) = (self.window(), self.memory.leaving_log.before);
+        let mut left = AT_ONCE;
+        for _ in 0..LEAVING_AT_ONCE {
+            let LeavingLog { behind, queues, .. } = &mut self.memory.leaving_log;
+            let behind_last = self.order.range((Excluded(*behind), Unbounded)).next();
+            let next = behind_last.or_else(|| self.order.first()).copied();
+            let Some(id) = next.filter(|_| *queues > 0 && left > 0) else { break };
+            (*behind, *queues) = (id, *queues - 1);
             let spilled = self.with(id, outward, |queue, now, output| {
                 queue.leave_log(before, window, now, output)
             });
-            self.memory.spilled(id, spilled.unwrap_or_default());
+            let spilled = spilled.unwrap_or_default();
+            self.memory.spilled(id, spilled);
+            left = left.saturating_sub(spilled);
+        }
+        if self.order.is_empty() {
+            self.memory.leaving_log.queues = 0;
         }
     }
 
@@ -213,7 +251,7 @@ impl Queues {
     }
 
     /// Bytes that a queue has in memory and could spill.
-    pub fn spillable(&self, id: model::QueueId) -> usize {
+    pub fn spillable(&self, id: QueueId) -> usize {
         self.hosted[&id].queue.spillable(0)
     }
 }

@@ -69,6 +69,19 @@ impl Queues {
         }
     }
 
+    /// Queues of these connections go on, which waited for room for a large message.
+    #[cold]
+    pub(super) fn reopen(
+        &mut self,
+        waiting: Vec<(ConnId, Vec<QueueId>)>,
+        outward: &mut impl HomeOutput,
+    ) {
+        for (conn, queues) in waiting {
+            self.unfinished.walks.push_back(QueueWalk::Reopen(conn, queues.into_iter()));
+        }
+        self.go_on_with_walks(outward);
+    }
+
     fn begin_walk(
         &mut self,
         walk: QueueWalk,

@@ -19,6 +19,16 @@ pub(crate) struct Published {
     pub refused: bool,
 }
 
+/// Where a message goes that comes to stateful exchanges, and what its route depends on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RelayRoute<'a> {
+    pub vhost: &'a str,
+    /// Keys beside the message's own.
+    pub keys: &'a [Name],
+    /// The shard where the stateful exchanges of the vhost are.
+    pub home: ShardId,
+}
+
 /// A queue and its home.
 pub(crate) type QueueAt = (QueueId, ShardId);
 
@@ -38,6 +48,15 @@ pub(crate) trait BrokerAccess {
         publisher: Publisher,
         message: Message<'_>,
         queues: &mut [QueueAt],
+    ) -> Published;
+
+    /// Sends a message to another shard that finds its queues.
+    fn relay(
+        &mut self,
+        connections: &mut Connections,
+        publisher: Publisher,
+        route: RelayRoute<'_>,
+        message: Message<'_>,
     ) -> Published;
 
     /// True if a commit may send its next message to these queues now; else

@@ -62,6 +62,8 @@ pub(crate) struct Connections {
     unfit: Vec<Unfit>,
     /// Deliveries that were not settled in time.
     overdue: Vec<Overdue>,
+    /// Connections that take nothing while others wait.
+    stuck: Vec<ConnId>,
     /// Channels with publishes confirmed that the client was not told of.
     telling: Vec<(ConnId, u16)>,
     /// Commits that may go on.
@@ -83,6 +85,8 @@ pub(super) enum Unfinished {
     Publish(ConnId),
     /// A connection is read again.
     Read(ConnId),
+    /// Transactions that are over are published or dropped.
+    Transactions,
 }
 
 /// Channels and connections that may go on.
@@ -92,11 +96,12 @@ pub(super) struct GoingOn {
     pub resumed: Vec<ConnId>,
     pub unfit: Vec<Unfit>,
     pub overdue: Vec<Overdue>,
+    pub stuck: Vec<ConnId>,
 }
 
 impl GoingOn {
     pub fn is_empty(&self) -> bool {
-        let closing = !self.unfit.is_empty() || !self.overdue.is_empty();
+        let closing = !self.unfit.is_empty() || !self.overdue.is_empty() || !self.stuck.is_empty();
         self.lifted.is_empty() && self.resumed.is_empty() && !closing
     }
 }
@@ -112,6 +117,7 @@ impl Connections {
             resumed: Vec::new(),
             unfit: Vec::new(),
             overdue: Vec::new(),
+            stuck: Vec::new(),
             telling: Vec::new(),
             committing: Vec::new(),
             unfinished: VecDeque::new(),
@@ -247,6 +253,7 @@ impl Connections {
             resumed: std::mem::take(&mut self.resumed),
             unfit: std::mem::take(&mut self.unfit),
             overdue: std::mem::take(&mut self.overdue),
+            stuck: std::mem::take(&mut self.stuck),
         }
     }
 
@@ -265,7 +272,7 @@ impl Connections {
         let paused = match what {
             Unfinished::Settles(at) => Some(at.conn),
             Unfinished::Publish(id) | Unfinished::Read(id) => Some(id),
-            Unfinished::Release(_) => None,
+            Unfinished::Release(_) | Unfinished::Transactions => None,
         };
         if let Some(id) = paused
             && self.pause(id, pause::WORK)
@@ -330,7 +337,8 @@ impl Connections {
 
     /// True if there is something to do in another turn although nothing happens until then.
     pub fn unfinished(&self) -> bool {
-        let goes_on = !self.resumed.is_empty() || !self.committing.is_empty();
+        let goes_on =
+            !self.resumed.is_empty() || !self.committing.is_empty() || !self.stuck.is_empty();
         goes_on || !self.unfinished.is_empty()
     }
 
@@ -412,6 +420,11 @@ impl Connections {
     /// A channel has not settled a delivery in time.
     pub fn too_slow(&mut self, overdue: Overdue) {
         self.overdue.push(overdue);
+    }
+
+    /// A connection takes nothing of a large message, and others wait for its place.
+    pub fn stuck(&mut self, id: ConnId) {
+        self.stuck.push(id);
     }
 
     /// A consumer's queue is gone; the client is told if it can take that.

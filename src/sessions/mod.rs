@@ -37,10 +37,11 @@ mod state;
 mod timers;
 
 pub use amqp::reply_key::ReplyKey;
-pub(crate) use broker::{BrokerAccess, Published, QueueAt};
+pub(crate) use broker::{BrokerAccess, Published, QueueAt, RelayRoute};
 pub(crate) use connection::pause;
 pub use connection::{ConnInfo, PARKED_MARK};
 pub(crate) use connections::{Connections, Publisher};
 pub(crate) use life::Phase;
 pub use output::OUTPUT_MARK;
+pub(crate) use routing::relays::Unpublished;
 pub(crate) use state::{Sessions, SessionsConfig};

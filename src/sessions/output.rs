@@ -93,10 +93,20 @@ impl ClientOutput {
         }
     }
 
-    /// Credit to return now that more output has left.
+    /// Credit to return now that more output has left: that of a large message piece by piece, so
+    /// that its home sees whether the client takes it.
     pub fn credit_due(&mut self) -> Option<CreditDue> {
+        const PIECE: u64 = 256 * 1024;
         let written = self.written;
-        self.credit.pop_front_if(|first| first.until <= written)
+        let first = self.credit.front_mut()?;
+        if first.until <= written {
+            return self.credit.pop_front();
+        }
+        if first.bytes <= PIECE || written + (first.bytes - PIECE) < first.until {
+            return None;
+        }
+        first.bytes -= PIECE;
+        Some(CreditDue { bytes: PIECE, ..*first })
     }
 
     /// The channel's commit waits until more output has left.

@@ -1,21 +1,23 @@
 //! The sessions of a shard: what they are made of, and how the shard drives them.
 
+use std::collections::VecDeque;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use model::mutant::{self, Mutant};
-use model::session::Limits;
+use model::session::{Limits, Transaction};
 use model::topology::Change;
 use model::{
-    BodyCounts, BodyGauge, ConnId, Draft, Entropy, Generator, IdSource, Map, Name, Now, Outbox,
-    ShardId, Targets, Topology, Vhost,
+    BodyCounts, BodyGauge, Chance, ConnId, Draft, Entropy, ExchangeStates, Generator, IdSource,
+    Map, Name, Now, Outbox, ShardId, Targets, Topology, Vhost,
 };
 
 use crate::mesh::control::Alarms;
 use crate::sessions::amqp::reply_key::ReplyKey;
 use crate::sessions::broker::{BrokerAccess, QueueAt};
 use crate::sessions::connection::{ConnInfo, Connection, pause};
-use crate::sessions::connections::{Connections, Unfinished};
+use crate::sessions::connections::{Connections, Publisher, Unfinished};
 use crate::sessions::inspect::exchange_counts::ExchangeCounts;
 use crate::sessions::kind::SessionKind;
 use crate::sessions::life::{Phase, Releases, Timers};
@@ -27,6 +29,8 @@ use crate::sessions::routing::pending::PendingPublish;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SessionsConfig {
     pub shard: ShardId,
+    /// How many there are.
+    pub shards: u16,
     pub entropy: Entropy,
     pub reply_key: ReplyKey,
     pub limits: Limits,
@@ -60,11 +64,20 @@ pub(crate) struct Sessions {
     pub(super) stopping: bool,
     /// Publishes that go on in another turn.
     pub(super) publishes: Map<ConnId, PendingPublish>,
+    /// Transactions that are over. What one has committed is published, in whose name it says; the
+    /// others are dropped.
+    pub(super) ending: VecDeque<(Transaction, Option<Publisher>)>,
     /// How many turns there were.
     pub(super) turns: u64,
     conn_ids: IdSource,
     pub(super) ids: IdSource,
     names: Generator,
+    pub(super) me: ShardId,
+    pub(super) shards: u16,
+    /// What the stateful exchanges of this shard remember.
+    pub(super) states: ExchangeStates,
+    /// What exchanges depend on that choose by chance.
+    pub(super) chance: Chance,
     pub(super) reply_key: ReplyKey,
     /// The message being published.
     pub(super) scratch: Draft,
@@ -80,6 +93,7 @@ impl Sessions {
     /// No connections; the topology comes from the coordinator.
     pub fn new(config: SessionsConfig) -> Self {
         let seed = config.entropy.id_seed();
+        let mut names = names(&config);
         Self {
             connections: Connections::new(seed),
             topology: Topology::new(config.entropy.map_seed()),
@@ -94,10 +108,15 @@ impl Sessions {
             bodies: BodyCounts::new(config.shard.0 + 1).gauge(config.shard),
             stopping: false,
             publishes: Map::with_hasher(seed),
+            ending: VecDeque::new(),
             turns: 0,
             conn_ids: IdSource::new(config.shard),
             ids: IdSource::new(config.shard),
-            names: names(&config),
+            me: config.shard,
+            shards: config.shards,
+            states: ExchangeStates::default(),
+            chance: Chance::new(&mut names),
+            names,
             reply_key: config.reply_key,
             scratch: Draft::default(),
             targets: Targets::new(),
@@ -200,6 +219,7 @@ impl Sessions {
                 Unfinished::Release(id) => self.go_on_releasing(id, broker),
                 Unfinished::Publish(id) => self.go_on_publishing(id, broker),
                 Unfinished::Read(id) => self.connections.end_work(id),
+                Unfinished::Transactions => self.go_on_ending(broker),
             }
         }
     }
@@ -218,6 +238,9 @@ impl Sessions {
             }
             for overdue in going_on.overdue {
                 self.close_overdue(overdue, broker);
+            }
+            for id in going_on.stuck {
+                self.end_stuck(id, broker);
             }
             for (id, number) in going_on.lifted {
                 self.replay(id, number, broker);
@@ -272,6 +295,11 @@ impl Sessions {
         self.connections.unfinished()
     }
 
+    /// True if what a connection has committed is still being published, though it may be gone.
+    pub fn publishes(&self) -> bool {
+        !self.ending.is_empty()
+    }
+
     /// What is to be written to the connection's socket.
     pub fn outbox(&mut self, id: ConnId) -> Option<&mut Outbox> {
         self.connections.get(id).map(|conn| &mut conn.output.outbox)
@@ -303,9 +331,9 @@ impl Sessions {
             + self.held
     }
 
-    /// Bytes of memory that partial messages and transactions hold.
+    /// Bytes of memory that partial messages, transactions and stateful exchanges hold.
     pub fn pinned(&self) -> usize {
-        self.partial.pinned() + self.held
+        self.partial.pinned() + self.held + self.states.pinned()
     }
 
     /// Bytes of memory that connections, with what waits for them, and the topology hold.
@@ -315,6 +343,7 @@ impl Sessions {
 
     /// Applies a change of the topology.
     pub fn apply(&mut self, version: u64, change: &Change, broker: &mut impl BrokerAccess) {
+        self.forget_states(change);
         self.topology.apply(version, change);
         self.exchange_counts.apply(change);
         self.change_access(change, broker);
@@ -381,6 +410,7 @@ mod tests {
     fn sessions(shard: u16) -> Sessions {
         Sessions::new(SessionsConfig {
             shard: ShardId(shard),
+            shards: 2,
             entropy: Entropy::from_seed(7),
             reply_key: ReplyKey::new([7; 32]),
             limits: Limits::default(),

@@ -225,15 +225,29 @@ impl Sessions {
                 self.connections.touch(id);
             }
             TimerAction::Login => self.login_due(id, broker),
-            // Nobody is listening, so nothing is said.
             TimerAction::GiveUp => {
-                let late = conn.late().map(Into::into);
-                conn.life.why = conn.life.why.take().or(late);
-                conn.life.phase = Phase::Leaving;
-                conn.paused = 0;
-                self.let_go(id, broker);
-                self.connections.touch(id);
+                let late = conn.late();
+                self.give_up(id, late, broker);
             }
         }
+    }
+
+    /// Ends a connection that has taken nothing of a large message while others waited.
+    pub(super) fn end_stuck(&mut self, id: ConnId, broker: &mut impl BrokerAccess) {
+        let alive = self.connections.get(id).is_some_and(|conn| conn.life.phase == Phase::Alive);
+        if alive {
+            let why = "takes nothing of a large message while others are waiting";
+            self.give_up(id, Some(why), broker);
+        }
+    }
+
+    /// Nobody is listening, so nothing is said.
+    fn give_up(&mut self, id: ConnId, why: Option<&str>, broker: &mut impl BrokerAccess) {
+        let Some(conn) = self.connections.get(id) else { return };
+        conn.life.why = conn.life.why.take().or(why.map(Into::into));
+        conn.life.phase = Phase::Leaving;
+        conn.paused = 0;
+        self.let_go(id, broker);
+        self.connections.touch(id);
     }
 }

@@ -12,9 +12,9 @@ use crate::mesh::enqueue::Awaiting;
 use crate::mesh::enqueue::Settlement;
 use crate::mesh::peers::Peers;
 use crate::queues::Queues;
-use crate::sessions::{BrokerAccess, Connections, Published, Publisher, QueueAt};
+use crate::sessions::{BrokerAccess, Connections, Published, Publisher, QueueAt, RelayRoute};
 use crate::shard::intake::Intake;
-use crate::shard::letters::DeadLetters;
+use crate::shard::letters::{DeadLetters, Relays};
 use crate::shard::queue_output::RoutedOutput;
 
 /// The queues of this shard and the way to all others, at one moment.
@@ -24,6 +24,7 @@ pub(crate) struct ShardBroker<'a> {
     pub peers: &'a mut Peers,
     pub intake: &'a mut Intake,
     pub letters: &'a mut DeadLetters,
+    pub relays: &'a mut Relays,
     pub now: Now,
 }
 
@@ -80,6 +81,16 @@ impl BrokerAccess for ShardBroker<'_> {
         queues: &mut [QueueAt],
     ) -> Published {
         self.send(connections, publisher, message, queues)
+    }
+
+    fn relay(
+        &mut self,
+        connections: &mut Connections,
+        publisher: Publisher,
+        route: RelayRoute<'_>,
+        message: Message<'_>,
+    ) -> Published {
+        self.relay_publish(connections, publisher, route, message)
     }
 
     fn has_room(&mut self, publisher: Publisher, queues: &[QueueAt]) -> bool {

@@ -4,6 +4,7 @@ use model::{Now, QueueId, RequestId, ShardId};
 
 use super::machine::Shard;
 use crate::mesh::control::{Control, QueueAnswer, QueueRequest};
+use crate::mesh::enqueue::Awaiting;
 use crate::queues::LateAnswer;
 
 impl Shard {
@@ -14,7 +15,8 @@ impl Shard {
             Control::Answer(ticket, answer) => sessions.answered(ticket, answer, &mut broker),
             Control::Apply(version, change) => {
                 sessions.apply(version, &change, &mut broker);
-                self.tell(from, Control::Applied(version));
+                self.bring_history(&change, now);
+                self.applied(version);
             }
             Control::Settled(version) => sessions.settle_topology(version),
             Control::Alarm(alarms) => sessions.set_alarms(alarms),
@@ -27,11 +29,15 @@ impl Shard {
             }
             Control::Unfit(unfit) => sessions.close_unfit(unfit, &mut broker),
             Control::Overdue(overdue) => sessions.close_overdue(overdue, &mut broker),
+            Control::Stuck(conn) => sessions.connections().stuck(conn),
             Control::ConsumerGone(conn, channel, consumer) => {
                 sessions.connections().consumer_gone(conn, channel, consumer);
             }
             Control::Refused(enqueue) => {
-                if let Some(of) = broker.peers.get(from).refused(enqueue) {
+                let refused = broker.peers.get(from).refused(enqueue);
+                if let Some(letter) = refused.filter(Awaiting::is_dead_letter) {
+                    broker.letters.refused(letter.publish);
+                } else if let Some(of) = refused {
                     sessions.connections().refuse(of.conn, of.channel, of.publish);
                 }
             }

@@ -7,7 +7,7 @@ use model::{BodyCounts, ConnId, Entropy, Name, Now, Outbox, QueueSpec, ShardId};
 
 use super::broker::ShardBroker;
 use super::intake::Intake;
-use super::letters::DeadLetters;
+use super::letters::{DeadLetters, Relays};
 use super::pending::ShardAnswers;
 use super::queue_output::RoutedOutput;
 use super::stopping::Stopping;
@@ -97,6 +97,7 @@ pub struct Shard {
     pub(super) peers: Peers,
     pub(super) intake: Intake,
     pub(super) letters: DeadLetters,
+    pub(super) relays: Relays,
     pub(super) memory_told: usize,
     pub(super) stopping: Stopping,
     /// Units of work that the last turn did.
@@ -116,6 +117,7 @@ impl Shard {
             me: config.id,
             sessions: Sessions::new(SessionsConfig {
                 shard: config.id,
+                shards: config.shards,
                 entropy: config.entropy,
                 reply_key: config.reply_key,
                 limits: config.limits,
@@ -127,6 +129,7 @@ impl Shard {
             peers: Peers::new(config.shards),
             intake: Intake::default(),
             letters: DeadLetters::new(config.shards),
+            relays: Relays::default(),
             memory_told: 0,
             stopping: Stopping::default(),
             work_done: 0,
@@ -242,7 +245,8 @@ impl Shard {
     #[must_use]
     pub fn leftovers(&self) -> usize {
         let clients = self.sessions.leftovers() + self.queues.leftovers() + self.peers.waiting();
-        clients + self.letters.waiting() + self.outside.pending()
+        let letters = self.letters.waiting() + self.relays.len() + self.peers.relayed();
+        clients + letters + self.outside.pending()
     }
 
     /// Units of work that the last turn did, and the most that it may do; see
@@ -261,7 +265,7 @@ impl Shard {
     /// Bytes of memory that queues, the store, partial messages and transactions hold.
     #[must_use]
     pub fn pinned(&self) -> usize {
-        self.queues.pinned() + self.sessions.pinned()
+        self.queues.pinned() + self.sessions.pinned() + self.relays.pinned()
     }
 
     /// Bytes of memory that count for the alarm: what [`Self::pinned`] says, connections with what
@@ -327,8 +331,8 @@ impl Shard {
     /// The sessions, and the rest of the broker as they see it.
     #[inline(always)]
     pub(super) fn parts(&mut self, now: Now) -> (&mut Sessions, ShardBroker<'_>) {
-        let Self { me, sessions, queues, peers, intake, letters, .. } = self;
-        (sessions, ShardBroker { me: *me, queues, peers, intake, letters, now })
+        let Self { me, sessions, queues, peers, intake, letters, relays, .. } = self;
+        (sessions, ShardBroker { me: *me, queues, peers, intake, letters, relays, now })
     }
 
     /// The queues of this shard, and where what leaves them goes.

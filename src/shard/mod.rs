@@ -16,7 +16,8 @@
 //! Only here it is asked whether a queue or a connection is on this shard or on another:
 //! `broker.rs` and `publish.rs` for what sessions do to queues, `queue_output.rs` for what queues
 //! do to sessions; `controls.rs` only where a get is refused, `turn.rs` only for watermarks, and
-//! `dead_letters.rs` for what moves from queues to queues.
+//! `letters/` for what moves without a publisher here: dead letters from queue to queue, and
+//! messages to the stateful exchanges of their vhost, which one shard has.
 //!
 //! `inspect.rs` answers threads outside the data path.
 //!
@@ -24,7 +25,6 @@
 
 mod broker;
 mod controls;
-mod dead_letters;
 #[cfg(test)]
 mod home_test;
 mod inspect;

@@ -114,7 +114,7 @@ impl ShardBroker<'_> {
 
     /// Counts what was sent to a home; 1 if the confirm waits for that.
     #[inline(always)]
-    fn sent(
+    pub(super) fn sent(
         &mut self,
         connections: &mut Connections,
         publisher: Publisher,

@@ -72,6 +72,15 @@ impl HomeOutput for RoutedOutput<'_> {
         }
     }
 
+    fn stuck(&mut self, conn: ConnId) {
+        let there = conn.origin();
+        if there == self.me {
+            self.connections.stuck(conn);
+        } else {
+            self.peers.get(there).out.control(Control::Stuck(conn));
+        }
+    }
+
     fn consumer_gone(&mut self, conn: ConnId, channel: ChannelId, consumer: ConsumerId) {
         let there = conn.origin();
         if there == self.me {

@@ -82,6 +82,10 @@ impl Shard {
                 let (sessions, mut broker) = self.parts(now);
                 broker.watermark(sessions.connections(), from, mark);
             }
+            MeshRecord::Relay(relayed) => {
+                let (_, mut broker) = self.parts(now);
+                broker.relayed(from, *relayed);
+            }
             MeshRecord::Fence => {
                 self.parts(now).1.fence(from);
                 self.peers.get(from).progress.applied(0);
@@ -122,6 +126,7 @@ impl Shard {
     pub fn end_turn(&mut self, now: Now) {
         self.queues.set_time(now);
         self.send_dead_letters(now);
+        self.forward_relays(now);
         self.queues.budget().reserve();
         loop {
             self.go_on_with_queues(now);
@@ -154,7 +159,10 @@ impl Shard {
     /// True if there is something to do in another turn although nothing happens until then.
     #[must_use]
     pub fn unfinished(&self) -> bool {
-        self.sessions.unfinished() || self.queues.unfinished() || self.has_dead_letters()
+        self.sessions.unfinished()
+            || self.queues.unfinished()
+            || self.has_dead_letters()
+            || self.has_relays()
     }
 
     /// Goes on with the end of the broker, if it has begun.
@@ -162,10 +170,11 @@ impl Shard {
         let me = self.me;
         let others = self.peers.shards() - 1;
         loop {
-            if self.queues.has_work() {
+            if self.queues.has_work() || self.sessions.publishes() {
                 return;
             }
-            let letters = self.queues.any_dying() || self.letters.waiting() > 0;
+            let relays = self.relays.len() + self.peers.relayed();
+            let letters = self.queues.any_dying() || self.letters.waiting() + relays > 0;
             match self.stopping.next(self.connections(), letters, others) {
                 StopAction::Nothing => return,
                 StopAction::TellOthers => {

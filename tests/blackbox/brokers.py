@@ -47,12 +47,14 @@ class Broker:
 
     target = None
 
-    def __init__(self, port=None, user="guest", password="guest", config=""):
+    def __init__(self, port=None, user="guest", password="guest", config="", plugins=()):
         self.host = "127.0.0.1"
         self.port = port or free_port()
         self.user = user
         self.password = password
         self.config = config
+        # What RabbitMQ needs for that which Ringtail has built in.
+        self.plugins = plugins
         self.process = None
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"blackbox-{self.target}-"))
         self.output = self.folder / "stderr"
@@ -215,7 +217,7 @@ class RabbitMQ(Broker):
         folder = self.folder
         (folder / "rabbitmq.conf").write_text(
             "log.console = true\nlog.console.level = warning\n" + self._limits() + self.config)
-        (folder / "plugins").write_text("[].\n")
+        (folder / "plugins").write_text(f"[{','.join(self.plugins)}].\n")
         if "consumer_timeout" in self.config:
             # How often a channel looks for late acknowledgements; else it is a minute.
             (folder / "advanced.config").write_text("[{rabbit, [{channel_tick_interval, 200}]}].\n")

@@ -217,7 +217,67 @@ SECTIONS = {
         ("Alternate exchange, no name", "406 `invalid type 'signedint' for arg "
          "'alternate-exchange' in exchange 'x' in vhost '/'`", "rabbit_channel.erl:2642"),
     ),
+    "Exchange types": section(
+        ("Hash exchanges", "`x-consistent-hash` and `x-modulus-hash`: a message goes to one binding, "
+         "by the first of its routing keys; the hash itself is not RabbitMQ's",
+         "rabbit_exchange_type_consistent_hash.erl:52, rabbit_exchange_type_modulus_hash.erl:41"),
+        ("Weights", "the binding key of `x-consistent-hash`; 406 `The binding key must be an "
+         "integer: <<\"k\">>` or `The binding key must be greater than 0`; more than 4294967295 "
+         "counts as that, where RabbitMQ allows 10000",
+         "rabbit_exchange_type_consistent_hash.erl:94"),
+        ("A queue joins or leaves", "only its share of the keys moves",
+         "rabbit_exchange_type_consistent_hash.erl:181"),
+        ("Several bindings of a queue", "their weights add up",
+         "rabbit_exchange_type_consistent_hash.erl:158"),
+        ("hash-header", "its value and type are hashed; messages without it go to one queue",
+         "rabbit_exchange_type_consistent_hash.erl:252"),
+        ("hash-property", "`correlation_id`, `message_id` or `timestamp`, else 406 `Unsupported "
+         "property: p`; 406 `hash-header and hash-property are mutually exclusive`; a property "
+         "that is not UTF-8 counts as absent", "rabbit_exchange_type_consistent_hash.erl:74"),
+        ("x-modulus-hash, x-random", "binding keys mean nothing; `x-random` chooses by chance among "
+         "bindings", "rabbit_exchange_type_random.erl:39"),
+        ("Between exchanges", "exchanges can be bound, alternate exchanges apply",
+         "rabbit_exchange.erl:405"),
+        ("x-local-random", "chooses by chance among queues of the node, which is all; 406 `Non "
+         "empty binding 'k' key not permitted`, and `Destination not found` for an exchange",
+         "rabbit_exchange_type_local_random.erl:86"),
+        ("After a restart", "a key leads to the same queue",
+         "rabbit_exchange_type_consistent_hash.erl:117"),
+        ("x-recent-history", "keeps its last 20 messages, or `x-recent-history-length`, and routes to "
+         "every binding; a queue gets them with each new binding, before the binding is answered, "
+         "and everything after it once; more than 4 MiB are not kept, unless it is one message",
+         "rabbit_exchange_type_recent_history.erl:40, 70"),
+        ("x-recent-history-no-store", "a message with this header, if it is true, is not kept",
+         "rabbit_exchange_type_recent_history.erl:112"),
+        ("x-recent-history-length", "a positive integer, else 406 `Invalid argument 0, "
+         "'x-recent-history-length' must be a positive integer`; at most 4096",
+         "rabbit_exchange_type_recent_history.erl:46"),
+        ("Histories between exchanges", "messages by way of other exchanges are kept; an exchange that "
+         "is bound routes what was kept; RabbitMQ closes the connection if that leads nowhere",
+         "rabbit_exchange_type_recent_history.erl:80"),
+        ("Publishing to x-recent-history", "from any connection, with confirms, mandatory, tx, and as "
+         "a dead letter", "rabbit_exchange_type_recent_history.erl:40"),
+        ("Histories after a restart", "are forgotten; RabbitMQ keeps them since 4.0, where they are "
+         "in Khepri", "rabbit_db_rh_exchange.erl:53"),
+        ("x-message-deduplication", "routes to every binding, but a value of the header "
+         "`x-deduplication-header` only once; what it does not route is confirmed, goes to the "
+         "alternate exchange, or is returned",
+         "rabbit_message_deduplication_exchange.ex (noxdafox, 0.7)"),
+        ("x-cache-size", "so many values are remembered, the oldest makes room; needed, else 406 "
+         "`Missing or invalid argument, 'x-cache-size' must be an integer greater than 0`",
+         "rabbit_message_deduplication_exchange.ex (noxdafox, 0.7)"),
+        ("x-cache-ttl", "for so many milliseconds; the headers `x-cache-ttl` and "
+         "`x-deduplication-ttl` count before the argument; 406 `Invalid argument, 'x-cache-ttl' must "
+         "be an integer greater than 0`",
+         "rabbit_message_deduplication_exchange.ex (noxdafox, 0.7)"),
+        ("x-cache-persistence", "`memory`: a restart forgets the values; `disk` is refused: not built "
+         "yet", "rabbit_message_deduplication_exchange.ex (noxdafox, 0.7)"),
+    ),
     "Queues": section(
+        ("Deduplication", "with `x-message-deduplication` a message does not enter, and is confirmed, "
+         "while one in the queue, unacknowledged ones included, has the same value of "
+         "`x-deduplication-header`; a restart forgets the values",
+         "rabbit_message_deduplication_queue.ex (noxdafox, 0.7)"),
         ("Empty name", "the server names it `amq.gen-` and 22 characters",
          "rabbit_channel.erl:2483"),
         ("Empty name later", "the queue the channel declared last", "rabbit_channel.erl:995"),

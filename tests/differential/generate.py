@@ -14,6 +14,11 @@ import hostile
 QUEUES = ["@q0", "@q1", "@q2", "@q3"]
 EXCHANGES = ["@e0", "@e1", "@e2"]
 KINDS = ["direct", "fanout", "topic", "headers"]
+# Types of RabbitMQ's plugins. Those that choose one binding lead to one queue only, since the two
+# brokers choose each in its own way: their shares are compared by tests/blackbox.
+HISTORY = "x-recent-history"
+CHOOSING = ["x-consistent-hash", "x-modulus-hash", "x-random"]
+CHOSEN = QUEUES[0]
 STANDARD = {"amq.direct": "direct", "amq.topic": "topic"}
 KEYS = ["", "a", "a.b", "a.b.c", "b", "b.x.a"]
 PATTERNS = ["#", "*", "a.#", "a.*", "*.b.*", "#.a", "a", "a.b", ""]
@@ -23,7 +28,7 @@ LARGE = [40000, 131064, 131065, 200000]
 FEATURES = {"global-qos", "x-priority", "tx", "update-secret", "alternate-exchange", "cc",
             "reply-to", "framing"}
 # Left out of a script, they leave the dice of the others alone.
-LATER = {"ttl", "limits", "dead-letters", "priorities", "single-active"}
+LATER = {"ttl", "limits", "dead-letters", "priorities", "single-active", "types"}
 
 
 def plain_name(name):
@@ -192,16 +197,18 @@ class Writer:
 
     def exchange_declare(self, fresh=False):
         name = self.dice.choice(EXCHANGES)
-        kind = self.dice.choice(KINDS)
+        kind, special = self.exchange_kind()
         if not fresh and self.chance(0.04):
             name = self.dice.choice(["amq.new", "amq.direct", "", "@a\nb\r", "amq.topic"])
         if name in self.exchanges and self.chance(0.7):
-            kind = self.exchanges[name]
+            kind, special = self.exchanges[name], {}
         given = {"exchange": name, "exchange_type": kind} | self.flags(
             durable=0.15, auto_delete=0.08, internal=0.04, nowait=0.08)
         given["type"] = given.pop("exchange_type")
         if not fresh and self.chance(0.7 if name in self.exchanges else 0.02):
             given |= {"passive": True}
+        elif special:
+            given["arguments"] = special
         elif "alternate-exchange" in self.features and self.chance(0.15):
             given["arguments"] = {"alternate-exchange": self.dice.choice(
                 [*EXCHANGES, "amq.direct", "@nosuch"])}
@@ -210,6 +217,28 @@ class Writer:
         if not given.get("passive"):
             self.exchanges.setdefault(plain_name(name), kind)
         return ["exchange.declare", given]
+
+    def exchange_kind(self):
+        """The type of a new exchange, and arguments of the type."""
+        kind = self.dice.choice(KINDS)
+        if "types" not in self.features or not self.chance(0.3):
+            return kind, {}
+        kind = self.dice.choice([HISTORY, HISTORY, *CHOOSING])
+        if kind == HISTORY and self.chance(0.6):
+            length = self.dice.choice([1, 2, 3, 3, 0, -1, "x", True])
+            return kind, {"x-recent-history-length": length}
+        if kind == CHOOSING[0] and self.chance(0.4):
+            return kind, self.dice.choice([
+                {"hash-header": "h1"}, {"hash-property": "message_id"}, {"hash-property": "app_id"},
+                {"hash-header": "h1", "hash-property": "timestamp"}])
+        return kind, {}
+
+    def bind_chosen(self, exchange):
+        """The one binding of an exchange that chooses, or one that it refuses."""
+        key = "1" if self.chance(0.85) else self.dice.choice(["0", "-3", "x", "1.5", ""])
+        if self.kind_of(exchange) != CHOOSING[0]:
+            key = "1"
+        return ["queue.bind", {"queue": CHOSEN, "exchange": exchange, "routing_key": key}]
 
     def exchange_delete(self):
         name = self.some_exchange()
@@ -222,13 +251,17 @@ class Writer:
         exchange = self.some_exchange()
         if exchange in ("amq.fanout", "amq.headers"):
             return None
+        if self.kind_of(exchange) in CHOOSING:
+            return self.bind_chosen(exchange)
         key = self.key_for(exchange, pattern=True)
         given = {"routing_key": key} | self.flags(nowait=0.1)
         if self.kind_of(exchange) == "headers":
             given["arguments"] = self.binding_headers()
         elif self.chance(0.05):
             given["arguments"] = {"n": self.dice.randrange(2)}
-        if exchange in self.exchanges and len(self.exchanges) > 1 and self.chance(0.2):
+        # RabbitMQ passes a history on to an exchange in the wrong order, or closes the connection.
+        onward = exchange in self.exchanges and self.kind_of(exchange) != HISTORY
+        if onward and len(self.exchanges) > 1 and self.chance(0.2):
             other = self.dice.choice(sorted(self.exchanges))
             return ["exchange.bind", {"source": exchange, "destination": other} | given]
         return ["queue.bind", {"queue": self.some_queue(), "exchange": exchange} | given]
@@ -301,6 +334,9 @@ class Writer:
         exchange = "" if self.chance(0.55) else self.some_exchange()
         if exchange in ("amq.fanout", "amq.headers"):
             return None
+        if self.modes.get(self.at) == "tx" and HISTORY in self.exchanges.values():
+            # RabbitMQ keeps it before its commit, and after a rollback too.
+            exchange = ""
         key = self.some_queue(0.1) if exchange == "" else self.key_for(exchange)
         if exchange == "" and self.queues and self.chance(0.85):
             key = self.dice.choice(list(self.queues))

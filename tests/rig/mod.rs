@@ -246,6 +246,12 @@ impl Rig {
         }
     }
 
+    /// The shard of a queue of the vhost `/`.
+    pub fn home(&self, queue: &str) -> Option<ShardId> {
+        let vhost = self.coordinator.topology().vhost("/");
+        vhost.and_then(|vhost| vhost.queue(queue)).map(|queue| queue.spec.home)
+    }
+
     /// What all shards hold for clients.
     pub fn leftovers(&self) -> usize {
         self.shards.iter().map(Shard::leftovers).sum()

@@ -6,7 +6,10 @@
 mod access;
 mod broken;
 mod closing;
+mod deduplication;
+mod exchanges;
 mod fanout;
+mod histories;
 mod limits;
 #[cfg(feature = "second-kinds")]
 mod line;

@@ -11,8 +11,8 @@ use crate::rig::{self, Client, Rig};
 
 /// Units of work in a turn.
 const WORK: u32 = 100;
-/// What cannot be cut here: one key through all patterns, in units.
-const UNCUT: u64 = 60;
+/// What cannot be cut here, in units: a node of a topic exchange, the parts of one message.
+const UNCUT: u64 = 16;
 
 fn broker(shards: u16) -> Rig {
     Rig::configured(shards, u64::MAX, |config| config.turn_work = WORK)
@@ -120,8 +120,10 @@ fn a_publish_to_many_queues_is_confirmed_behind_the_last() {
 #[test]
 fn faults_in_the_pieces_of_a_publish_are_found() {
     use model::mutant::{Mutant, select};
-    let faults: [(Mutant, fn()); 2] = [
+    let faults: [(Mutant, fn()); 4] = [
         (Mutant::RouteUncut, a_publish_with_many_keys_takes_many_turns_and_stays_in_order),
+        (Mutant::RouteUncut, one_key_takes_many_turns),
+        (Mutant::CommitUncut, settles_of_a_commit_take_many_turns),
         (Mutant::CopiesUncut, a_publish_to_many_queues_is_confirmed_behind_the_last),
     ];
     for (fault, test) in faults {
@@ -208,4 +210,204 @@ fn a_client_that_sent_is_not_given_up_because_the_broker_was_late() {
         broker.tick(0);
     }
     assert_eq!(broker.gate(client), Gate::Closing);
+}
+
+/// Publishes by one key that many patterns of one exchange are compared with.
+/// How many words the patterns have that one key meets.
+const WORDS: usize = 12;
+
+/// One of `1 << WORDS` patterns. All of them match `WORDS` times the word `a`.
+fn pattern(n: usize) -> String {
+    let words = (0..WORDS).map(|word| if n >> word & 1 == 1 { "a" } else { "*" });
+    words.collect::<Vec<_>>().join(".")
+}
+
+/// The key that all patterns match.
+fn key_of_patterns() -> String {
+    pattern((1 << WORDS) - 1)
+}
+
+fn one_key_takes_many_turns() {
+    for exchange in ["amq.topic", "amq.headers"] {
+        let mut broker = broker(1);
+        let client = broker.client(0);
+        broker.call(client, 1, &rig::declare("q", false));
+        for n in 0..1 << WORDS {
+            let key = pattern(n);
+            let name = format!("h{n}");
+            let arguments = TableWriter::new().with(&name, Value::Void);
+            let bind = Method::QueueBind {
+                ticket: 0,
+                queue: "q",
+                exchange,
+                routing_key: &key,
+                nowait: false,
+                arguments: arguments.table(),
+            };
+            broker.call(client, 1, &bind);
+        }
+        broker.call(client, 1, &Method::ConfirmSelect { nowait: false });
+        broker.receive(client, &publish_with(exchange, &key_of_patterns(), "h999"));
+        assert!(turns(&mut broker) > 2, "{exchange}");
+        assert_eq!(rig::acks(&broker.take(client)), [(1, false)]);
+        let bytes = broker.call(client, 1, &rig::consume_with("q", true));
+        assert_eq!(rig::deliveries(&bytes), (1, 1), "{exchange}");
+    }
+}
+
+/// A publish with a header.
+fn publish_with(exchange: &str, routing_key: &str, header: &str) -> Vec<u8> {
+    let headers = TableWriter::new().with(header, Value::Int(1));
+    let mut properties = Vec::new();
+    Basic { headers: Some(headers.table()), ..Basic::default() }.write(&mut properties);
+    let (mandatory, immediate) = (false, false);
+    let method = Method::BasicPublish { ticket: 0, exchange, routing_key, mandatory, immediate };
+    let mut bytes = rig::encoded(1, &method);
+    write_header(&mut bytes, 1, 1, &properties);
+    write_body(&mut bytes, 1, b"x", 131_072);
+    bytes
+}
+
+#[test]
+fn a_publish_with_one_key_takes_many_turns_through_many_patterns() {
+    one_key_takes_many_turns();
+}
+
+#[test]
+fn a_dead_letter_takes_many_turns_through_many_patterns() {
+    let mut broker = broker(1);
+    let client = broker.client(0);
+    broker.call(client, 1, &rig::declare("q", false));
+    for n in 0..1 << WORDS {
+        bind(&mut broker, client, "q", "amq.topic", &pattern(n));
+    }
+    let key = key_of_patterns();
+    let arguments = TableWriter::new()
+        .with("x-message-ttl", Value::Int(0))
+        .with("x-dead-letter-exchange", Value::LongString(b"amq.topic"))
+        .with("x-dead-letter-routing-key", Value::LongString(key.as_bytes()));
+    let source = Method::QueueDeclare {
+        ticket: 0,
+        queue: "dying",
+        passive: false,
+        durable: false,
+        exclusive: false,
+        auto_delete: false,
+        nowait: false,
+        arguments: arguments.table(),
+    };
+    broker.call(client, 1, &source);
+    for body in [b"1", b"2"] {
+        broker.receive(client, &rig::publish("dying", body));
+    }
+    let mut count = 0;
+    while broker.turn(0) || broker.shards[0].unfinished() {
+        count += 1;
+    }
+    assert!(count > 3, "{count} turns");
+    let bytes = broker.call(client, 1, &rig::consume_with("q", true));
+    assert_eq!(rig::deliveries(&bytes), (2, 2));
+}
+
+const HELD: usize = 3000;
+
+/// A client in tx mode whose consumer `c` was sent so many deliveries.
+fn holding(broker: &mut Rig) -> Client {
+    let client = broker.client(0);
+    broker.call(client, 1, &rig::declare("q", false));
+    broker.publish(client, &rig::publishes("q", 1, HELD));
+    broker.call(client, 1, &Method::TxSelect {});
+    let mut consume = rig::consume("q");
+    if let Method::BasicConsume { consumer_tag, .. } = &mut consume {
+        *consumer_tag = "c";
+    }
+    let mut came = rig::deliveries(&broker.call(client, 1, &consume)).0;
+    while came < HELD {
+        came += rig::deliveries(&broker.take(client)).0;
+    }
+    client
+}
+
+fn ready(broker: &mut Rig) -> u32 {
+    let other = broker.client(0);
+    let purge = Method::QueuePurge { ticket: 0, queue: "q", nowait: false };
+    u32::from_be_bytes(broker.call(other, 1, &purge)[11..15].try_into().unwrap())
+}
+
+fn settles_of_a_commit_take_many_turns() {
+    for shards in [1, 2] {
+        let mut broker = broker(shards);
+        let client = holding(&mut broker);
+        // Some of them by themselves, against their order.
+        let singles = (1..=200).rev().map(|delivery_tag| {
+            rig::encoded(1, &Method::BasicAck { delivery_tag, multiple: false })
+        });
+        let rest = rig::encoded(1, &Method::BasicAck { delivery_tag: 0, multiple: true });
+        let bytes = [singles.collect::<Vec<_>>().concat(), rest].concat();
+        broker.receive(client, &bytes);
+        turns(&mut broker);
+        broker.receive(client, &rig::encoded(1, &Method::TxCommit {}));
+        assert!(turns(&mut broker) > HELD / 200);
+        assert_eq!(rig::names(&broker.take(client)), ["TxCommitOk"]);
+        broker.vanish(client);
+        assert_eq!((ready(&mut broker), broker.leftovers()), (0, 1));
+    }
+}
+
+#[test]
+fn settles_of_a_transaction_are_sent_in_pieces() {
+    settles_of_a_commit_take_many_turns();
+}
+
+#[test]
+fn a_rollback_makes_all_settles_of_a_transaction_undone() {
+    let mut broker = broker(1);
+    let client = holding(&mut broker);
+    for delivery_tag in [7, 3, 2000] {
+        broker
+            .receive(client, &rig::encoded(1, &Method::BasicAck { delivery_tag, multiple: false }));
+    }
+    let rest = Method::BasicNack { delivery_tag: 1000, multiple: true, requeue: true };
+    broker.receive(client, &rig::encoded(1, &rest));
+    turns(&mut broker);
+    assert_eq!(rig::names(&broker.call(client, 1, &Method::TxRollback {})), ["TxRollbackOk"]);
+    let all = rig::encoded(1, &Method::BasicAck { delivery_tag: HELD as u64, multiple: true });
+    let commit = rig::encoded(1, &Method::TxCommit {});
+    assert_eq!(rig::names(&broker.send(client, &[all, commit].concat())), ["TxCommitOk"]);
+    broker.vanish(client);
+    assert_eq!(ready(&mut broker), 0);
+}
+
+#[test]
+fn a_recover_in_a_transaction_takes_many_turns() {
+    let mut broker = broker(2);
+    let client = holding(&mut broker);
+    let ack = rig::encoded(1, &Method::BasicAck { delivery_tag: 5, multiple: false });
+    let cancel = Method::BasicCancel { consumer_tag: "c", nowait: false };
+    broker.call(client, 1, &cancel);
+    let recover = rig::encoded(1, &Method::BasicRecover { requeue: true });
+    broker.receive(client, &[ack, recover].concat());
+    assert!(turns(&mut broker) > 5);
+    assert_eq!(rig::names(&broker.take(client)), ["BasicRecoverOk"]);
+    assert_eq!(ready(&mut broker), HELD as u32 - 1);
+}
+
+#[test]
+fn publishes_of_a_transaction_are_dropped_and_sent_in_pieces() {
+    const PUBLISHES: usize = 3000;
+    for committed in [false, true] {
+        let mut broker = broker(2);
+        let client = broker.client(0);
+        broker.call(client, 1, &rig::declare("q", false));
+        broker.call(client, 1, &Method::TxSelect {});
+        broker.receive(client, &rig::publishes("q", 1, PUBLISHES));
+        turns(&mut broker);
+        if committed {
+            broker.receive(client, &rig::encoded(1, &Method::TxCommit {}));
+        }
+        broker.vanish_now(client);
+        assert!(turns(&mut broker) > 5);
+        let due = if committed { PUBLISHES as u32 } else { 0 };
+        assert_eq!((ready(&mut broker), broker.leftovers()), (due, 1));
+    }
 }

@@ -35,6 +35,11 @@ const ELSEWHERE: &[Mutant] = &[
     Mutant::LoadedForEver,
     // The tests of queues that are held back.
     Mutant::LargeTurnForgotten,
+    // The tests of removals, of routes that pause and of flow credit: nothing here is so large.
+    Mutant::BindingsUncut,
+    Mutant::ExclusiveUncut,
+    Mutant::ReusedNodeVisited,
+    Mutant::StuckBlocksAll,
 ];
 
 /// Faults of what only the second kind of queue uses.
@@ -43,7 +48,7 @@ const SECOND_KIND: &[Mutant] =
 
 fn is_elsewhere(mutant: Mutant) -> bool {
     let absent = !cfg!(feature = "second-kinds") && SECOND_KIND.contains(&mutant);
-    let others = [ELSEWHERE, Mutant::STORE, Mutant::ACCESS, Mutant::LANES];
+    let others = [ELSEWHERE, Mutant::STORE, Mutant::ACCESS, Mutant::LANES, Mutant::EXCHANGES];
     others.iter().any(|list| list.contains(&mutant)) || absent
 }
 

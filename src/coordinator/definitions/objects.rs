@@ -193,7 +193,7 @@ impl Importer {
         if spec.name.starts_with("amq.") {
             return Err(explained(object, &Refusal::ReservedName(resource)));
         }
-        arguments::check_exchange(&resource, spec.arguments.table())
+        arguments::check_exchange(spec.kind, &resource, spec.arguments.table())
             .map_err(|why| explained(object, &why))?;
         let found = self.state.vhosts.get(&vhost).and_then(|vhost| vhost.exchanges.get(&spec.name));
         if found.is_some() {
@@ -258,15 +258,10 @@ impl Importer {
         let kind = self.source_kind(object, &vhost, &source, &destination)?;
         let key = Name::from(object.text_if("routing_key")?.unwrap_or_default());
         let arguments = object.arguments()?;
-        validate_binding(kind, &arguments).map_err(|why| explained(object, &why))?;
-        let is_new = self.known_bindings(&vhost).insert((
-            destination.clone(),
-            source.clone(),
-            key.clone(),
-            arguments.clone(),
-        ));
-        if is_new {
-            self.change(Change::Bound(vhost, Binding { source, destination, key, arguments }));
+        let binding = Binding { source, destination, key, arguments };
+        validate_binding(kind, &binding).map_err(|why| explained(object, &why))?;
+        if self.known_bindings(&vhost).insert(identity(binding.clone())) {
+            self.change(Change::Bound(vhost, binding));
         }
         Ok(())
     }
@@ -303,7 +298,12 @@ impl Importer {
         bindings.entry(vhost.clone()).or_insert_with(|| {
             let place = state.vhosts.get(vhost).into_iter();
             let known = place.flat_map(|place| place.bindings().collect::<Vec<_>>());
-            known.map(|b| (b.destination, b.source, b.key, b.arguments)).collect()
+            known.map(identity).collect()
         })
     }
+}
+
+fn identity(binding: Binding) -> BindingKey {
+    let Binding { source, destination, key, arguments } = binding;
+    (destination, source, key, arguments)
 }

@@ -80,6 +80,37 @@ fn a_second_import_changes_nothing() {
 }
 
 #[test]
+fn the_types_of_exchanges_are_known_and_their_rules_hold() {
+    let file = |of: &str, key: &str| {
+        format!(
+            r#"{{"vhosts": [{{"name": "/"}}], "queues": [{{"vhost": "/", "name": "q"}}],
+            "exchanges": [{{"vhost": "/", "name": "x", "type": {of}}}],
+            "bindings": [{{"vhost": "/", "source": "x", "destination": "q",
+                "destination_type": "queue", "routing_key": "{key}"}}]}}"#
+        )
+    };
+    for (of, key) in [
+        (r#""x-consistent-hash", "arguments": {"hash-property": "message_id"}"#, "10"),
+        (r#""x-modulus-hash""#, "any"),
+        (r#""x-random""#, ""),
+        (r#""x-local-random""#, ""),
+    ] {
+        let mut state = MetaState::default();
+        imported(&mut state, &file(of, key));
+        assert_eq!(state.vhosts["/"].bindings().count(), 1, "{of}");
+    }
+    let of = r#""x-consistent-hash", "arguments": {"hash-property": "app_id"}"#;
+    for (text, why) in [
+        (file(r#""x-consistent-hash""#, "x"), "an integer: <<\"x\">>"),
+        (file(of, "1"), "Unsupported property: app_id"),
+        (file(r#""x-local-random""#, "k"), "Non empty binding 'k' key not permitted"),
+    ] {
+        let refusal = refused(&text);
+        assert!(refusal.ends_with(why), "{refusal}\nhas not {why}");
+    }
+}
+
+#[test]
 fn files_are_taken_together_or_not_at_all() {
     let bad = r#"{"queues": [{"name": "q", "vhost": "nowhere"}]}"#;
     let files = [FILE.to_owned(), bad.to_owned()];

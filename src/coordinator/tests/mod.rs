@@ -4,6 +4,7 @@ mod admin;
 mod copies;
 mod disk_full;
 mod records;
+mod removals;
 mod replica;
 pub(in crate::coordinator) mod script;
 mod seeded;

@@ -18,6 +18,21 @@ impl Replica {
     /// Takes in what a coordinator has recorded since the last call, which has to lead to what is
     /// durable of its topology. Returns how many facts it took.
     pub fn follow(&mut self, records: &[Fact], topology: &Topology) -> usize {
+        let count = self.take(records);
+        assert_eq!(self.0.vhosts, durable(topology));
+        count
+    }
+
+    /// The same of one that may be removing something in pieces: until that is done, more is
+    /// durable.
+    pub fn follow_removal(&mut self, records: &[Fact], coordinator: &Coordinator) -> usize {
+        if coordinator.is_removing() {
+            return self.take(records);
+        }
+        self.follow(records, coordinator.topology())
+    }
+
+    fn take(&mut self, records: &[Fact]) -> usize {
         let mut bytes = Vec::new();
         records.iter().for_each(|fact| fact.write(&mut bytes));
         let mut from = Reader::new(&bytes);
@@ -27,7 +42,6 @@ impl Replica {
             self.0.apply(&fact);
         }
         assert!(from.is_empty());
-        assert_eq!(self.0.vhosts, durable(topology));
         records.len()
     }
 

@@ -145,6 +145,7 @@ impl Shard {
 fn config(shards: u16, seed: u64) -> CoordinatorConfig {
     CoordinatorConfig {
         memory_limit: 1_000_000_000,
+        removed_at_once: 1 + seed as usize % 3,
         ..CoordinatorConfig::new(shards, Entropy::from_seed(seed))
     }
 }
@@ -296,7 +297,7 @@ impl World {
         };
         self.coordinator.control(ShardId(from as u16), control, Now::default());
         let records = self.coordinator.take_records();
-        self.replica.follow(&records, self.coordinator.topology());
+        self.replica.follow_removal(&records, &self.coordinator.original);
         let sent = self.coordinator.take_outbound();
         if let Some(question) = ticket.and_then(|ticket| self.questions.get_mut(&ticket)) {
             question.read = Some((self.coordinator.topology().version(), self.youngest));
@@ -406,7 +407,7 @@ impl World {
     /// What was sent before any shard spoke.
     fn coordinator_speaks(&mut self) {
         let records = self.coordinator.take_records();
-        self.replica.follow(&records, self.coordinator.topology());
+        self.replica.follow_removal(&records, &self.coordinator.original);
         let sent = self.coordinator.take_outbound();
         for (to, control) in sent {
             self.check_sent(&control);

@@ -113,6 +113,13 @@ fn reason(death: Death) -> &'static str {
     }
 }
 
+/// The routing keys in the header CC of a message.
+#[must_use]
+pub fn copies_to(properties: Properties<'_>) -> Vec<Name> {
+    let headers = properties.basic().headers.unwrap_or_default();
+    cc(headers).into_iter().map(Name::from).collect()
+}
+
 /// The routing keys in the header CC.
 fn cc(headers: Table<'_>) -> Vec<&str> {
     match headers.get("CC") {

@@ -32,9 +32,7 @@ impl Direct {
     }
 
     #[inline]
-    pub fn collect(&self, key: &str, targets: &mut Targets) {
-        if let Some(set) = self.0.get(key) {
-            set.collect(targets);
-        }
+    pub fn collect(&self, key: &str, targets: &mut Targets) -> bool {
+        self.0.get(key).is_none_or(|set| set.collect(targets))
     }
 }

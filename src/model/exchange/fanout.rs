@@ -16,7 +16,7 @@ impl Fanout {
     }
 
     #[inline]
-    pub fn collect(&self, targets: &mut Targets) {
-        self.0.collect(targets);
+    pub fn collect(&self, targets: &mut Targets) -> bool {
+        self.0.collect(targets)
     }
 }

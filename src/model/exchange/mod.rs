@@ -3,23 +3,32 @@
 mod direct;
 mod fanout;
 mod headers;
+mod one_of;
+mod stateful;
 mod targets;
 mod topic;
+mod validate;
 
 use std::cell::LazyCell;
+use std::collections::BTreeMap;
 
-use amqp::Table;
+use amqp::{Basic, Table};
 
 use self::direct::Direct;
 use self::fanout::Fanout;
 use self::headers::Headers;
+use self::one_of::{HashBy, Hashed, Random};
+use self::stateful::{SeenLimits, is_stored};
 use self::topic::Topic;
-use crate::hash::{SecretSeed, UntrustedMap};
-use crate::refusal::Refusal;
+use self::validate::{history_length, weight};
+use crate::hash::SecretSeed;
 use crate::topology::spec::{Arguments, Destination, ExchangeKind, ExchangeSpec, Name, clean};
 
+pub(crate) use self::stateful::deduplication_value;
+pub use self::stateful::{ExchangeStates, HISTORY_MAX, OwnedMessage, home_of_states};
+pub(crate) use self::targets::Target;
 pub use self::targets::Targets;
-pub(crate) use self::targets::{RouteCursor, Target};
+pub use self::validate::{validate_arguments, validate_binding};
 
 /// The argument that names an exchange's alternate exchange.
 pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
@@ -36,12 +45,12 @@ pub struct Exchange {
     pub(crate) alternate: Option<Name>,
     routes: Routes,
     /// How many bindings lead from here to each destination.
-    pub(crate) destinations: UntrustedMap<Destination, u32>,
+    pub(crate) destinations: BTreeMap<Destination, u32>,
     bindings: usize,
 }
 
-/// The headers of the message being routed, looked up when an exchange asks for them.
-pub(crate) type LazyHeaders<'h, F> = LazyCell<Option<Table<'h>>, F>;
+/// The properties of the message being routed, decoded when an exchange asks for them.
+pub(crate) type LazyProperties<'h, F> = LazyCell<Basic<'h>, F>;
 
 /// A binding without its source and destination.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,17 +67,14 @@ enum Routes {
     Fanout(Fanout),
     Topic(Topic),
     Headers(Headers),
-}
-
-/// Checks the arguments of a binding to an exchange of this kind.
-///
-/// # Errors
-/// [`Refusal::InvalidXMatch`] for a headers exchange and an x-match that does not exist.
-pub fn validate_binding(kind: ExchangeKind, arguments: &Arguments) -> Result<(), Refusal> {
-    match kind {
-        ExchangeKind::Headers => headers::validate(arguments),
-        ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic => Ok(()),
-    }
+    /// The binding keys are weights.
+    ConsistentHash(Hashed),
+    ModulusHash(Hashed),
+    Random(Random),
+    /// Keeps its last messages; their number.
+    RecentHistory(Fanout, usize),
+    /// Takes each value of a header once.
+    Deduplication(Fanout, SeenLimits, SecretSeed),
 }
 
 impl Exchange {
@@ -79,12 +85,23 @@ impl Exchange {
             ExchangeKind::Fanout => Routes::Fanout(Fanout::default()),
             ExchangeKind::Topic => Routes::Topic(Topic::new(seed)),
             ExchangeKind::Headers => Routes::Headers(Headers::new(seed)),
+            ExchangeKind::ConsistentHash => {
+                Routes::ConsistentHash(Hashed::new(HashBy::of(spec.arguments.table())))
+            }
+            ExchangeKind::ModulusHash => Routes::ModulusHash(Hashed::new(HashBy::Key)),
+            ExchangeKind::Random | ExchangeKind::LocalRandom => Routes::Random(Random::default()),
+            ExchangeKind::RecentHistory => {
+                Routes::RecentHistory(Fanout::default(), history_length(&spec))
+            }
+            ExchangeKind::Deduplication => {
+                Routes::Deduplication(Fanout::default(), validate::seen_limits(&spec), seed)
+            }
         };
         let alternate = spec.arguments.table().get(ALTERNATE_EXCHANGE);
         let alternate = alternate.and_then(|name| name.as_str());
         // Nothing is bound to the default exchange, so it would lead nowhere.
         let alternate = alternate.map(clean).filter(|name| !name.is_empty());
-        let destinations = UntrustedMap::with_hasher(seed);
+        let destinations = BTreeMap::new();
         Self { spec, version, slot, alternate, routes, destinations, bindings: 0 }
     }
 
@@ -92,6 +109,14 @@ impl Exchange {
     #[must_use]
     pub fn bindings(&self) -> usize {
         self.bindings
+    }
+
+    /// How many messages it keeps, if it keeps any.
+    pub(crate) fn history_length(&self) -> Option<usize> {
+        match self.routes {
+            Routes::RecentHistory(_, length) => Some(length),
+            _ => None,
+        }
     }
 
     /// Adds a binding that does not exist yet.
@@ -102,6 +127,12 @@ impl Exchange {
             Routes::Fanout(fanout) => fanout.add(target),
             Routes::Topic(topic) => topic.add(&label.key, target),
             Routes::Headers(headers) => headers.add(&label.arguments, target),
+            Routes::ConsistentHash(hashed) => hashed.add(destination, weight(&label.key), target),
+            Routes::ModulusHash(hashed) => hashed.add(destination, 1, target),
+            Routes::Random(random) => random.add(target),
+            Routes::RecentHistory(fanout, _) | Routes::Deduplication(fanout, ..) => {
+                fanout.add(target);
+            }
         }
         self.bindings += 1;
         if let Some(count) = self.destinations.get_mut(destination) {
@@ -119,6 +150,14 @@ impl Exchange {
             Routes::Fanout(fanout) => fanout.remove(target),
             Routes::Topic(topic) => topic.remove(&label.key, target),
             Routes::Headers(headers) => headers.remove(&label.arguments, target),
+            Routes::ConsistentHash(hashed) => {
+                hashed.remove(destination, weight(&label.key), target);
+            }
+            Routes::ModulusHash(hashed) => hashed.remove(destination, 1, target),
+            Routes::Random(random) => random.remove(target),
+            Routes::RecentHistory(fanout, _) | Routes::Deduplication(fanout, ..) => {
+                fanout.remove(target);
+            }
         }
         let Some(count) = self.destinations.get_mut(destination) else {
             return;
@@ -130,34 +169,61 @@ impl Exchange {
         }
     }
 
-    /// True if all routing keys of a message lead to the same targets.
+    /// True if only the first of a message's routing keys counts, or none.
     #[inline]
-    pub(crate) fn ignores_keys(&self) -> bool {
-        matches!(self.routes, Routes::Fanout(_) | Routes::Headers(_))
+    pub(crate) fn ignores_further_keys(&self) -> bool {
+        !matches!(self.routes, Routes::QueueNames | Routes::Direct(_) | Routes::Topic(_))
     }
 
-    /// Adds the targets of the bindings that match. The default exchange adds nothing: its targets
-    /// are looked up by queue name.
+    /// Adds the targets of the bindings that match, or goes on with that where it has paused. The
+    /// default exchange adds nothing: its targets are looked up by queue name.
     #[inline]
-    pub(crate) fn collect<'h, F: FnOnce() -> Option<Table<'h>>>(
+    pub(crate) fn collect<'h, F: FnOnce() -> Basic<'h>>(
         &self,
         key: &str,
-        headers: &LazyHeaders<'h, F>,
+        properties: &LazyProperties<'h, F>,
         targets: &mut Targets,
-    ) -> ByQueueName {
-        match &self.routes {
-            Routes::QueueNames => return ByQueueName(true),
+    ) -> Collected {
+        let all = match &self.routes {
+            Routes::QueueNames => return Collected::ByQueueName,
             Routes::Direct(direct) => direct.collect(key, targets),
             Routes::Fanout(fanout) => fanout.collect(targets),
             Routes::Topic(topic) => topic.collect(key, targets),
             Routes::Headers(patterns) => {
-                patterns.collect(headers.unwrap_or(Table::EMPTY), targets);
+                patterns.collect(properties.headers.unwrap_or(Table::EMPTY), targets)
             }
-        }
-        ByQueueName(false)
+            Routes::ConsistentHash(hashed) | Routes::ModulusHash(hashed) => {
+                hashed.collect(key, properties, targets);
+                true
+            }
+            Routes::Random(random) => {
+                random.collect(targets);
+                true
+            }
+            Routes::RecentHistory(fanout, _) => {
+                if !targets.goes_on_with_set() && targets.meets_state() && is_stored(properties) {
+                    targets.remembering(self.slot);
+                }
+                fanout.collect(targets)
+            }
+            Routes::Deduplication(fanout, limits, seed) => {
+                let exchange = (self.version, *limits, *seed);
+                let is_new = targets.goes_on_with_set()
+                    || targets.meets_state() && targets.state.admit(exchange, properties);
+                !is_new || fanout.collect(targets)
+            }
+        };
+        if all { Collected::All } else { Collected::Some }
     }
 }
 
-/// True if the vhost has to look the key up among its queues.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ByQueueName(pub bool);
+/// What an exchange has added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Collected {
+    /// All targets.
+    All,
+    /// Some: the route pauses, and goes on with the same key.
+    Some,
+    /// The vhost has to look the key up among its queues.
+    ByQueueName,
+}

@@ -3,6 +3,8 @@
 
 use std::hash::Hash;
 
+use super::one_of::mix;
+use super::stateful::{ExchangeStates, Met, StateAccess};
 use super::{headers, topic};
 use crate::hash::{Map, Seed, Set};
 use crate::ids::{QueueId, ShardId};
@@ -10,6 +12,10 @@ use crate::mutant::{self, Mutant};
 
 /// Up to this length a list is searched from front to back; a longer one is indexed.
 pub(super) const LINEAR_MAX: usize = 16;
+/// An index for more items is dropped with them.
+const KEPT: usize = 4096;
+/// Targets of one set that are added at once where a route has to pause before the end of the set.
+const ADDED_AT_ONCE: usize = if cfg!(test) { 4 } else { 1024 };
 
 /// What a binding leads to, resolved. The bindings of a queue are removed before the queue, those
 /// of an exchange before its slot is reused, so neither can be stale.
@@ -33,6 +39,11 @@ pub struct Targets {
     pub(super) topic: Option<Box<topic::TopicBuffers>>,
     /// What the headers exchange keeps from message to message.
     pub(super) headers: Option<Box<headers::Met>>,
+    /// The state of the dice of exchanges that choose by chance.
+    dice: u64,
+    /// True if chance decided about a route since this was reset.
+    by_chance: bool,
+    pub(super) state: StateAccess,
     work: u64,
     /// Steps after which a route pauses.
     limit: u64,
@@ -42,15 +53,33 @@ pub struct Targets {
     pub(crate) cursor: RouteCursor,
 }
 
-/// Where a route has paused: between two keys or two exchanges.
+/// Where a route has paused: between two keys or two exchanges, or inside of one exchange.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RouteCursor {
     /// Whether a route has paused.
     pub paused: bool,
-    /// The next key.
+    /// The next key, or the one that the exchange was asked by.
     pub key: usize,
     /// The exchange reached that is being asked; `None`: the one the message was published to.
     pub nth: Option<usize>,
+    /// What the exchange goes on with, if it paused: the number of a pattern of a headers exchange.
+    /// A topic exchange has a list of its own ([`topic::TopicBuffers`]).
+    pub inside: Option<u64>,
+    /// The targets of a set that were not added yet, if it paused in the middle of one.
+    pub left: Option<usize>,
+}
+
+impl RouteCursor {
+    /// True if the exchange that is asked was not asked before.
+    pub fn is_at_start(&self) -> bool {
+        self.key == 0 && self.inside.is_none()
+    }
+
+    /// The exchange is done with a key.
+    #[inline]
+    pub fn leave_exchange(&mut self) {
+        (self.inside, self.left) = (None, None);
+    }
 }
 
 impl Default for Targets {
@@ -69,6 +98,9 @@ impl Targets {
             found: false,
             topic: None,
             headers: None,
+            dice: 0,
+            by_chance: false,
+            state: StateAccess::default(),
             work: 0,
             limit: u64::MAX,
             version: u64::MAX,
@@ -81,14 +113,17 @@ impl Targets {
     pub fn clear(&mut self) {
         self.queues.clear();
         self.work = 0;
+        self.by_chance = false;
+        self.state.met = Met::Nothing;
+        self.state.remembering.clear();
         (self.limit, self.version) = (u64::MAX, u64::MAX);
         if self.cursor.paused {
-            self.cursor = RouteCursor::default();
-            self.exchanges.clear();
+            self.end_route();
         }
     }
 
-    /// Has routes pause after so many steps more, if that is between two keys or exchanges.
+    /// Has routes pause after so many steps more. What is not cut takes a few thousand: the words
+    /// or headers of a message, a node of a topic exchange, a binding of a headers exchange.
     #[inline]
     pub fn may_work(&mut self, steps: u64) {
         self.limit = self.work.saturating_add(steps);
@@ -100,10 +135,98 @@ impl Targets {
         self.version = version;
     }
 
+    /// True if a route has paused, and goes on when it is asked for again.
+    #[inline]
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.cursor.paused
+    }
+
+    /// True if some targets of a set were added before the route paused, and the others follow.
+    #[inline]
+    pub(super) fn goes_on_with_set(&self) -> bool {
+        self.cursor.left.is_some()
+    }
+
+    /// What chance depends on from now on. Equal numbers give equal routes.
+    #[inline]
+    pub fn roll(&mut self, number: u64) {
+        self.dice = number;
+    }
+
+    /// A random number. The route is then not to be remembered.
+    pub(super) fn draw(&mut self) -> u64 {
+        self.by_chance = true;
+        self.dice = mix(self.dice);
+        self.dice
+    }
+
+    /// True if the same message may go elsewhere next time, with the same topology.
+    #[inline]
+    #[must_use]
+    pub fn by_chance(&self) -> bool {
+        self.by_chance
+    }
+
+    /// Lends what the stateful exchanges of this shard remember to a route, if the route may meet
+    /// them here, and the time in microseconds of the monotonic clock.
+    #[inline]
+    pub fn lend(&mut self, states: Option<ExchangeStates>, now_us: u64) {
+        self.state.states = states;
+        self.state.now_us = now_us;
+    }
+
+    /// Gives back what was lent.
+    #[inline]
+    pub fn give_back(&mut self) -> Option<ExchangeStates> {
+        self.state.states.take()
+    }
+
+    /// A stateful exchange is asked. False if what it remembers is not here.
+    pub(super) fn meets_state(&mut self) -> bool {
+        let is_here = self.state.states.is_some();
+        // One value, not two flags: of flags set as `a |= !here; b |= here` next to each other
+        // rustc 1.95 makes code that sets both.
+        self.state.met = if is_here { Met::Here } else { Met::Elsewhere };
+        is_here
+    }
+
+    /// True if the message came to a stateful exchange that is here.
+    #[inline]
+    #[must_use]
+    pub fn has_met_state(&self) -> bool {
+        self.state.met == Met::Here
+    }
+
+    /// The exchange in this slot is to remember the message.
+    pub(super) fn remembering(&mut self, slot: u32) {
+        self.state.remembering.push(slot);
+    }
+
+    /// The slots of the exchanges that are to remember the message.
+    #[inline]
+    pub(crate) fn slots_remembering(&self) -> &[u32] {
+        &self.state.remembering
+    }
+
+    /// True if the message came to a stateful exchange that is not here: it has to be routed where
+    /// that is, and what was found means nothing.
+    #[inline]
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        self.state.met == Met::Elsewhere
+    }
+
     /// Whether the route has to pause.
     #[inline]
     pub(crate) fn is_spent(&self) -> bool {
         self.work >= self.limit && !mutant::active(Mutant::RouteUncut)
+    }
+
+    /// True if so many targets may be added without a pause.
+    #[inline]
+    fn has_room_for(&self, targets: usize) -> bool {
+        targets <= ADDED_AT_ONCE || self.work + targets as u64 <= self.limit
     }
 
     /// The work of all routes since the last [`clear`](Self::clear), in steps. A step is one key or
@@ -161,8 +284,10 @@ impl Targets {
         self.exchanges.items.get(nth).copied()
     }
 
-    pub(crate) fn forget_exchanges(&mut self) {
+    /// The route under way is over.
+    pub(crate) fn end_route(&mut self) {
         self.exchanges.clear();
+        self.cursor = RouteCursor::default();
     }
 }
 
@@ -202,7 +327,9 @@ impl<T: Copy + Eq + Hash> Unique<T> {
     fn clear(&mut self) {
         self.items.clear();
         // Clearing touches the whole table of a set, even of an empty one.
-        if !self.index.is_empty() {
+        if self.index.capacity() > KEPT {
+            self.index = Set::with_hasher(Seed::default());
+        } else if !self.index.is_empty() {
             self.index.clear();
         }
     }
@@ -259,9 +386,26 @@ impl TargetSet {
         }
     }
 
-    /// Adds the targets to the list.
+    /// The target of the `nth` of all `bindings` that lead to targets of this set.
+    pub fn of_binding(&self, mut nth: usize, bindings: usize) -> Option<Target> {
+        if bindings == self.entries.len() {
+            return self.entries.get(nth).map(|entry| entry.0);
+        }
+        let found = self.entries.iter().find(|(_, count)| {
+            let count = *count as usize;
+            let is_here = nth < count;
+            nth = nth.saturating_sub(count);
+            is_here
+        });
+        found.map(|entry| entry.0)
+    }
+
+    /// Adds the targets to the list; false if the route pauses before the last one.
     #[inline]
-    pub fn collect(&self, targets: &mut Targets) {
+    pub fn collect(&self, targets: &mut Targets) -> bool {
+        if targets.cursor.left.is_some() || !targets.has_room_for(self.entries.len()) {
+            return self.collect_some(targets);
+        }
         targets.count_work(self.entries.len());
         if self.exchanges == 0 && targets.is_empty() {
             // No target is here twice, so nothing needs to be searched.
@@ -270,6 +414,26 @@ impl TargetSet {
         } else {
             self.entries.iter().for_each(|entry| targets.push(entry.0));
         }
+        true
+    }
+
+    /// Adds targets as long as the route may go on, the last ones first: where one is removed
+    /// meanwhile the last one takes its place, which was added before.
+    #[cold]
+    fn collect_some(&self, targets: &mut Targets) -> bool {
+        let mut left = targets.cursor.left.take().unwrap_or(usize::MAX).min(self.entries.len());
+        while left > 0 {
+            let first = left.saturating_sub(ADDED_AT_ONCE);
+            let piece = self.entries.get(first..left).unwrap_or_default();
+            targets.count_work(piece.len());
+            piece.iter().for_each(|entry| targets.push(entry.0));
+            left = first;
+            if left > 0 && targets.is_spent() {
+                targets.cursor.left = Some(left);
+                return false;
+            }
+        }
+        true
     }
 
     fn position(&self, target: Target) -> Option<usize> {

@@ -26,6 +26,9 @@ pub struct EffectiveArguments {
     pub overflow: Overflow,
     /// `x-single-active-consumer`: only one consumer is served, the others wait to take its place.
     pub single_active_consumer: bool,
+    /// `x-message-deduplication`: a message does not enter while one in the queue has the same
+    /// value of the header `x-deduplication-header`.
+    pub deduplicates: bool,
     /// `x-max-priority`: messages with a higher priority, up to this one, leave first. `None`: all
     /// leave in the order of arrival. It never changes.
     pub max_priority: Option<u8>,
@@ -80,6 +83,7 @@ impl EffectiveArguments {
             }),
             single_active_consumer: table.get("x-single-active-consumer")
                 == Some(Value::Bool(true)),
+            deduplicates: table.get("x-message-deduplication") == Some(Value::Bool(true)),
             max_priority: number("x-max-priority").and_then(priorities),
             consumer_timeout_ms: number("x-consumer-timeout"),
             message_ttl_ms: number("x-message-ttl"),

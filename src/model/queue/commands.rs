@@ -113,7 +113,7 @@ pub trait QueueCommands {
     fn take_consumer(&mut self) -> Option<ConsumerSpec>;
     /// Consumers that acknowledge hold too much memory (`true`): until this is called with `false`,
     /// only one that has settled all it got is sent anything, and no large message.
-    /// [`Self::dispatch`] goes on then.
+    /// [`Self::go_on`] delivers then.
     fn hold_back(&mut self, held: bool);
 
     // Its clock.

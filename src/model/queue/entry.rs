@@ -1,6 +1,7 @@
 //! A message in a queue's memory.
 
 mod expiry;
+mod values;
 
 use std::hash::{Hash, Hasher};
 
@@ -10,6 +11,7 @@ use crate::queue::arena::{Arena, ArenaPlace};
 use crate::queue::stored::Stored;
 
 pub use expiry::Expiry;
+pub(crate) use values::HeldValues;
 
 /// A message that a queue holds in memory.
 #[derive(Debug)]

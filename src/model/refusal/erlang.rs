@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use amqp::Value;
+
 /// The last column a term may reach.
 const TERM_END: usize = 78;
 /// The last column that a number of a binary may reach, with its comma.
@@ -89,6 +91,23 @@ pub fn numbers(bytes: &[u8]) -> String {
         let _ = write!(text, "{comma}{byte}");
     }
     text + ">>"
+}
+
+/// A value of a table (`~p`); of tables and arrays three dots.
+#[must_use]
+pub fn term(value: Value<'_>) -> String {
+    match value {
+        Value::LongString(b"") | Value::Binary(b"") => "<<>>".to_owned(),
+        Value::LongString(bytes) | Value::Binary(bytes) => {
+            format!("<<\"{}\">>", bytes.escape_ascii())
+        }
+        Value::Bool(value) => value.to_string(),
+        Value::Float(value) => format!("{value:?}"),
+        Value::Double(value) => format!("{value:?}"),
+        Value::Timestamp(seconds) => seconds.to_string(),
+        Value::Void => "undefined".to_owned(),
+        other => other.as_integer().map_or_else(|| "...".to_owned(), |value| value.to_string()),
+    }
 }
 
 /// The text of a printable binary, and what stands after its quotes.

@@ -1,5 +1,6 @@
 //! Errors as RabbitMQ reports them: reply code, reply text, and whether channel or connection
-//! closes. The values that some texts tell are printed where they are compared.
+//! closes. Texts of exchange types are in `exchange_types.rs`; the values that some texts tell are
+//! printed where they are compared.
 
 use amqp::assembler::SequenceError;
 use amqp::frame::{FrameError, Snippet};
@@ -236,6 +237,7 @@ impl Refusal {
             | Refusal::ArgumentOfOtherKind(..)
             | Refusal::UnknownExchangeKind(_)
             | Refusal::InvalidXMatch(_)
+            | Refusal::ByExchangeType(_)
             | Refusal::UnknownDeliveryTag(_)
             | Refusal::UserId { .. }
             | Refusal::MessageTooLarge { .. }
@@ -294,6 +296,7 @@ impl Refusal {
             Refusal::InternalExchange(what) => format!("cannot publish to internal {what}"),
             Refusal::UnknownExchangeKind(kind) => format!("unknown exchange type '{kind}'"),
             Refusal::InvalidXMatch(what) | Refusal::NotImplemented(what) => what.clone(),
+            Refusal::ByExchangeType(why) => why.to_string(),
             Refusal::ServersMethod => "unimplemented method".into(),
             Refusal::NoPreviousQueue => "no previously declared queue".into(),
             Refusal::UnknownDeliveryTag(tag) => format!("unknown delivery tag {tag}"),

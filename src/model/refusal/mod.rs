@@ -3,10 +3,14 @@
 
 pub mod erlang;
 pub mod excess;
+pub mod exchange_types;
 pub mod fault;
+
+use amqp::{Table, Value};
 
 use crate::access::Access;
 use crate::refusal::excess::Excess;
+use crate::refusal::exchange_types::ByType;
 use crate::topology::spec::Name;
 
 /// What a refusal is about.
@@ -40,6 +44,22 @@ impl Resource {
     #[must_use]
     pub fn exchange(vhost: &str, name: &str) -> Self {
         Self { kind: Kind::Exchange, name: name.into(), vhost: vhost.into() }
+    }
+
+    /// Checks an argument of it that is a long string, if it is there.
+    pub(crate) fn long_string(
+        &self,
+        table: Table<'_>,
+        argument: &'static str,
+    ) -> Result<(), Refusal> {
+        match table.get(argument) {
+            None | Some(Value::LongString(_)) => Ok(()),
+            Some(other) => Err(Refusal::InvalidArgumentType {
+                resource: self.clone(),
+                argument,
+                kind: other.type_name(),
+            }),
+        }
     }
 }
 
@@ -99,6 +119,8 @@ pub enum Refusal {
     UnknownExchangeKind(Name),
     /// A headers binding whose x-match is none of those there are.
     InvalidXMatch(String),
+    /// What the type of the exchange does not take.
+    ByExchangeType(ByType),
     /// A method or a flag that is not built; the text names it.
     NotImplemented(String),
     /// A method that only a server sends.

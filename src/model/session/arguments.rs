@@ -2,14 +2,14 @@
 
 use amqp::{Table, Value};
 
-use crate::exchange::ALTERNATE_EXCHANGE;
+use crate::exchange::{ALTERNATE_EXCHANGE, validate_arguments};
 use crate::queue::{KindName, Overflow};
 use crate::refusal::{Refusal, Resource};
 use crate::session::content::EXPIRATION_MAX_MS;
-use crate::topology::spec::{ExchangeSpec, Name, QueueSpec};
+use crate::topology::spec::{ExchangeKind, ExchangeSpec, Name, QueueSpec};
 
 /// Arguments that only classic queues obey.
-const CLASSIC_ONLY: [&str; 8] = [
+const CLASSIC_ONLY: [&str; 9] = [
     "x-expires",
     "x-message-ttl",
     DEAD_LETTER_EXCHANGE,
@@ -18,6 +18,7 @@ const CLASSIC_ONLY: [&str; 8] = [
     "x-max-length-bytes",
     "x-overflow",
     "x-max-priority",
+    "x-message-deduplication",
 ];
 /// Arguments that RabbitMQ knows, but not for the kinds that are built.
 const QUEUE_OF_OTHER_KINDS: [&str; 2] = ["x-dead-letter-strategy", "x-delivery-limit"];
@@ -67,7 +68,7 @@ pub fn check_queue(queue: &Resource, table: Table<'_>) -> Result<(), Refusal> {
     }
     check(queue, table, "x-expires", expires)?;
     check(queue, table, "x-message-ttl", milliseconds)?;
-    long_string(queue, table, DEAD_LETTER_EXCHANGE)?;
+    queue.long_string(table, DEAD_LETTER_EXCHANGE)?;
     check(queue, table, DEAD_LETTER_EXCHANGE, dead_letter_name)?;
     let exchange = table.get(DEAD_LETTER_EXCHANGE).is_some();
     check(queue, table, DEAD_LETTER_KEY, |key| dead_letter_key(key, exchange))?;
@@ -78,6 +79,7 @@ pub fn check_queue(queue: &Resource, table: Table<'_>) -> Result<(), Refusal> {
     check(queue, table, "x-queue-mode", queue_mode)?;
     check(queue, table, "x-queue-version", queue_version)?;
     check(queue, table, "x-single-active-consumer", boolean)?;
+    check(queue, table, "x-message-deduplication", boolean)?;
     check(queue, table, "x-consumer-timeout", timeout)?;
     let mut others = table.iter().filter(|(key, _)| QUEUE_OF_OTHER_KINDS.contains(key));
     others.next().map_or(Ok(()), |(argument, _)| {
@@ -231,25 +233,15 @@ pub fn check_consumer(queue: &Resource, table: Table<'_>) -> Result<ConsumerArgu
 /// Checks the arguments of an exchange.declare that creates.
 ///
 /// # Errors
-/// [`Refusal::InvalidArgumentType`] for an alternate exchange that is no long string.
-pub fn check_exchange(exchange: &Resource, table: Table<'_>) -> Result<(), Refusal> {
-    long_string(exchange, table, ALTERNATE_EXCHANGE)
-}
-
-/// Checks an argument that names an exchange.
-fn long_string(
-    resource: &Resource,
+/// [`Refusal::InvalidArgumentType`] for an alternate exchange that is no long string; then what the
+/// type refuses.
+pub fn check_exchange(
+    kind: ExchangeKind,
+    exchange: &Resource,
     table: Table<'_>,
-    argument: &'static str,
 ) -> Result<(), Refusal> {
-    match table.get(argument) {
-        None | Some(Value::LongString(_)) => Ok(()),
-        Some(other) => Err(Refusal::InvalidArgumentType {
-            resource: resource.clone(),
-            argument,
-            kind: other.type_name(),
-        }),
-    }
+    exchange.long_string(table, ALTERNATE_EXCHANGE)?;
+    validate_arguments(kind, exchange, table)
 }
 
 fn refuse_any(what: &Resource, table: Table<'_>, names: &[&str]) -> Result<(), Refusal> {

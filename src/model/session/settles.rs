@@ -12,13 +12,34 @@ pub struct Settles {
     /// The last delivery of each queue so far. Once all are taken: the greatest queue first.
     last: Vec<Outstanding>,
     all_taken: bool,
+    /// Each delivery is settled by itself: others of its queue wait for a commit.
+    one_by_one: bool,
 }
 
 impl Settles {
     /// Settles what the channel was sent up to this tag.
     #[must_use]
     pub fn new(up_to: u64, how: Settle) -> Self {
-        Self { up_to, how, last: Vec::new(), all_taken: false }
+        Self { up_to, how, last: Vec::new(), all_taken: false, one_by_one: false }
+    }
+
+    /// The same, each by itself.
+    #[must_use]
+    pub fn one_by_one(up_to: u64, how: Settle) -> Self {
+        Self { one_by_one: true, ..Self::new(up_to, how) }
+    }
+
+    /// Whether each delivery is settled by itself.
+    #[must_use]
+    pub fn is_one_by_one(&self) -> bool {
+        self.one_by_one
+    }
+
+    /// Takes the next delivery off the channel.
+    pub fn take_one(&mut self, channel: &mut Channel) -> Option<Outstanding> {
+        let next = channel.unacked.pop_up_to(self.up_to).map(|(_, one)| one);
+        self.all_taken = next.is_none();
+        next
     }
 
     /// How the deliveries are settled.
@@ -34,11 +55,12 @@ impl Settles {
         }
         let mut taken = 0;
         while taken < most {
-            let Some((more, one)) = channel.unacked.pop_run_up_to(self.up_to, most - taken) else {
+            let run = channel.unacked.pop_run_up_to(self.up_to, most - taken);
+            let Some((run, one)) = run.and_then(|run| Some((run, run.last()?))) else {
                 self.all_taken = true;
                 break;
             };
-            taken += more;
+            taken += run.len();
             match self.last.last_mut() {
                 Some(before) if before.queue == one.queue => *before = one,
                 _ => self.last.push(one),

@@ -7,7 +7,7 @@ use crate::ids::{QueueId, RequestId, ShardId};
 use crate::message::Message;
 use crate::queue::Settle;
 use crate::queue::arena::{Arena, ArenaPlace};
-use crate::session::Outstanding;
+use crate::session::DeliveryRun;
 
 /// A publish that waits. Its queues are those at the time it was read, as in RabbitMQ.
 #[derive(Debug)]
@@ -18,16 +18,18 @@ struct Held {
     mandatory: bool,
 }
 
-/// A settle that waits. A rollback makes the delivery outstanding again.
+/// Settles that wait. A rollback makes the deliveries outstanding again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeldSettle {
-    /// The delivery's tag.
-    pub tag: u64,
-    /// The delivery.
-    pub delivery: Outstanding,
-    /// How it is settled.
+pub struct HeldSettles {
+    /// The deliveries.
+    pub run: DeliveryRun,
+    /// How they are settled.
     pub how: Settle,
 }
+
+/// Bytes that the settles of a transaction may take: those of millions of deliveries that are
+/// settled together or in their order, those of 130,000 that are settled in any other.
+pub const SETTLES_MAX: usize = 8 * 1024 * 1024;
 
 /// The stage of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,13 +55,16 @@ pub struct Commit {
     pub waits: usize,
     /// A queue has refused one of the publishes.
     pub refused: bool,
+    /// The settles that were not sent yet, once all publishes are applied.
+    pub settles: Option<std::vec::IntoIter<HeldSettles>>,
 }
 
 impl Commit {
     /// A commit that has sent nothing yet.
     #[must_use]
     pub fn new(ticket: RequestId) -> Self {
-        Self { ticket, stage: Stage::Publishing, homes: Vec::new(), waits: 0, refused: false }
+        let (stage, homes) = (Stage::Publishing, Vec::new());
+        Self { ticket, stage, homes, waits: 0, refused: false, settles: None }
     }
 
     /// Remembers that something was sent to a home shard.
@@ -78,7 +83,7 @@ pub struct Transaction {
     body_bytes: usize,
     publishes: VecDeque<Held>,
     queues: VecDeque<(QueueId, ShardId)>,
-    settles: Vec<HeldSettle>,
+    settles: Vec<HeldSettles>,
     /// Present while it is being committed.
     pub commit: Option<Commit>,
 }
@@ -97,7 +102,13 @@ impl Transaction {
             + self.body_bytes
             + self.publishes.capacity() * size_of::<Held>()
             + self.queues.capacity() * size_of::<(QueueId, ShardId)>()
-            + self.settles.capacity() * size_of::<HeldSettle>()
+            + self.settles_pinned()
+    }
+
+    /// Bytes of memory held for settles.
+    #[must_use]
+    pub fn settles_pinned(&self) -> usize {
+        self.settles.capacity() * size_of::<HeldSettles>()
     }
 
     /// Holds a publish; one without queues will be returned.
@@ -152,9 +163,12 @@ impl Transaction {
         }
     }
 
-    /// Holds a settle.
-    pub fn settle(&mut self, settle: HeldSettle) {
-        self.settles.push(settle);
+    /// Holds settles.
+    pub fn settle(&mut self, settles: HeldSettles) {
+        let last = self.settles.last_mut().filter(|last| last.how == settles.how);
+        if !last.is_some_and(|last| last.run.join(&settles.run)) {
+            self.settles.push(settles);
+        }
     }
 
     /// How many publishes are held.
@@ -163,26 +177,20 @@ impl Transaction {
         self.publishes.len()
     }
 
-    /// How many settles are held.
-    #[must_use]
-    pub fn settles(&self) -> usize {
-        self.settles.len()
-    }
-
     /// Takes the settles in the order in which they were sent. Neighbours of one kind are sorted by
     /// tag, so that requeued messages come again in their order.
-    pub fn take_settles(&mut self) -> Vec<HeldSettle> {
+    pub fn take_settles(&mut self) -> Vec<HeldSettles> {
         let mut settles = std::mem::take(&mut self.settles);
         for alike in settles.chunk_by_mut(|one, other| one.how == other.how) {
-            alike.sort_unstable_by_key(|settle| settle.tag);
+            alike.sort_unstable_by_key(|settles| settles.run.tag());
         }
         settles
     }
 
-    /// Drops everything; returns the deliveries that are outstanding again, by tag.
-    pub fn rollback(&mut self) -> Vec<(u64, Outstanding)> {
-        let settles = std::mem::take(self).settles;
-        settles.into_iter().map(|settle| (settle.tag, settle.delivery)).collect()
+    /// Takes the deliveries that are outstanding again, in no order.
+    pub fn take_back(&mut self) -> Vec<DeliveryRun> {
+        let settles = std::mem::take(&mut self.settles);
+        settles.into_iter().map(|settles| settles.run).collect()
     }
 
     /// A home shard has applied what it got. True if no other is waited for.
@@ -201,6 +209,7 @@ mod tests {
 
     use super::*;
     use crate::message::Draft;
+    use crate::session::Outstanding;
 
     fn draft(size: usize) -> Draft {
         let mut draft = Draft::default();
@@ -234,21 +243,31 @@ mod tests {
 
     #[test]
     fn settles_of_one_kind_are_sorted_and_come_back_with_their_tags() {
-        let delivery = Outstanding { queue: QueueId(1), home: ShardId(0), number: 1 };
         let sent =
             [(3, Settle::Requeue), (1, Settle::Requeue), (4, Settle::Ack), (2, Settle::Requeue)];
         let mut tx = Transaction::default();
-        for (tag, how) in sent {
-            tx.settle(HeldSettle { tag, delivery, how });
-        }
-        let tags: Vec<u64> = tx.take_settles().iter().map(|settle| settle.tag).collect();
+        sent.into_iter().for_each(|(tag, how)| tx.settle(held(tag, tag, how)));
+        let settles = tx.take_settles();
+        let tags: Vec<u64> = settles.iter().map(|settles| settles.run.tag()).collect();
         assert_eq!(tags, [1, 3, 4, 2]);
-        for (tag, how) in sent {
-            tx.settle(HeldSettle { tag, delivery, how });
-        }
-        tx.publish(draft(5000).message(), &[], true);
-        let tags: Vec<u64> = tx.rollback().into_iter().map(|(tag, _)| tag).collect();
+        sent.into_iter().for_each(|(tag, how)| tx.settle(held(tag, tag, how)));
+        let tags: Vec<u64> = tx.take_back().iter().map(DeliveryRun::tag).collect();
         assert_eq!((tags, tx.pinned()), (vec![3, 1, 4, 2], 0));
+    }
+
+    fn held(tag: u64, number: u64, how: Settle) -> HeldSettles {
+        let delivery = Outstanding { queue: QueueId(1), home: ShardId(0), number };
+        HeldSettles { run: DeliveryRun::new(tag, delivery), how }
+    }
+
+    #[test]
+    fn settles_in_the_order_of_their_tags_take_less_than_two_bytes_each() {
+        let mut tx = Transaction::default();
+        (1..=100_000).for_each(|tag| tx.settle(held(tag, tag + 7, Settle::Ack)));
+        assert!(tx.pinned() < 200_000, "{}", tx.pinned());
+        let settles = tx.take_settles();
+        let numbers = settles.iter().flat_map(|settles| settles.run.deliveries());
+        assert!(numbers.map(|one| one.number).eq(8..=100_007));
     }
 
     #[test]

@@ -3,73 +3,8 @@
 
 use std::collections::VecDeque;
 
-use crate::ids::{QueueId, ShardId};
-
-/// A delivery that the client has not settled: its queue, and its number there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outstanding {
-    /// The queue.
-    pub queue: QueueId,
-    /// The queue's home.
-    pub home: ShardId,
-    /// The delivery's number at the home shard.
-    pub number: u64,
-}
-
-/// Deliveries with tags and numbers that follow each other.
-#[derive(Debug, Clone, Copy)]
-struct DeliveryRun {
-    tag: u64,
-    /// The delivery under `tag`.
-    first: Outstanding,
-    /// Bit n: the delivery under `tag + n` is held. Bits behind the last one are free to be set.
-    held: u64,
-}
-
-impl DeliveryRun {
-    const MAX: u64 = 64;
-
-    fn new(tag: u64, first: Outstanding) -> Self {
-        Self { tag, first, held: 1 }
-    }
-
-    /// Adds a delivery if it follows the last one.
-    #[inline]
-    fn add(&mut self, tag: u64, one: Outstanding) -> bool {
-        let distance = tag.wrapping_sub(self.tag);
-        let follows = distance < Self::MAX
-            && one.number.wrapping_sub(self.first.number) == distance
-            && one.queue == self.first.queue
-            && one.home == self.first.home;
-        if follows {
-            self.held |= 1 << distance;
-        }
-        follows
-    }
-
-    /// The bit of a tag whose delivery is held.
-    #[inline]
-    fn bit(&self, tag: u64) -> Option<u64> {
-        let distance = tag.wrapping_sub(self.tag);
-        (distance < Self::MAX && self.held >> distance & 1 == 1).then_some(distance)
-    }
-
-    /// The first deliveries held up to a tag, at most `most`: their bits, and the last one.
-    fn due(&self, tag: u64, most: usize) -> Option<(u64, u64)> {
-        let distance = tag.checked_sub(self.tag)?.min(Self::MAX - 1);
-        let mut due = self.held & (u64::MAX >> (Self::MAX - 1 - distance));
-        let mut last = due.checked_ilog2()?;
-        while due.count_ones() as usize > most {
-            due &= !(1 << last);
-            last = due.checked_ilog2()?;
-        }
-        Some((due, u64::from(last)))
-    }
-
-    fn delivery(&self, bit: u64) -> Outstanding {
-        Outstanding { number: self.first.number + bit, ..self.first }
-    }
-}
+use crate::ids::QueueId;
+use crate::session::delivery_run::{DeliveryRun, Outstanding};
 
 /// Deliveries in the order of their tags. Adding at the end, removing any one and removing all up
 /// to a tag cost a constant amortised, or the logarithm of how many there are.
@@ -109,7 +44,7 @@ impl Unacked {
     #[inline]
     pub fn push(&mut self, tag: u64, one: Outstanding) {
         self.held += 1;
-        if !self.runs.back_mut().is_some_and(|last| last.held != 0 && last.add(tag, one)) {
+        if !self.runs.back_mut().is_some_and(|last| !last.is_empty() && last.add(tag, one)) {
             self.runs.push_back(DeliveryRun::new(tag, one));
         }
     }
@@ -118,16 +53,13 @@ impl Unacked {
     #[must_use]
     pub fn contains(&self, tag: u64) -> bool {
         let run = self.position(tag).and_then(|at| self.runs.get(at));
-        run.is_some_and(|run| run.bit(tag).is_some())
+        run.is_some_and(|run| run.holds(tag))
     }
 
     /// Whether one of them is this delivery of a queue.
     #[must_use]
     pub fn has(&self, queue: QueueId, number: u64) -> bool {
-        self.runs.iter().any(|run| {
-            let bit = number.wrapping_sub(run.first.number);
-            run.first.queue == queue && bit < DeliveryRun::MAX && run.held >> bit & 1 == 1
-        })
+        self.runs.iter().any(|run| run.has(queue, number))
     }
 
     /// Takes out the delivery under `tag`.
@@ -135,11 +67,9 @@ impl Unacked {
     pub fn remove(&mut self, tag: u64) -> Option<Outstanding> {
         let at = self.position(tag)?;
         let run = self.runs.get_mut(at)?;
-        let bit = run.bit(tag)?;
-        run.held &= !(1 << bit);
-        let one = run.delivery(bit);
+        let one = run.remove(tag)?;
         self.held -= 1;
-        if run.held == 0 {
+        if run.is_empty() {
             self.empty += 1;
             self.tidy();
         }
@@ -150,68 +80,75 @@ impl Unacked {
     #[inline]
     pub fn pop_up_to(&mut self, tag: u64) -> Option<(u64, Outstanding)> {
         let run = self.runs.front_mut()?;
-        let bit = u64::from(run.held.trailing_zeros());
-        let first = run.tag + bit;
-        if first > tag {
-            return None;
-        }
-        run.held &= run.held - 1;
-        let one = run.delivery(bit);
+        let one = run.pop_up_to(tag)?;
         self.held -= 1;
-        if run.held == 0 {
+        if run.is_empty() {
             self.empty += 1;
             self.tidy();
         }
-        Some((first, one))
+        Some(one)
     }
 
-    /// Takes out what the first run holds up to a tag, at most `most` deliveries, which is not 0.
-    /// Returns how many these are, and the last of them: all are of one queue.
+    /// Takes out the first deliveries that take the room of one, as far as their tags are at most
+    /// `tag`, and at most `most` of them.
     #[inline]
-    pub fn pop_run_up_to(&mut self, tag: u64, most: usize) -> Option<(usize, Outstanding)> {
+    pub fn pop_run_up_to(&mut self, tag: u64, most: usize) -> Option<DeliveryRun> {
         let run = self.runs.front_mut()?;
-        let (due, last) = run.due(tag, most)?;
-        run.held &= !due;
-        let one = run.delivery(last);
-        // At most as many as a run holds.
-        let taken = due.count_ones() as usize;
-        self.held -= taken;
-        if run.held == 0 {
+        let taken = run.split_up_to(tag, most)?;
+        self.held -= taken.len();
+        if run.is_empty() {
             self.empty += 1;
             self.tidy();
         }
-        Some((taken, one))
+        Some(taken)
     }
 
     /// Puts deliveries back that were taken out, under their tags.
-    pub fn restore(&mut self, mut values: Vec<(u64, Outstanding)>) {
-        let mut kept = std::mem::take(self);
-        while let Some(one) = kept.pop_up_to(u64::MAX) {
-            values.push(one);
+    pub fn restore(&mut self, mut taken: Vec<DeliveryRun>) {
+        taken.sort_unstable_by_key(DeliveryRun::tag);
+        let kept = std::mem::take(self).runs.into_iter();
+        let (mut kept, mut taken) = (kept.peekable(), taken.into_iter().peekable());
+        loop {
+            let next = match (kept.peek(), taken.peek()) {
+                (Some(one), Some(other)) if one.tag() <= other.tag() => kept.next(),
+                (_, Some(_)) => taken.next(),
+                _ => kept.next(),
+            };
+            match next {
+                Some(run) => self.append(run),
+                None => return,
+            }
         }
-        values.sort_unstable_by_key(|(tag, _)| *tag);
-        values.into_iter().for_each(|(tag, one)| self.push(tag, one));
+    }
+
+    /// Adds deliveries whose first tag is not less than that of any run before.
+    fn append(&mut self, run: DeliveryRun) {
+        self.held += run.len();
+        let joined = self.runs.back_mut().is_some_and(|last| last.join(&run));
+        if !joined && !run.is_empty() {
+            self.runs.push_back(run);
+        }
     }
 
     /// The run that a tag may be in: usually the first or the last one.
     #[inline]
     fn position(&self, tag: u64) -> Option<usize> {
-        if tag.wrapping_sub(self.runs.front()?.tag) < DeliveryRun::MAX {
+        if tag.wrapping_sub(self.runs.front()?.tag()) < DeliveryRun::MAX {
             let second = self.runs.get(1);
-            if second.is_none_or(|second| tag < second.tag) {
+            if second.is_none_or(|second| tag < second.tag()) {
                 return Some(0);
             }
         }
-        self.runs.partition_point(|run| run.tag <= tag).checked_sub(1)
+        self.runs.partition_point(|run| run.tag() <= tag).checked_sub(1)
     }
 
     /// The first run holds something, and most of the others do.
     fn tidy(&mut self) {
-        while self.runs.pop_front_if(|run| run.held == 0).is_some() {
+        while self.runs.pop_front_if(|run| run.is_empty()).is_some() {
             self.empty -= 1;
         }
         if self.empty > self.runs.len() / 2 + Self::SLACK {
-            self.runs.retain(|run| run.held != 0);
+            self.runs.retain(|run| !run.is_empty());
             self.empty = 0;
         }
         let (len, capacity) = (self.runs.len(), self.runs.capacity());
@@ -228,6 +165,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ids::ShardId;
 
     fn one(queue: u64, number: u64) -> Outstanding {
         Outstanding { queue: QueueId(queue), home: ShardId(0), number }
@@ -257,14 +195,16 @@ mod tests {
                     6 if n % 2 == 0 => {
                         let (up_to, most) = (tag.saturating_sub(n), 1 + n as usize % 5);
                         let popped = unacked.pop_run_up_to(up_to, most);
-                        let due = map.range(..=up_to).take(popped.map_or(1, |(taken, _)| taken));
+                        let due = map.range(..=up_to).take(popped.map_or(1, |run| run.len()));
                         let due: Vec<_> = due.map(|(tag, one)| (*tag, *one)).collect();
+                        let one_by_one = popped.iter().flat_map(DeliveryRun::deliveries);
+                        let expected: Vec<_> = due.iter().map(|(_, one)| *one).collect();
+                        prop_assert_eq!(one_by_one.collect::<Vec<_>>(), expected);
                         let last = due.last().map(|(_, one)| *one);
-                        prop_assert_eq!(popped.map(|(_, last)| last), last);
-                        prop_assert!(popped.is_none_or(|(taken, _)| taken == due.len()));
+                        prop_assert_eq!(popped.and_then(|run| run.last()), last);
                         prop_assert!(due.len() <= most);
                         prop_assert!(due.iter().all(|(_, one)| one.queue == due[0].1.queue));
-                        due.iter().for_each(|(tag, _)| assert!(map.remove(tag).is_some()));
+                        map.retain(|tag, _| due.iter().all(|(gone, _)| gone != tag));
                     }
                     6 => {
                         let up_to = tag.saturating_sub(n);
@@ -274,10 +214,18 @@ mod tests {
                         if let Some((tag, _)) = due { map.remove(&tag); }
                     }
                     _ => {
-                        let taken: Vec<u64> =
+                        // In any order, some of them several at once.
+                        let mut taken: Vec<DeliveryRun> = Vec::new();
+                        let mut tags: Vec<u64> =
                             map.keys().copied().filter(|tag| tag % 3 == n % 3).collect();
-                        let taken = taken.into_iter();
-                        let taken = taken.map(|tag| (tag, unacked.remove(tag).unwrap())).collect();
+                        let middle = (n as usize).min(tags.len());
+                        tags.rotate_left(middle);
+                        for tag in tags {
+                            taken.push(DeliveryRun::new(tag, unacked.remove(tag).unwrap()));
+                        }
+                        while n % 2 == 0 && let Some(run) = unacked.pop_run_up_to(n, usize::MAX) {
+                            taken.push(run);
+                        }
                         unacked.restore(taken);
                     }
                 }

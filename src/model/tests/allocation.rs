@@ -4,6 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use amqp::Basic;
 use amqp::table::{TableWriter, Value};
 use model::topology::Change;
 use model::{
@@ -84,7 +85,8 @@ fn a_warm_route_allocates_nothing() {
     let mut round = |name: &str, key: &str, count: usize| {
         targets.clear();
         let exchange = vhost.exchange(name).unwrap();
-        vhost.route(exchange, &[key], || Some(headers.table()), &mut targets);
+        let properties = || Basic { headers: Some(headers.table()), ..Basic::default() };
+        vhost.route(exchange, &[key], properties, &mut targets);
         assert_eq!(targets.queues().len(), count, "{name}");
     };
     names.iter().for_each(|name| round(name, "a.b.c", 40));

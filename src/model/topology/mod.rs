@@ -1,5 +1,7 @@
 //! The topology: which vhosts, exchanges, queues and bindings exist. Every shard has a copy.
 
+#[cfg(test)]
+mod paused_route_test;
 pub mod spec;
 pub mod vhost;
 #[cfg(test)]

@@ -72,6 +72,18 @@ pub enum ExchangeKind {
     Topic,
     /// Routes by the headers property.
     Headers,
+    /// Routes to one binding, by a hash; bindings have weights.
+    ConsistentHash,
+    /// Routes to one binding, by a hash.
+    ModulusHash,
+    /// Routes to one binding, by chance.
+    Random,
+    /// Routes to one queue of this node, by chance.
+    LocalRandom,
+    /// Routes to every binding, and gives its last messages to a new one.
+    RecentHistory,
+    /// Routes to every binding, but each value of a header once.
+    Deduplication,
 }
 
 impl ExchangeKind {
@@ -83,8 +95,20 @@ impl ExchangeKind {
             "fanout" => Self::Fanout,
             "topic" => Self::Topic,
             "headers" => Self::Headers,
+            "x-consistent-hash" => Self::ConsistentHash,
+            "x-modulus-hash" => Self::ModulusHash,
+            "x-random" => Self::Random,
+            "x-local-random" => Self::LocalRandom,
+            "x-recent-history" => Self::RecentHistory,
+            "x-message-deduplication" => Self::Deduplication,
             _ => return None,
         })
+    }
+
+    /// True if what it does depends on what passed it before.
+    #[must_use]
+    pub fn is_stateful(self) -> bool {
+        matches!(self, Self::RecentHistory | Self::Deduplication)
     }
 
     /// The name on the wire.
@@ -95,6 +119,12 @@ impl ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::Random => "x-random",
+            Self::LocalRandom => "x-local-random",
+            Self::RecentHistory => "x-recent-history",
+            Self::Deduplication => "x-message-deduplication",
         }
     }
 }

@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
-use amqp::Table;
+use amqp::Basic;
 
-use crate::exchange::{Exchange, Label, LazyHeaders, RouteCursor, Target, Targets};
+use crate::exchange::{
+    Collected, Exchange, ExchangeStates, Label, LazyProperties, Target, Targets,
+};
 use crate::hash::{SecretSeed, UntrustedMap};
+use crate::message::Message;
 use crate::mutant::{self, Mutant};
 use crate::topology::spec::{
     Arguments, Binding, Destination, ExchangeKind, ExchangeSpec, Name, QueueSpec, clean,
@@ -50,6 +53,8 @@ pub struct Vhost {
     incoming: BTreeMap<Destination, BTreeMap<Name, BTreeSet<Label>>>,
     /// Bytes of memory that all of it holds, nearly.
     bytes: usize,
+    /// How many of the exchanges are stateful.
+    stateful: usize,
 }
 
 impl Vhost {
@@ -62,6 +67,7 @@ impl Vhost {
             free: Vec::new(),
             incoming: BTreeMap::new(),
             bytes: 0,
+            stateful: 0,
         };
         DEFAULTS.iter().for_each(|&(name, kind)| vhost.add_exchange(version, default(name, kind)));
         vhost
@@ -70,6 +76,21 @@ impl Vhost {
     /// Bytes of memory that all of it holds, nearly.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whether any of its exchanges is stateful.
+    #[inline]
+    #[must_use]
+    pub fn has_states(&self) -> bool {
+        self.stateful > 0
+    }
+
+    /// Lets the exchanges that a message came to on its route remember it.
+    pub fn remember(&self, targets: &Targets, message: Message<'_>, states: &mut ExchangeStates) {
+        let reached = targets.slots_remembering().iter();
+        reached
+            .filter_map(|slot| self.at(*slot))
+            .for_each(|exchange| states.remember(exchange, message));
     }
 
     /// The exchange with this name; the default exchange has the empty one.
@@ -132,6 +153,34 @@ impl Vhost {
         })
     }
 
+    /// At most so many bindings to a queue, or to and from an exchange.
+    #[must_use]
+    pub fn some_bindings(&self, of: &Destination, most: usize) -> Vec<Binding> {
+        let to = self.incoming.get(of).into_iter();
+        let to = to.flat_map(|sources| bindings_to(of, sources, None));
+        let exchange = match of {
+            Destination::Exchange(name) => self.exchange(name),
+            Destination::Queue(_) => None,
+        };
+        let from = exchange.into_iter().flat_map(|exchange| self.bindings_of(exchange));
+        // One to itself is among the first.
+        to.chain(from.filter(|binding| binding.destination != *of)).take(most).collect()
+    }
+
+    /// The bindings that an exchange is the source of, by destination.
+    fn bindings_of(&self, exchange: &Exchange) -> impl Iterator<Item = Binding> {
+        exchange.destinations.keys().flat_map(move |destination| {
+            let sources = self.incoming.get(destination);
+            let labels = sources.and_then(|sources| sources.get(&exchange.spec.name));
+            labels.into_iter().flatten().map(move |label| Binding {
+                source: exchange.spec.name.clone(),
+                destination: destination.clone(),
+                key: label.key.clone(),
+                arguments: label.arguments.clone(),
+            })
+        })
+    }
+
     /// How many bindings the exchange is the source of; 0 if there is no such exchange.
     #[must_use]
     pub fn bindings_from(&self, exchange: &str) -> usize {
@@ -155,7 +204,7 @@ impl Vhost {
     /// many of its keys and of the bindings lead there, and in however many circles. Every exchange
     /// on the way that leads nowhere hands the message to its alternate exchange.
     ///
-    /// `headers` is asked for the message's headers if an exchange on the way looks at them.
+    /// `properties` is asked for the message's properties if an exchange on the way looks at them.
     ///
     /// False if the route has paused ([`Targets::may_work`]): called again with the same targets it
     /// goes on. What becomes of the topology meanwhile may count or not.
@@ -164,43 +213,56 @@ impl Vhost {
         &self,
         exchange: &Exchange,
         keys: &[&str],
-        headers: impl FnOnce() -> Option<Table<'h>>,
+        properties: impl FnOnce() -> Basic<'h>,
         targets: &mut Targets,
     ) -> bool {
-        let headers = LazyCell::new(headers);
+        let properties = LazyCell::new(properties);
         let goes_on = targets.cursor.paused;
         if !goes_on {
             targets.found = false;
+        } else if exchange.version > targets.version {
+            // It has the name of one that is gone, which leads nowhere else.
+            targets.end_route();
+            return true;
         }
-        if targets.cursor.nth.is_none() && !self.step(exchange, keys, &headers, targets) {
+        if targets.cursor.nth.is_none() && !self.step(exchange, keys, &properties, targets) {
             targets.cursor.paused = true;
             return false;
         }
         if goes_on || exchange.alternate.is_some() || targets.exchange(0).is_some() {
-            return self.follow(exchange, keys, &headers, targets);
+            return self.follow(exchange, keys, &properties, targets);
         }
         true
     }
 
-    /// Asks one exchange, from the cursor's key on; false if the route pauses behind a key.
+    /// Asks one exchange, from the cursor on; false if the route pauses behind a key, or inside of
+    /// the exchange.
     #[inline]
-    fn step<'h, F: FnOnce() -> Option<Table<'h>>>(
+    fn step<'h, F: FnOnce() -> Basic<'h>>(
         &self,
         exchange: &Exchange,
         keys: &[&str],
-        headers: &LazyHeaders<'h, F>,
+        properties: &LazyProperties<'h, F>,
         targets: &mut Targets,
     ) -> bool {
-        let asked = if exchange.ignores_keys() { keys.get(..1).unwrap_or_default() } else { keys };
+        let asked =
+            if exchange.ignores_further_keys() { keys.get(..1).unwrap_or_default() } else { keys };
         let mut at = std::mem::take(&mut targets.cursor.key);
         while let Some(key) = asked.get(at) {
-            at += 1;
             targets.count_work(1);
-            if exchange.collect(key, headers, targets).0
-                && let Some(queue) = self.queues.get(*key).or_else(|| self.meant(key))
-            {
-                targets.queue(queue.spec.id, queue.spec.home);
+            match exchange.collect(key, properties, targets) {
+                Collected::All => targets.cursor.leave_exchange(),
+                Collected::Some => {
+                    targets.cursor.key = at;
+                    return false;
+                }
+                Collected::ByQueueName => {
+                    if let Some(queue) = self.queues.get(*key).or_else(|| self.meant(key)) {
+                        targets.queue(queue.spec.id, queue.spec.home);
+                    }
+                }
             }
+            at += 1;
             if at < asked.len() && targets.is_spent() {
                 targets.cursor.key = at;
                 return false;
@@ -217,11 +279,11 @@ impl Vhost {
 
     /// Routes through the exchanges that were reached, each once; false if the route pauses.
     #[cold]
-    fn follow<'h, F: FnOnce() -> Option<Table<'h>>>(
+    fn follow<'h, F: FnOnce() -> Basic<'h>>(
         &self,
         start: &Exchange,
         keys: &[&str],
-        headers: &LazyHeaders<'h, F>,
+        properties: &LazyProperties<'h, F>,
         targets: &mut Targets,
     ) -> bool {
         let mut nth = targets.cursor.nth.take().unwrap_or_else(|| {
@@ -234,19 +296,22 @@ impl Vhost {
             let reached = self.at(slot).filter(known);
             if let Some(exchange) = reached.filter(|_| slot != start.slot) {
                 let pauses = targets.is_spent();
-                if targets.cursor.key == 0 && !pauses {
+                if targets.cursor.is_at_start() && !pauses {
                     targets.found = false;
                 }
-                if pauses || !self.step(exchange, keys, headers, targets) {
+                if pauses || !self.step(exchange, keys, properties, targets) {
                     (targets.cursor.paused, targets.cursor.nth) = (true, Some(nth));
                     return false;
                 }
                 self.reach_alternate(exchange, targets);
+            } else {
+                // One that is gone: what it was asked before counts.
+                targets.cursor.leave_exchange();
+                targets.cursor.key = 0;
             }
             nth += 1;
         }
-        targets.forget_exchanges();
-        targets.cursor = RouteCursor::default();
+        targets.end_route();
         true
     }
 
@@ -272,6 +337,7 @@ impl Vhost {
             (self.exchanges.len() - 1) as u32
         });
         self.slots.insert(spec.name.clone(), slot);
+        self.stateful += usize::from(spec.kind.is_stateful());
         self.bytes += weight::of_exchange(&spec);
         self.exchanges[slot as usize] = Some(Exchange::new(spec, version, slot, self.seed));
     }
@@ -285,6 +351,7 @@ impl Vhost {
             return;
         };
         self.free.push(slot);
+        self.stateful -= usize::from(exchange.spec.kind.is_stateful());
         self.bytes -= weight::of_exchange(&exchange.spec);
         for destination in exchange.destinations.keys() {
             self.forget_source(destination, name);

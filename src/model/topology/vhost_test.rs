@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use amqp::Table;
 use amqp::table::{TableWriter, Value};
+use amqp::{Basic, Table};
 use proptest::prelude::*;
 
 use crate::Targets;
@@ -15,7 +15,7 @@ use crate::topology::spec::{
 };
 use crate::topology::{Change, Topology, Vhost};
 
-fn queue(id: u64, name: &str) -> QueueSpec {
+pub(super) fn queue(id: u64, name: &str) -> QueueSpec {
     QueueSpec {
         id: QueueId(id),
         name: name.into(),
@@ -39,7 +39,7 @@ fn exchange(name: &str, kind: ExchangeKind) -> ExchangeSpec {
     }
 }
 
-fn binding(source: &str, destination: Destination, key: &str) -> Binding {
+pub(super) fn binding(source: &str, destination: Destination, key: &str) -> Binding {
     let arguments = Arguments::default();
     Binding { source: source.into(), destination, key: key.into(), arguments }
 }
@@ -53,24 +53,24 @@ fn to_exchange(source: &str, exchange: &str, key: &str) -> Binding {
 }
 
 /// A topology with the vhost `/`, and the changes made to it so far.
-struct World(Topology);
+pub(super) struct World(pub Topology);
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut world = Self(Topology::new(Entropy::from_seed(7).map_seed()));
         world.apply(Change::VhostCreated("/".into()));
         world
     }
 
-    fn apply(&mut self, change: Change) {
+    pub fn apply(&mut self, change: Change) {
         self.0.apply(self.0.version() + 1, &change);
     }
 
-    fn queue(&mut self, id: u64, name: &str) {
+    pub fn queue(&mut self, id: u64, name: &str) {
         self.apply(Change::QueueCreated("/".into(), queue(id, name)));
     }
 
-    fn exchange(&mut self, name: &str, kind: ExchangeKind) {
+    pub fn exchange(&mut self, name: &str, kind: ExchangeKind) {
         self.apply(Change::ExchangeCreated("/".into(), exchange(name, kind)));
     }
 
@@ -86,7 +86,7 @@ impl World {
         self.apply(Change::Bound("/".into(), binding));
     }
 
-    fn vhost(&self) -> &Vhost {
+    pub fn vhost(&self) -> &Vhost {
         self.0.vhost("/").unwrap()
     }
 
@@ -97,7 +97,8 @@ impl World {
     fn route_with(&self, exchange: &str, key: &str, headers: Table<'_>) -> Vec<u64> {
         let vhost = self.vhost();
         let mut targets = Targets::new();
-        vhost.route(vhost.exchange(exchange).unwrap(), &[key], || Some(headers), &mut targets);
+        let properties = || Basic { headers: Some(headers), ..Basic::default() };
+        vhost.route(vhost.exchange(exchange).unwrap(), &[key], properties, &mut targets);
         let mut ids: Vec<u64> = targets.queues().iter().map(|queue| queue.0.0).collect();
         ids.sort_unstable();
         ids
@@ -251,7 +252,7 @@ fn a_list_used_again_remembers_no_exchange() {
     let mut targets = Targets::new();
     for _ in 0..3 {
         targets.clear();
-        vhost.route(vhost.exchange("amq.fanout").unwrap(), &[""], || None, &mut targets);
+        vhost.route(vhost.exchange("amq.fanout").unwrap(), &[""], Basic::default, &mut targets);
         assert_eq!(targets.queues(), [(QueueId(1), ShardId(1))]);
     }
 }
@@ -378,7 +379,7 @@ fn several_keys_are_one_route() {
     let route = |exchange: &str, keys: &[&str]| {
         let vhost = world.vhost();
         let mut targets = Targets::new();
-        vhost.route(vhost.exchange(exchange).unwrap(), keys, || None, &mut targets);
+        vhost.route(vhost.exchange(exchange).unwrap(), keys, Basic::default, &mut targets);
         let mut ids: Vec<u64> = targets.queues().iter().map(|queue| queue.0.0).collect();
         ids.sort_unstable();
         ids
@@ -407,7 +408,7 @@ fn an_exchange_that_ignores_keys_is_asked_once() {
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     for (start, most) in [("headers", 300), ("fanout", 500), ("direct", 1500)] {
         let (vhost, mut targets) = (world.vhost(), Targets::new());
-        vhost.route(vhost.exchange(start).unwrap(), &keys, || None, &mut targets);
+        vhost.route(vhost.exchange(start).unwrap(), &keys, Basic::default, &mut targets);
         assert_eq!(targets.queues().len(), 100);
         assert!(targets.work() <= most, "{} steps from {start}", targets.work());
     }
@@ -570,10 +571,10 @@ fn a_route_that_pauses_after_each_key_finds_the_same() {
     let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
     let exchange = vhost.exchange("start").unwrap();
     let mut whole = Targets::new();
-    assert!(vhost.route(exchange, &keys, || None, &mut whole));
+    assert!(vhost.route(exchange, &keys, Basic::default, &mut whole));
     let (mut paused, mut turns) = (Targets::new(), 1);
     paused.may_work(1);
-    while !vhost.route(exchange, &keys, || None, &mut paused) {
+    while !vhost.route(exchange, &keys, Basic::default, &mut paused) {
         paused.may_work(1);
         turns += 1;
     }

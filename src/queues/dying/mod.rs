@@ -43,6 +43,14 @@ impl Queues {
         }
     }
 
+    /// The queue goes on with its next dead letter before others send theirs.
+    pub fn list_dying_first(&mut self, queue: QueueId) {
+        let Some(host) = self.hosted.get_mut(&queue) else { return };
+        if !std::mem::replace(&mut host.letters.listed, true) {
+            self.dying.listed.push_front(queue);
+        }
+    }
+
     /// True if a queue may have a dead letter to send.
     pub fn any_dying(&self) -> bool {
         !self.dying.died.is_empty() || !self.dying.listed.is_empty()

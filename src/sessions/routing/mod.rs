@@ -2,13 +2,12 @@
 
 pub(super) mod pending;
 pub(super) mod pieces;
+pub(super) mod relays;
 
 use std::cell::Cell;
 
 use model::access::Access;
-use model::dead_letters;
 use model::mutant::{self, Mutant};
-use model::queue::Death;
 use model::session::content::REPLY_TO;
 use model::topology::spec::{clean, has_line_end};
 use model::work::ROUTING_STEPS;
@@ -196,10 +195,15 @@ impl Sessions {
         let mut targets = std::mem::take(&mut self.targets);
         targets.clear();
         targets.begin(self.topology.version());
+        targets.roll(self.chance.roll());
         targets.may_work(u64::from(broker.work().left()) * ROUTING_STEPS);
+        if refused.is_none() {
+            // What is refused is not remembered.
+            self.meet_states(publisher, &mut targets, broker.now());
+        }
         let mut draft = std::mem::take(&mut self.scratch);
-        let message = draft.message();
-        let route = self.find(publisher.conn, message, &keys, &mut targets);
+        let route = self.find(publisher.conn, draft.message(), &keys, &mut targets);
+        self.leave_states(&mut targets);
         self.count_route(publisher.conn, targets.work(), broker);
         let found = match (&route, refused) {
             (Ok(_), Some(refused)) => Err(*refused),
@@ -207,7 +211,14 @@ impl Sessions {
                 self.route_later(publisher, draft, keys, targets);
                 return Ok(false);
             }
+            (Ok(Route::Elsewhere), None) => {
+                let found = self.route_elsewhere(publisher, &mut draft, &keys, broker);
+                (self.targets, self.scratch) = (targets, draft);
+                return Ok(found);
+            }
             (Ok(Route::Found { by_names }), None) => {
+                self.remember(publisher, &targets, &mut draft);
+                let message = draft.message();
                 self.routes.extend_from_slice(targets.queues());
                 let place = self.count_found(publisher, message);
                 let channel = self.connections.channel(publisher.conn, publisher.number);
@@ -290,9 +301,9 @@ impl Sessions {
             return Err(Refusal::InternalExchange(resource()));
         }
         let looked_at = Cell::new(false);
-        let headers = || {
+        let properties = || {
             looked_at.set(true);
-            message.properties().basic().headers
+            message.properties().basic()
         };
         let (one, several): (_, Vec<&str>);
         let keys = if more.is_empty() {
@@ -303,46 +314,17 @@ impl Sessions {
             several = std::iter::once(message.routing_key()).chain(more).collect();
             &several
         };
-        if !vhost.route(exchange, keys, headers, targets) {
+        if !vhost.route(exchange, keys, properties, targets) {
             return Ok(Route::Unfinished);
+        }
+        if targets.is_elsewhere() {
+            return Ok(Route::Elsewhere);
         }
         if exchange.spec.name.is_empty() {
             self.reply_targets(vhost_name, keys, targets);
         }
-        Ok(Route::Found { by_names: more.is_empty() && !looked_at.get() })
-    }
-
-    /// Finds the queues of a dead letter, which `keys` route beside its own key: none if its
-    /// exchange does not exist. Returns the steps that it took.
-    pub fn route_dead_letter(
-        &mut self,
-        (vhost_name, letter): (&str, Message<'_>),
-        death: Death,
-        keys: &[Name],
-        routes: &mut Vec<QueueAt>,
-    ) -> u64 {
-        routes.clear();
-        let mut targets = std::mem::take(&mut self.targets);
-        targets.clear();
-        if let Some(vhost) = self.topology.vhost(vhost_name)
-            && let Some(exchange) = vhost.exchange(letter.exchange())
-        {
-            let keys = keys.iter().map(AsRef::as_ref);
-            let keys: Vec<&str> = std::iter::once(letter.routing_key()).chain(keys).collect();
-            let headers = || letter.properties().basic().headers;
-            vhost.route(exchange, &keys, headers, &mut targets);
-            if exchange.spec.name.is_empty() {
-                self.reply_targets(vhost_name, &keys, &mut targets);
-            }
-            routes.extend_from_slice(targets.queues());
-            let circular = dead_letters::circular(letter.properties(), death).into_iter();
-            for queue in circular.filter_map(|name| vhost.queue(name)) {
-                routes.retain(|(id, _)| *id != queue.spec.id);
-            }
-        }
-        let steps = targets.work();
-        self.targets = targets;
-        steps
+        let by_chance = targets.by_chance() && !mutant::active(Mutant::ChanceRemembered);
+        Ok(Route::Found { by_names: more.is_empty() && !looked_at.get() && !by_chance })
     }
 
     /// A queue by name that the connection may use.
@@ -381,6 +363,8 @@ pub(crate) enum Route {
     Found { by_names: bool },
     /// It goes on in the next turn.
     Unfinished,
+    /// It is found on the shard where the vhost's stateful exchanges are.
+    Elsewhere,
 }
 
 /// Sends a message to its queues; true if one of this shard refused it.

@@ -20,7 +20,7 @@ pub(crate) struct PendingPublish {
 #[derive(Debug)]
 pub(crate) enum PublishStage {
     /// It is being routed, by these keys beside its own.
-    Routing(Vec<Name>, Targets),
+    Routing(Vec<Name>, Box<Targets>),
     /// It is being sent to its queues.
     Sending(Sending),
 }

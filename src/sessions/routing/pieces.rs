@@ -58,7 +58,7 @@ impl Sessions {
         keys: Vec<Name>,
         targets: Targets,
     ) {
-        let stage = PublishStage::Routing(keys, targets);
+        let stage = PublishStage::Routing(keys, Box::new(targets));
         self.publish_later(PendingPublish { publisher, draft, stage });
     }
 
@@ -83,7 +83,7 @@ impl Sessions {
         let PendingPublish { publisher, draft, stage } = publish;
         match stage {
             PublishStage::Routing(keys, targets) => {
-                self.go_on_routing(publisher, draft, keys, targets, broker);
+                self.go_on_routing(publisher, draft, keys, *targets, broker);
             }
             PublishStage::Sending(sending) => self.go_on_sending(publisher, draft, sending, broker),
         }
@@ -102,11 +102,21 @@ impl Sessions {
     ) {
         let (before, id) = (targets.work(), publisher.conn);
         targets.may_work(u64::from(broker.work().left()) * ROUTING_STEPS);
+        self.meet_states(publisher, &mut targets, broker.now());
         let route = self.find(id, draft.message(), &keys, &mut targets);
+        self.leave_states(&mut targets);
         self.count_route(id, targets.work() - before, broker);
         if let Ok(Route::Unfinished) = route {
             return self.route_later(publisher, draft, keys, targets);
         }
+        if let Ok(Route::Elsewhere) = route {
+            if self.route_elsewhere(publisher, &mut draft, &keys, broker) {
+                let queues = std::mem::take(&mut self.routes);
+                self.hold(publisher, draft.message(), &queues, broker);
+            }
+            return;
+        }
+        self.remember(publisher, &targets, &mut draft);
         // If the exchange is gone by now, the message goes to what was found before.
         let queues = targets.queues().to_vec();
         self.routes.extend_from_slice(&queues);

@@ -28,7 +28,7 @@ pub(super) fn append(value: Value<'_>, out: &mut Vec<u8>) -> bool {
 }
 
 /// The canonical form of a value. That of NaN and of void is like no other value's.
-pub(super) fn written(value: Value<'_>) -> Vec<u8> {
+pub(in crate::exchange) fn written(value: Value<'_>) -> Vec<u8> {
     let mut written = Vec::new();
     append(value, &mut written);
     written

@@ -65,6 +65,8 @@ pub(in crate::exchange) struct Met {
     headers: Bits,
     /// The canonical form of the value being compared.
     written: Vec<u8>,
+    /// The state of the exchange that these numbers are of.
+    pub changes: u64,
 }
 
 /// A set of numbers, cleared at the cost of what is in it.

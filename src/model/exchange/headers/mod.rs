@@ -4,7 +4,7 @@
 //! the conditions once: what holds becomes a set of bits. A binding is a set of bits too, so it
 //! compares 64 arguments in one step. Bindings with equal arguments are one pattern.
 
-mod canonical;
+pub(super) mod canonical;
 mod conditions;
 #[cfg(test)]
 mod match_test;
@@ -34,6 +34,8 @@ pub(super) struct Headers {
     /// Where a pattern is in `patterns`.
     places: UntrustedMap<Arguments, u64>,
     next: u64,
+    /// Patterns that were added or removed so far: conditions may have other numbers then.
+    changes: u64,
 }
 
 impl Headers {
@@ -43,6 +45,7 @@ impl Headers {
             patterns: BTreeMap::new(),
             places: UntrustedMap::with_hasher(seed),
             next: 0,
+            changes: 0,
         }
     }
 
@@ -60,6 +63,7 @@ impl Headers {
         self.patterns.insert(self.next, (pattern, targets));
         self.places.insert(arguments.clone(), self.next);
         self.next += 1;
+        self.changes += 1;
     }
 
     pub fn remove(&mut self, arguments: &Arguments, target: Target) {
@@ -73,22 +77,46 @@ impl Headers {
         if targets.is_empty() {
             self.patterns.remove(place);
             self.places.remove(arguments);
+            self.changes += 1;
             let table = arguments.table();
             let fields = Mode::of(table).fields(table);
             fields.for_each(|(key, value)| self.conditions.release(key, value));
         }
     }
 
-    pub fn collect(&self, headers: Table<'_>, targets: &mut Targets) {
+    /// Adds the targets of all patterns that the headers meet, or goes on with that; false if the
+    /// route pauses.
+    pub fn collect(&self, headers: Table<'_>, targets: &mut Targets) -> bool {
         let mut met = targets.headers.take().unwrap_or_default();
-        targets.count_work(self.conditions.compare(headers, &mut met));
-        for (pattern, set) in self.patterns.values() {
-            let (matches, steps) = pattern.matches(&met);
-            targets.count_work(steps);
-            if matches {
-                set.collect(targets);
-            }
+        let inside = targets.cursor.inside.take();
+        if inside.is_none() || met.changes != self.changes {
+            met.changes = self.changes;
+            targets.count_work(self.conditions.compare(headers, &mut met));
         }
+        let paused = self.match_from(inside.unwrap_or(0), &met, targets);
         targets.headers = Some(met);
+        targets.cursor.inside = paused;
+        paused.is_none()
+    }
+
+    /// Adds the targets of the patterns from one on; the one that the route pauses at.
+    fn match_from(&self, first: u64, met: &Met, targets: &mut Targets) -> Option<u64> {
+        let mut pauses = false;
+        for (place, (pattern, set)) in self.patterns.range(first..) {
+            if pauses {
+                return Some(*place);
+            }
+            if *place != first {
+                // The one whose targets were being added is gone.
+                targets.cursor.left = None;
+            }
+            let (matches, steps) = pattern.matches(met);
+            targets.count_work(steps);
+            if matches && !set.collect(targets) {
+                return Some(*place);
+            }
+            pauses = targets.is_spent();
+        }
+        None
     }
 }

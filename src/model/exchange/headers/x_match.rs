@@ -3,7 +3,7 @@
 use amqp::Table;
 use amqp::table::Value;
 
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, erlang};
 use crate::topology::spec::Arguments;
 
 const X_MATCH: &str = "x-match";
@@ -42,31 +42,15 @@ pub(in crate::exchange) fn validate(arguments: &Arguments) -> Result<(), Refusal
             return Ok(());
         }
         Some(value @ Value::LongString(_)) => {
-            let value = printed(value);
+            let value = erlang::term(value);
             format!(
                 "Invalid x-match field value {value}; expected all, any, all-with-x, or any-with-x"
             )
         }
         Some(value) => {
-            let (name, value) = (value.type_name(), printed(value));
+            let (name, value) = (value.type_name(), erlang::term(value));
             format!("Invalid x-match field type {name} (value {value}); expected longstr")
         }
     };
     Err(Refusal::InvalidXMatch(what))
-}
-
-/// A value as RabbitMQ prints it.
-fn printed(value: Value<'_>) -> String {
-    match value {
-        Value::LongString(b"") | Value::Binary(b"") => "<<>>".to_owned(),
-        Value::LongString(bytes) | Value::Binary(bytes) => {
-            format!("<<\"{}\">>", bytes.escape_ascii())
-        }
-        Value::Bool(value) => value.to_string(),
-        Value::Float(value) => format!("{value:?}"),
-        Value::Double(value) => format!("{value:?}"),
-        Value::Timestamp(seconds) => seconds.to_string(),
-        Value::Void => "undefined".to_owned(),
-        other => other.as_integer().map_or_else(|| "...".to_owned(), |value| value.to_string()),
-    }
 }

@@ -24,6 +24,10 @@ pub(super) use self::walk::TopicBuffers;
 pub(super) struct Topic {
     /// The first is the root.
     nodes: Vec<Node>,
+    /// By node: how many nodes had been made when it was made last.
+    born: Vec<u64>,
+    /// Nodes that were made so far.
+    grown: u64,
     /// Nodes that no pattern needs any more.
     free: Vec<NodeId>,
     dictionary: Dictionary,
@@ -31,7 +35,13 @@ pub(super) struct Topic {
 
 impl Topic {
     pub fn new(seed: SecretSeed) -> Self {
-        Self { nodes: vec![Node::default()], free: Vec::new(), dictionary: Dictionary::new(seed) }
+        Self {
+            nodes: vec![Node::default()],
+            born: vec![0],
+            grown: 0,
+            free: Vec::new(),
+            dictionary: Dictionary::new(seed),
+        }
     }
 
     pub fn add(&mut self, pattern: &str, target: Target) {
@@ -62,25 +72,43 @@ impl Topic {
         }
     }
 
-    /// Adds the targets of all patterns that match. A key has at most 255 bytes, as on the wire; a
-    /// longer one may match nothing.
-    pub fn collect(&self, key: &str, targets: &mut Targets) {
+    /// Adds the targets of all patterns that match, or goes on with that; false if the route
+    /// pauses. A key has at most 255 bytes, as on the wire; a longer one may match nothing.
+    pub fn collect(&self, key: &str, targets: &mut Targets) -> bool {
         let mut buffers = targets.topic.take().unwrap_or_default();
+        // Words may have other numbers than before a pause.
         let words = buffers.split(key);
         targets.count_work(words);
         // There is one position more than words.
-        match words / 64 {
+        let all = match words / 64 {
             0 => self.walk::<1>(key, &mut buffers, targets),
             1 => self.walk::<2>(key, &mut buffers, targets),
             2..=4 => self.walk::<5>(key, &mut buffers, targets),
-            _ => debug_assert!(false, "a routing key of {} bytes", key.len()),
-        }
+            _ => {
+                debug_assert!(false, "a routing key of {} bytes", key.len());
+                true
+            }
+        };
         targets.topic = Some(buffers);
+        all
     }
 
-    fn walk<const N: usize>(&self, key: &str, buffers: &mut TopicBuffers, targets: &mut Targets) {
+    fn walk<const N: usize>(
+        &self,
+        key: &str,
+        buffers: &mut TopicBuffers,
+        targets: &mut Targets,
+    ) -> bool {
         let (nodes, dictionary) = (&self.nodes, &self.dictionary);
-        Walk::<N> { nodes, dictionary, key, buffers, compared: 0 }.run(targets);
+        let goes_on = targets.cursor.inside.take().is_some();
+        if goes_on {
+            buffers.forget_reused(&self.born, N, &mut targets.cursor.left);
+        } else {
+            buffers.begin(self.grown, N);
+        }
+        let all = Walk::<N> { nodes, dictionary, key, buffers, compared: 0 }.run(targets);
+        targets.cursor.inside = (!all).then_some(0);
+        all
     }
 
     fn child(&self, parent: usize, word: &str) -> Option<NodeId> {
@@ -95,9 +123,12 @@ impl Topic {
     fn grow(&mut self, parent: usize, word: &str) -> NodeId {
         let child = self.free.pop().unwrap_or_else(|| {
             self.nodes.push(Node::default());
+            self.born.push(0);
             // 2^32 nodes do not fit into memory. The number is not 0, since the root was there.
             NodeId::new((self.nodes.len() - 1) as u32).unwrap_or(NodeId::MAX)
         });
+        self.grown += 1;
+        self.born[index(child)] = self.grown;
         let node = &mut self.nodes[parent];
         match word {
             "*" => node.star = Some(child),

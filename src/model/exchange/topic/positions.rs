@@ -7,13 +7,6 @@ pub(super) struct Positions<const N: usize>(pub [u64; N]);
 impl<const N: usize> Positions<N> {
     pub const EMPTY: Self = Self([0; N]);
 
-    /// The position before the first word.
-    pub fn start() -> Self {
-        let mut set = Self::EMPTY;
-        set.insert(0);
-        set
-    }
-
     #[inline]
     pub fn insert(&mut self, position: usize) {
         self.0[position / 64] |= 1 << (position % 64);

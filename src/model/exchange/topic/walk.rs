@@ -8,6 +8,7 @@ use super::dictionary::{Dictionary, WordId};
 use super::node::{Children, Node, NodeId};
 use super::positions::Positions;
 use crate::exchange::targets::Targets;
+use crate::mutant::{self, Mutant};
 
 /// Buffers that are reused for every key, so that matching does not allocate once they have grown.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(in crate::exchange) struct TopicBuffers {
     nodes: Vec<u32>,
     /// The set of positions of each node in `nodes`, `N` numbers each.
     sets: Vec<u64>,
+    /// How many nodes had been made when the walk began.
+    grown: u64,
 }
 
 /// A word of the key.
@@ -64,6 +67,34 @@ impl TopicBuffers {
         }
         self.words.len()
     }
+
+    /// A walk begins at the root, in an exchange that has made so many nodes.
+    pub fn begin(&mut self, grown: u64, numbers: usize) {
+        self.nodes.clear();
+        self.sets.clear();
+        self.nodes.push(0);
+        self.sets.push(1);
+        self.sets.resize(numbers, 0);
+        self.grown = grown;
+    }
+
+    /// A walk goes on that has paused. Nodes that were made since then have the place of others
+    /// that are gone; with the first one goes what is left of its targets.
+    #[cold]
+    pub fn forget_reused(&mut self, born: &[u64], numbers: usize, left: &mut Option<usize>) {
+        let grown = self.grown;
+        let is_reused = |node: &u32| born.get(*node as usize).is_none_or(|born| *born > grown);
+        if mutant::active(Mutant::ReusedNodeVisited) || !self.nodes.iter().any(is_reused) {
+            return;
+        }
+        if self.nodes.last().is_some_and(is_reused) {
+            *left = None;
+        }
+        let sets = self.sets.chunks_exact(numbers);
+        let kept = self.nodes.iter().zip(sets).filter(|(node, _)| !is_reused(node));
+        let (nodes, sets): (Vec<u32>, Vec<&[u64]>) = kept.unzip();
+        (self.sets, self.nodes) = (sets.concat(), nodes);
+    }
 }
 
 /// Most words that one key compares before it is indexed: an index is not worth it for a few.
@@ -80,29 +111,39 @@ pub(super) struct Walk<'a, const N: usize> {
 }
 
 impl<const N: usize> Walk<'_, N> {
-    /// Adds the targets of all patterns that match.
-    pub fn run(mut self, targets: &mut Targets) {
-        self.visit(0, Positions::start(), targets);
+    /// Adds the targets of all patterns that match; false if there are nodes to visit after a
+    /// pause.
+    pub fn run(mut self, targets: &mut Targets) -> bool {
         while let Some(node) = self.buffers.nodes.pop() {
             let at = self.buffers.sets.len() - N;
             let mut positions = [0; N];
             positions.copy_from_slice(&self.buffers.sets[at..]);
             self.buffers.sets.truncate(at);
             self.visit(node, Positions(positions), targets);
+            if targets.is_spent() && !self.buffers.nodes.is_empty() {
+                return false;
+            }
         }
+        true
     }
 
     fn push(&mut self, node: NodeId, positions: Positions<N>) {
-        self.buffers.nodes.push(node.get());
+        self.push_node(node.get(), positions);
+    }
+
+    #[inline]
+    fn push_node(&mut self, node: u32, positions: Positions<N>) {
+        self.buffers.nodes.push(node);
         self.buffers.sets.extend_from_slice(&positions.0);
     }
 
     #[inline]
-    fn visit(&mut self, node: u32, positions: Positions<N>, targets: &mut Targets) {
-        let (node, end) = (&self.nodes[node as usize], self.buffers.words.len());
+    fn visit(&mut self, at: u32, positions: Positions<N>, targets: &mut Targets) {
+        let (node, end) = (&self.nodes[at as usize], self.buffers.words.len());
         targets.count_work(1);
-        if positions.contains(end) {
-            node.targets.collect(targets);
+        if positions.contains(end) && !node.targets.collect(targets) {
+            // It is visited again, for the rest of its targets.
+            return self.push_node(at, positions);
         }
         if let Some(hash) = node.hash {
             self.push(hash, positions.extended(end));

@@ -104,6 +104,8 @@ impl ClassicQueue {
         }
         // If the broker ends before the letter arrives, the message is in the queue again.
         entry.redelivered |= death == Death::Rejected;
+        // The letter may come back to this queue.
+        self.forget_value(entry.seq);
         self.dying.add(entry, death);
         output.died(self.id);
     }
@@ -119,7 +121,7 @@ impl ClassicQueue {
 
     /// True if messages have to be read before they die.
     pub(super) fn reads_what_dies(&self) -> bool {
-        self.arguments.dead_letters.is_some() || self.has_priorities()
+        self.arguments.dead_letters.is_some() || self.has_priorities() || self.values.is_some()
     }
 
     pub(super) fn dying(&self, from: u64) -> Option<Dying<'_>> {

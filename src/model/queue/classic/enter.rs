@@ -1,5 +1,7 @@
 //! A message enters a classic queue: straight to a consumer, to the store, or into memory.
 
+use std::sync::Arc;
+
 use crate::message::Message;
 use crate::mutant::{self, Mutant};
 use crate::queue::Expiry;
@@ -57,6 +59,7 @@ impl ClassicQueue {
             }
             return output.refuse();
         }
+        let Ok(value) = self.value_of(message) else { return };
         self.counters.published += 1;
         let empty = self.backlog.is_empty() && self.returned.is_empty();
         let first = empty && !self.tasks.withholds();
@@ -68,8 +71,9 @@ impl ClassicQueue {
         if self.arguments.max_length_bytes.is_some() {
             self.count_body_bytes(message.body_len(), true);
         }
+        let mut seq = self.next_seq;
         if self.has_priorities() {
-            self.take_in_by_priority(message, expiry, output);
+            seq = self.take_in_by_priority(message, expiry, output);
         } else if self.durable && message.persistent() {
             self.take_in_persistent(message, expiry, output);
         } else {
@@ -77,11 +81,23 @@ impl ClassicQueue {
             entry.expiry = expiry;
             self.backlog.push(entry);
         }
+        if let Some((values, value)) = self.values.as_mut().zip(value) {
+            values.enter(seq, value);
+        }
         if first && !mutant::active(Mutant::ZeroTtlDropped) {
             self.serve_first(now, output);
             self.spare_first();
         }
         self.dispatch(now, output);
+    }
+
+    /// The deduplication value of a message that is to enter. `Err`: it is dropped, since one in
+    /// the queue has the same.
+    fn value_of(&self, message: Message<'_>) -> Result<Option<Arc<[u8]>>, ()> {
+        match &self.values {
+            Some(values) if self.arguments.deduplicates => values.check(message),
+            _ => Ok(None),
+        }
     }
 
     /// Takes in a message that the store is to have.

@@ -33,7 +33,11 @@ impl ClassicQueue {
         self.deadlines.set_queue(arguments.consumer_timeout_ms);
         self.special = arguments.message_ttl_ms.is_some()
             || arguments.limited()
-            || arguments.max_priority.is_some();
+            || arguments.max_priority.is_some()
+            || arguments.deduplicates;
+        if arguments.deduplicates {
+            self.values.get_or_insert_default();
+        }
         if let Some(max) = arguments.max_priority {
             self.backlog.set_priorities(max);
         }

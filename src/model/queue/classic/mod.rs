@@ -55,7 +55,7 @@ use crate::queue::classic::expire::Lifetimes;
 use crate::queue::classic::unfinished::QueueTasks;
 use crate::queue::commands::{own_methods, queue_commands};
 use crate::queue::consumer::{ActiveConsumer, ConsumerSpec, Consumers, Slot};
-use crate::queue::entry::{QueueMemory, QueuedMessage, hash_entries};
+use crate::queue::entry::{HeldValues, QueueMemory, QueuedMessage, hash_entries};
 use crate::queue::ledger::Ledger;
 use crate::queue::{
     Dying, EffectiveArguments, Get, QueueCommands, QueueCounters, QueueOutput, QueueProgress,
@@ -91,6 +91,8 @@ pub struct ClassicQueue {
     returned_bytes: usize,
     unacked: Map<ChannelId, Ledger<UnackedMessage>>,
     dying: DyingMessages,
+    /// The deduplication values of its messages, if it has the argument.
+    values: Option<Box<HeldValues>>,
     /// Bytes of memory that the ledgers of `unacked` hold.
     ledger_bytes: usize,
     /// Bytes of the messages in `unacked`.
@@ -144,6 +146,7 @@ impl ClassicQueue {
             returned_bytes: 0,
             unacked: Map::with_hasher(seed),
             dying: DyingMessages::default(),
+            values: None,
             ledger_bytes: 0,
             unacked_bytes: 0,
             large_unacked: 0,
@@ -199,7 +202,8 @@ impl ClassicQueue {
     #[inline]
     fn pinned(&self) -> usize {
         let entries = self.backlog.capacity() + self.returned.len() + self.tasks.entries();
-        self.memory.pinned() + self.ledger_bytes + entries * size_of::<QueuedMessage>()
+        let values = self.values.as_ref().map_or(0, |values| values.pinned());
+        self.memory.pinned() + self.ledger_bytes + entries * size_of::<QueuedMessage>() + values
     }
 
     fn unsettled_bytes(&self) -> usize {
@@ -211,6 +215,7 @@ impl ClassicQueue {
         if !held {
             self.barred_by = 0;
             self.consumers.release();
+            self.tasks.dispatch_later();
         }
     }
 
@@ -263,7 +268,7 @@ impl Hash for ClassicQueue {
         (self.next_seq, self.logged, self.logged_again, self.next_number).hash(state);
         (&self.consumers, &self.deadlines, &self.gets, &self.counters).hash(state);
         (&self.arguments, self.special, self.drops_head, self.timed).hash(state);
-        (self.bodies, self.lifetimes).hash(state);
+        (self.bodies, self.lifetimes, &self.values).hash(state);
         self.dying.hash_with(&self.memory, state);
         self.backlog.hash_with(&self.memory, state);
         hash_entries(self.returned.values(), &self.memory, state);

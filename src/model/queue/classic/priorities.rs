@@ -20,14 +20,14 @@ impl ClassicQueue {
         self.arguments.max_priority.is_some()
     }
 
-    /// A message waits behind the others of its priority.
+    /// A message waits behind the others of its priority; its sequence number.
     pub(super) fn take_in_by_priority(
         &mut self,
         message: Message<'_>,
         expiry: Expiry,
         output: &mut impl QueueOutput,
-    ) {
-        let Some(lanes) = self.backlog.lanes() else { return };
+    ) -> u64 {
+        let Some(lanes) = self.backlog.lanes() else { return 0 };
         let seq = lanes.number(message.priority());
         let mut entry = self.memory.keep(seq, message);
         entry.expiry = expiry;
@@ -36,6 +36,7 @@ impl ClassicQueue {
             self.logged = self.logged.max(seq);
         }
         self.backlog.enter(entry);
+        seq
     }
 
     /// Spills messages; see [`ClassicQueue::spill`].

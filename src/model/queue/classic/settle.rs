@@ -7,6 +7,7 @@ use crate::queue::classic::unfinished::Task;
 use crate::queue::classic::{ClassicQueue, UnackedMessage};
 use crate::queue::consumer::ConsumerSpec;
 use crate::queue::entry::QueuedMessage;
+use crate::queue::ledger::Ledger;
 use crate::queue::stored::Stored;
 use crate::queue::{Death, Get, QueueOutput, QueueService, Settle};
 use crate::time::Now;
@@ -21,7 +22,28 @@ impl ClassicQueue {
         } else if !mutant::active(Mutant::SettleNotTold) {
             output.settled(self.id, entry.seq, entry.stored);
         }
+        if self.values.is_some() {
+            self.forget_value(entry.seq);
+        }
         self.memory.free(entry);
+    }
+
+    /// A message does not keep others with its value out any more.
+    #[cold]
+    pub(super) fn forget_value(&mut self, seq: u64) {
+        if let Some(values) = &mut self.values {
+            values.leave(seq);
+        }
+    }
+
+    /// The ready messages have left.
+    #[cold]
+    fn forget_ready_values(&mut self) {
+        let Self { values, unacked, .. } = self;
+        if let Some(values) = values {
+            let unacked = unacked.values().flat_map(Ledger::iter);
+            values.leave_all_but(unacked.map(|(_, unacked)| unacked.entry.seq));
+        }
     }
 
     /// Settles one delivery of a channel. An unknown number is ignored: its channel is gone.
@@ -177,6 +199,7 @@ impl ClassicQueue {
         if self.backlog.spilled() > 0 {
             output.purge(self.id);
         }
+        self.forget_ready_values();
         self.returned_bytes = 0;
         self.bodies = 0;
         let returned = std::mem::take(&mut self.returned);

@@ -65,11 +65,14 @@ impl Sessions {
         broker: &mut impl BrokerAccess,
     ) {
         let Some(channel) = self.connections.present(at) else { return };
+        if settles.is_one_by_one() {
+            self.settle_one_by_one(at, &mut settles, broker);
+            return self.settled_or_later(at, settles, broker);
+        }
         let uncut = mutant::active(Mutant::TagsUncut);
         let most = if uncut { usize::MAX } else { broker.work().left() as usize * TAGS };
         let taken = settles.take(channel, most);
         channel.count_acks(settles.how(), taken);
-        let limited = channel.limit.is_some();
         // A tag is far less than a unit; less than one of all of them is not counted.
         broker.work().spend((taken / TAGS) as u32);
         while (!broker.work().is_spent() || uncut)
@@ -78,9 +81,19 @@ impl Sessions {
             broker.work().spend(1);
             self.settle_at_home(last, at.channel, true, settles.how(), broker);
         }
+        self.settled_or_later(at, settles, broker);
+    }
+
+    fn settled_or_later(
+        &mut self,
+        at: ChannelRef,
+        settles: Settles,
+        broker: &mut impl BrokerAccess,
+    ) {
         if !settles.is_done() {
             return self.settle_later(at, settles);
         }
+        let limited = self.connections.present(at).is_some_and(|channel| channel.limit.is_some());
         if limited {
             self.settled(at, broker);
         }
@@ -113,13 +126,25 @@ impl Sessions {
         if channel.tx.is_none() {
             return self.settle(call, 0, true, Settle::Requeue, broker);
         }
-        // One by one: among them are deliveries whose settles wait for a commit.
-        let mut rest = std::mem::take(&mut channel.unacked);
-        while let Some((_, one)) = rest.pop_up_to(u64::MAX) {
-            self.settle_at_home(one, call.at.channel, false, Settle::Requeue, broker);
-        }
-        self.permit(call.at.conn, call.at.number, broker);
+        // Among them are deliveries whose settles wait for a commit.
+        let settles = Settles::one_by_one(channel.last_tag, Settle::Requeue);
+        self.go_on_settling(call.at, settles, broker);
         Ok(())
+    }
+
+    /// Settles deliveries of a channel each by itself, as many as the turn's work allows.
+    fn settle_one_by_one(
+        &mut self,
+        at: ChannelRef,
+        settles: &mut Settles,
+        broker: &mut impl BrokerAccess,
+    ) {
+        while !broker.work().is_spent() {
+            let Some(channel) = self.connections.present(at) else { return };
+            let Some(one) = settles.take_one(channel) else { return };
+            broker.work().spend(1);
+            self.settle_at_home(one, at.channel, false, settles.how(), broker);
+        }
     }
 
     pub(super) fn settle_at_home(

@@ -145,7 +145,7 @@ impl Sessions {
         if spec.name.starts_with("amq.") {
             return Err(Refusal::ReservedName(resource));
         }
-        arguments::check_exchange(&resource, table)?;
+        arguments::check_exchange(kind, &resource, table)?;
         self.ask_for(call, Request::DeclareExchange(vhost, spec), MethodStep::Again, broker);
         Ok(())
     }

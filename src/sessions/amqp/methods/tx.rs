@@ -15,15 +15,15 @@
 use amqp::Method;
 use model::mutant::{self, Mutant};
 use model::queue::Settle;
-use model::session::Transaction;
-use model::session::tx::{Commit, HeldSettle, Stage};
-use model::{ChannelId, ConnId, Message, Refusal};
+use model::session::tx::{Commit, HeldSettles, SETTLES_MAX, Stage};
+use model::session::{DeliveryRun, Transaction};
+use model::{ChannelId, ConnId, Message, QueueId, Refusal, ShardId};
 
 use crate::mesh::enqueue::cost;
 use crate::sessions::amqp::pending::MethodStep;
 use crate::sessions::amqp::send::MethodCall;
 use crate::sessions::broker::{BrokerAccess, QueueAt};
-use crate::sessions::connections::{ChannelRef, Publisher};
+use crate::sessions::connections::{ChannelRef, Publisher, Unfinished};
 use crate::sessions::output::OUTPUT_MARK;
 use crate::sessions::routing::pieces::copies_now;
 use crate::sessions::state::Sessions;
@@ -78,20 +78,23 @@ impl Sessions {
         call: MethodCall<'_>,
         broker: &mut impl BrokerAccess,
     ) -> Result<(), Refusal> {
-        let tx = std::mem::take(self.transaction(call)?);
-        let mut tx = self.take_out(tx);
-        if mutant::active(Mutant::RollbackPublishes) {
-            self.publish_held(held(call.at), &mut tx, None, broker);
-        }
-        let deliveries = tx.rollback();
+        let mut tx = std::mem::take(self.transaction(call)?);
+        let deliveries = self.take_back(&mut tx);
         if let Some(channel) = self.connections.present(call.at)
             && !mutant::active(Mutant::RollbackLosesTags)
         {
             channel.unacked.restore(deliveries);
             channel.settling = 0;
         }
+        let publishes = mutant::active(Mutant::RollbackPublishes).then(|| held(call.at));
+        self.end_later(tx, publishes, broker);
         self.connections.reply(call.at, &Method::TxRollbackOk {});
         Ok(())
+    }
+
+    fn take_back(&mut self, tx: &mut Transaction) -> Vec<DeliveryRun> {
+        self.held -= tx.settles_pinned();
+        tx.take_back()
     }
 
     /// Holds a publish until its channel commits, or refuses it.
@@ -154,18 +157,23 @@ impl Sessions {
                 return Err(Refusal::UnknownDeliveryTag(tag));
             }
             let up_to = if tag == 0 { u64::MAX } else { tag };
-            while let Some((tag, delivery)) = unacked.pop_up_to(up_to) {
-                tx.settle(HeldSettle { tag, delivery, how });
+            while let Some(run) = unacked.pop_run_up_to(up_to, usize::MAX) {
+                channel.settling += run.len();
+                tx.settle(HeldSettles { run, how });
             }
         } else {
             let delivery = unacked.remove(tag).ok_or(Refusal::UnknownDeliveryTag(tag))?;
-            tx.settle(HeldSettle { tag, delivery, how });
+            channel.settling += 1;
+            tx.settle(HeldSettles { run: DeliveryRun::new(tag, delivery), how });
         }
-        channel.settling = tx.settles();
-        let pinned = tx.pinned();
+        let (pinned, settles) = (tx.pinned(), tx.settles_pinned());
         self.held = self.held + pinned - before;
-        let max = self.transaction_max;
-        if pinned > max { Err(Refusal::TransactionTooLarge { max }) } else { Ok(()) }
+        for (bytes, max) in [(settles, SETTLES_MAX), (pinned, self.transaction_max)] {
+            if bytes > max {
+                return Err(Refusal::TransactionTooLarge { max });
+            }
+        }
+        Ok(())
     }
 
     /// Goes on with commits that something has become free, or is applied, for. False if there
@@ -225,7 +233,9 @@ impl Sessions {
                     Stage::Applying
                 }
                 Stage::Applying => {
-                    self.settle_held(publisher, tx, commit, broker);
+                    if !self.settle_held(publisher, tx, commit, broker) {
+                        return false;
+                    }
                     Stage::Settling
                 }
                 Stage::Settling => return true,
@@ -234,8 +244,8 @@ impl Sessions {
         false
     }
 
-    /// Sends what is held to its queues, as far as windows and the output have room if it is
-    /// for a `commit`; false if something stays.
+    /// Sends what is held to its queues, as far as the turn's work allows; if it is for a `commit`,
+    /// also windows and the output. False if something stays.
     fn publish_held(
         &mut self,
         publisher: Publisher,
@@ -249,11 +259,20 @@ impl Sessions {
             tx.count_front(&self.bodies);
             let Some((message, mandatory)) = tx.front(&mut queues) else { break };
             let publisher = Publisher { mandatory: publisher.mandatory && mandatory, ..publisher };
-            if commit.is_some() && !self.has_room(publisher, &queues, broker) {
+            let goes_on = match commit {
+                Some(_) => self.has_room(publisher, &queues, broker),
+                None => !broker.work().is_spent(),
+            };
+            if !goes_on {
                 all = false;
                 break;
             }
             // One that is copied often goes in pieces.
+            if let Some((QueueId::RELAY, home)) = queues.first().copied() {
+                self.publish_relayed(publisher, (home, message), commit.as_deref_mut(), broker);
+                tx.pop();
+                continue;
+            }
             let (most, units) = copies_now(message, broker);
             queues.truncate(most);
             broker.work().spend(units.saturating_mul(queues.len().max(1) as u32));
@@ -269,6 +288,23 @@ impl Sessions {
         queues.clear();
         self.routes = queues;
         all
+    }
+
+    /// Sends a message that is held to the stateful exchanges that it comes to.
+    fn publish_relayed(
+        &mut self,
+        publisher: Publisher,
+        held: (ShardId, Message<'_>),
+        commit: Option<&mut Commit>,
+        broker: &mut impl BrokerAccess,
+    ) {
+        let mut found = self.relay_held(publisher, held, broker);
+        let here = !found.iter().any(|(queue, _)| *queue == QueueId::RELAY);
+        let refused = here && self.send_held(publisher, held.1, &mut found, broker);
+        if let Some(commit) = commit {
+            commit.refused |= refused;
+            found.iter().for_each(|(_, home)| commit.involve(*home, held.1.persistent()));
+        }
     }
 
     /// True if a commit may send its next message now; else it is told when.
@@ -292,26 +328,48 @@ impl Sessions {
         true
     }
 
-    /// Sends the settles; the commit goes on when all homes have applied them.
+    /// Sends the settles, as many as the turn's work allows; false if there are more. The commit
+    /// goes on when all homes have applied them.
     fn settle_held(
         &mut self,
         publisher: Publisher,
         tx: &mut Transaction,
         commit: &mut Commit,
         broker: &mut impl BrokerAccess,
-    ) {
-        let settles = tx.take_settles();
+    ) -> bool {
+        let mut settles = commit.settles.take().unwrap_or_else(|| tx.take_settles().into_iter());
         if mutant::active(Mutant::CommitDropsSettles) {
-            return;
+            return true;
         }
-        if let Some(channel) = self.connections.channel(publisher.conn, publisher.number) {
-            channel.settling = 0;
-            settles.iter().for_each(|settle| channel.count_acks(settle.how, 1));
-        }
-        for HeldSettle { delivery, how, .. } in settles {
+        while let Some(HeldSettles { run, how }) = settles.as_mut_slice().first_mut() {
+            if !broker.has_room(publisher, &[]) {
+                commit.settles = Some(settles);
+                return false;
+            }
+            let (delivery, how) = (run.pop_first(), *how);
+            let Some(delivery) = delivery else {
+                settles.next();
+                continue;
+            };
+            broker.work().spend(1);
+            if let Some(channel) = self.connections.channel(publisher.conn, publisher.number) {
+                channel.settling -= 1;
+                channel.count_acks(how, 1);
+            }
             commit.involve(delivery.home, true);
             self.settle_at_home(delivery, publisher.channel, false, how, broker);
         }
+        self.await_settles(publisher, commit, broker);
+        true
+    }
+
+    /// All settles of a commit are sent.
+    fn await_settles(
+        &mut self,
+        publisher: Publisher,
+        commit: &mut Commit,
+        broker: &mut impl BrokerAccess,
+    ) {
         self.permit(publisher.conn, publisher.number, broker);
         for (home, durable) in std::mem::take(&mut commit.homes) {
             if mutant::active(Mutant::CommitOkBeforeSettles) {
@@ -327,25 +385,63 @@ impl Sessions {
     pub(in crate::sessions) fn end_transaction(
         &mut self,
         at: ChannelRef,
-        tx: Transaction,
+        mut tx: Transaction,
         broker: &mut impl BrokerAccess,
     ) {
-        let mut tx = self.take_out(tx);
-        if tx.commit.is_some() {
-            let publisher = Publisher { mandatory: false, ..held(at) };
-            self.publish_held(publisher, &mut tx, None, broker);
+        self.take_back(&mut tx);
+        let publisher = Publisher { mandatory: false, ..held(at) };
+        let publishes = tx.commit.take().map(|_| publisher);
+        self.end_later(tx, publishes, broker);
+    }
+
+    /// The publishes of a transaction that is over are dropped, or sent: in pieces, since there may
+    /// be millions.
+    fn end_later(
+        &mut self,
+        tx: Transaction,
+        publisher: Option<Publisher>,
+        broker: &mut impl BrokerAccess,
+    ) {
+        if tx.publishes() > 0 {
+            self.ending.push_back((tx, publisher));
+            self.go_on_ending(broker);
+        } else {
+            self.held -= tx.pinned();
         }
     }
 
-    fn take_out(&mut self, tx: Transaction) -> Transaction {
-        self.held -= tx.pinned();
-        tx
+    /// Goes on with transactions that are over.
+    pub(in crate::sessions) fn go_on_ending(&mut self, broker: &mut impl BrokerAccess) {
+        while let Some((mut tx, publisher)) = self.ending.pop_front() {
+            let before = tx.pinned();
+            let done = match publisher {
+                Some(publisher) => self.publish_held(publisher, &mut tx, None, broker),
+                None => drop_held(&mut tx, broker),
+            };
+            self.held = self.held + tx.pinned() - before;
+            if !done {
+                self.ending.push_front((tx, publisher));
+                return self.connections.go_on_later(Unfinished::Transactions);
+            }
+        }
     }
 
     fn transaction(&mut self, call: MethodCall<'_>) -> Result<&mut Transaction, Refusal> {
         let tx = self.connections.present(call.at).and_then(|channel| channel.tx.as_deref_mut());
         tx.ok_or(Refusal::NotTransactional)
     }
+}
+
+/// Drops publishes, as many as the turn's work allows; false if there are more.
+fn drop_held(tx: &mut Transaction, broker: &mut impl BrokerAccess) -> bool {
+    while tx.publishes() > 0 {
+        if broker.work().is_spent() {
+            return false;
+        }
+        broker.work().spend(1);
+        tx.pop();
+    }
+    true
 }
 
 /// The commit goes on when all homes have applied its publishes.
