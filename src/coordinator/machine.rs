@@ -4,13 +4,16 @@
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
+use model::access::Rights;
 use model::access::command::Credential;
+use model::access::limits::{UserLimit, VhostLimit};
 use model::access::state::UserInVhost;
 use model::topology::spec::Name;
 use model::topology::{Change, Topology};
-use model::{ConnId, Entropy, Now, QueueId, QueueSpec, Refusal, Secret, ShardId};
+use model::{ConnId, Entropy, Now, QueueId, QueueSpec, Secret, ShardId};
 
 use crate::coordinator::admin::Administration;
+use crate::coordinator::admin::limits::of_queues;
 use crate::coordinator::admin::policies::Policies;
 use crate::coordinator::admin::windows::Telling;
 use crate::coordinator::alarm::AlarmState;
@@ -18,8 +21,9 @@ use crate::coordinator::decisions::Decisions;
 use crate::coordinator::directory::{Directory, QueueCommand, QueueDelete, QueuePlacement};
 use crate::coordinator::disk_full::{Admission, DiskFull};
 use crate::coordinator::inspect::answers::OutsideAnswers;
-use crate::coordinator::limits::{NodeLimits, OpenCounts};
+use crate::coordinator::limits::NodeLimits;
 use crate::coordinator::login_pace::LoginPace;
+use crate::coordinator::open_counts::OpenCounts;
 use crate::coordinator::queues::QueueLifeCycle;
 use crate::coordinator::versions::Requester;
 use crate::coordinator::{durable, exchanges};
@@ -124,6 +128,7 @@ impl Coordinator {
         let queues = QueueLifeCycle {
             directory,
             limits: config.limits,
+            vhost_limits: of_queues(&state.access),
             policies: Policies::recovered(&state.access),
             going: BTreeMap::new(),
             telling: Telling::default(),
@@ -198,6 +203,9 @@ impl Coordinator {
             }
             Control::ConnectionLeft(conn) => self.open.connection_left(conn),
             Control::ChannelLeft(channel) => self.open.channel_left(channel),
+            Control::ChannelsOpen(user, channels) => {
+                channels.into_iter().for_each(|channel| self.open.channel_is_open(channel, &user));
+            }
             other => debug_assert!(false, "not for a coordinator: {other:?}"),
         }
         self.count_memory();
@@ -329,8 +337,9 @@ impl Coordinator {
             Request::Admin(command) => {
                 return self.admin.obey((decisions, queues), requester, *command);
             }
-            Request::OpenChannel(channel) => {
-                let opened = self.open.channel_opened(&self.limits, channel);
+            Request::OpenChannel { channel, user } => {
+                let of_user = self.admin.limits.user(&user, UserLimit::Channels);
+                let opened = self.open.channel_opened(&self.limits, of_user, (channel, &user));
                 let answer = opened.map_or_else(Answer::from, |()| Answer::Done);
                 return decisions.answer_now(requester, answer);
             }
@@ -379,17 +388,26 @@ impl Coordinator {
     }
 
     fn open_vhost(&mut self, requester: Requester, conn: ConnId, of: UserInVhost) {
-        let answer = if let Err(refusal) = self.open.check_connection(&self.limits, conn) {
-            Refusal::into(refusal)
-        } else if let Err(answer) = self.decisions.vhost(&of.vhost) {
-            answer
-        } else if let Some(rights) = self.admin.rights(&of) {
-            self.open.connection_opened(conn);
-            Answer::Opened(rights)
-        } else {
-            Answer::VhostRefused
+        let answer = match self.may_open(conn, &of) {
+            Ok(rights) => {
+                let counts_channels = self.admin.counts_channels(&of.user);
+                self.open.connection_opened(conn, of);
+                Answer::Opened { rights, counts_channels }
+            }
+            Err(refused) => refused,
         };
         self.decisions.answer_opened(requester, answer);
+    }
+
+    /// Asks for everything in the same order as RabbitMQ.
+    fn may_open(&self, conn: ConnId, of: &UserInVhost) -> Result<Rights, Answer> {
+        self.open.check_connection(&self.limits, conn)?;
+        self.decisions.vhost(&of.vhost)?;
+        let limits = &self.admin.limits;
+        let of_vhost = limits.vhost(&of.vhost, VhostLimit::Connections);
+        let of_user = limits.user(&of.user, UserLimit::Connections);
+        self.open.check_own(conn, of, (of_vhost, of_user))?;
+        self.admin.rights(of).ok_or(Answer::VhostRefused)
     }
 
     fn applied(&mut self, from: ShardId, version: u64) {

@@ -12,6 +12,7 @@ mod limits;
 mod line;
 mod logins;
 mod methods;
+mod own_limits;
 mod parking;
 mod receiving;
 mod replies;

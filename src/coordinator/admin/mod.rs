@@ -1,7 +1,10 @@
-//! Users, vhosts, rights and policies: what administrators decide. A change is ordered among those
-//! of the topology, so a shard that has applied it obeys it, and the answer promises that all do.
+//! Users, vhosts, rights, limits and policies: what administrators decide. A change is ordered
+//! among those of the topology, so a shard that has applied it obeys it, and the answer promises
+//! that all do.
 
 mod gone_vhosts;
+mod limit_changes;
+pub(in crate::coordinator) mod limits;
 mod passwords;
 mod permissions;
 pub(in crate::coordinator) mod policies;
@@ -15,6 +18,7 @@ use model::Name;
 use model::access::command::{
     AdminAnswer, AdminCommand, AdminError, Credential, NAME_MAX, RECORDS_MAX, TAGS_MAX, VHOSTS_MAX,
 };
+use model::access::limits::{merged, without};
 use model::access::state::{AccessFact, UserInVhost};
 use model::access::{Access, PermissionPatterns, Rights, TopicPatterns, VhostSettings};
 use model::topology::Change;
@@ -22,6 +26,7 @@ use model::topology::Change;
 pub(in crate::coordinator) use self::permissions::compile;
 pub(in crate::coordinator) use self::policies::check as check_policy;
 pub(in crate::coordinator) use self::users::Users;
+use crate::coordinator::admin::limits::OwnLimits;
 use crate::coordinator::admin::permissions::Permissions;
 use crate::coordinator::decisions::Decisions;
 use crate::coordinator::queues::QueueLifeCycle;
@@ -45,6 +50,7 @@ enum CommandProgress {
 pub(in crate::coordinator) struct Administration {
     pub users: Users,
     permissions: Permissions,
+    pub limits: OwnLimits,
     vhosts: BTreeMap<Name, VhostSettings>,
 }
 
@@ -54,7 +60,8 @@ impl Administration {
         let mut users = Users::new(loopback);
         state.users.values().for_each(|user| users.adopt(user.clone()));
         let permissions = Permissions::recovered(&state.access);
-        Self { users, permissions, vhosts: state.access.vhosts.clone() }
+        let limits = OwnLimits::recovered(&state.access);
+        Self { users, permissions, limits, vhosts: state.access.vhosts.clone() }
     }
 
     /// The user, vhost and permissions of a first start.
@@ -154,6 +161,18 @@ impl Administration {
                 let of = self.find(decisions, user, vhost)?;
                 self.clear_topic_permissions(decisions, of, exchange.as_ref());
             }
+            AdminCommand::SetVhostLimits(vhost, wanted) => {
+                self.limit_vhost((decisions, queues), vhost, |before| merged(before, &wanted))?;
+            }
+            AdminCommand::ClearVhostLimits(vhost, kind) => {
+                self.limit_vhost((decisions, queues), vhost, |before| without(before, kind))?;
+            }
+            AdminCommand::SetUserLimits(user, wanted) => {
+                self.limit_user(decisions, user, |before| merged(before, &wanted))?;
+            }
+            AdminCommand::ClearUserLimits(user, kind) => {
+                self.limit_user(decisions, user, |before| without(before, kind))?;
+            }
             AdminCommand::SetPolicy(vhost, scope, policy) => {
                 find_vhost(decisions, &vhost)?;
                 check_name(&policy.name)?;
@@ -192,6 +211,7 @@ impl Administration {
             return Err(AdminError::NoUser(name));
         }
         self.permissions.forget_user(&name);
+        self.limits.forget_user(&name);
         decisions.record(Fact::Access(AccessFact::UserDeleted(name.clone())));
         decisions.announce(Change::UserDeleted(name));
         Ok(())
@@ -229,6 +249,7 @@ impl Administration {
     ) -> Result<(), AdminError> {
         find_vhost(decisions, &name)?;
         self.permissions.forget_vhost(&name);
+        self.limits.forget_vhost(&name);
         self.vhosts.remove(&name);
         decisions.decide(Change::VhostDeleted(name.clone()));
         queues.vhost_gone(decisions, requester, &name);

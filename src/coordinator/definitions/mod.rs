@@ -1,7 +1,8 @@
-//! Definitions files in RabbitMQ's format: users, vhosts, permissions, policies, exchanges, queues
-//! and bindings. They are turned into facts that are made durable in one batch before the
+//! Definitions files in RabbitMQ's format: users, vhosts, permissions, limits, policies, exchanges,
+//! queues and bindings. They are turned into facts that are made durable in one batch before the
 //! coordinator starts, so a file counts as a whole or not at all. What is there already stays.
 
+mod limits;
 mod objects;
 mod read;
 
@@ -36,6 +37,8 @@ struct Importer {
     state: MetaState,
     import: Import,
     ids: IdSource,
+    /// The most queues that a vhost may have with new ones of the file.
+    queue_limits: BTreeMap<Name, u64>,
     /// By vhost; filled when the first binding of the vhost is looked at.
     bindings: BTreeMap<Name, BTreeSet<BindingKey>>,
     /// Queues and exchanges that were left out; what is bound to them is too.
@@ -55,6 +58,7 @@ pub fn import(state: &MetaState, files: &[String]) -> Result<Import, Definitions
         state: state.clone(),
         import: Import::default(),
         ids,
+        queue_limits: BTreeMap::new(),
         bindings: BTreeMap::new(),
         left_out: BTreeSet::new(),
     };
@@ -87,6 +91,7 @@ impl Importer {
         let refused = |why: String| DefinitionsError { object: "the file".to_owned(), why };
         let json: Json = serde_json::from_str(text).map_err(|why| refused(why.to_string()))?;
         let file = json.as_object().ok_or_else(|| refused("is no JSON object".to_owned()))?;
+        self.queue_limits = self.queue_limits_before();
         self.sections(file)
     }
 

@@ -3,6 +3,7 @@
 mod admin;
 mod copies;
 mod disk_full;
+mod limits;
 mod records;
 mod replica;
 pub(in crate::coordinator) mod script;

@@ -25,6 +25,9 @@ pub enum Change {
     UserDeleted(Name),
     /// A user has other rights in a vhost; ordered like [`Self::UserDeleted`].
     RightsChanged(UserInVhost, Rights),
+    /// The channels of a user count at the coordinator from now on (`true`), or no more; ordered
+    /// like [`Self::UserDeleted`].
+    ChannelsCounted(Name, bool),
     /// An exchange, in a vhost.
     ExchangeCreated(Name, ExchangeSpec),
     /// An exchange by name, in a vhost, with every binding from or to it.
@@ -66,7 +69,7 @@ impl Topology {
                 self.vhosts.entry(name.clone()).or_insert_with(|| Vhost::new(version, seed));
             }
             Change::VhostDeleted(name) => drop(self.vhosts.remove(name)),
-            Change::UserDeleted(_) | Change::RightsChanged(..) => {}
+            Change::UserDeleted(_) | Change::RightsChanged(..) | Change::ChannelsCounted(..) => {}
             Change::ExchangeCreated(vhost, spec) => {
                 self.change(vhost, |vhost| vhost.add_exchange(version, spec.clone()));
             }
