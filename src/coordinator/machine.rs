@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use model::access::Rights;
 use model::access::command::Credential;
+use model::access::defaults::VhostDefaults;
 use model::access::limits::{UserLimit, VhostLimit};
 use model::access::state::UserInVhost;
 use model::topology::spec::Name;
@@ -55,6 +56,8 @@ pub struct CoordinatorConfig {
     pub placement: QueuePlacement,
     /// How many connections, channels, queues and exchanges there may be.
     pub limits: NodeLimits,
+    /// What new vhosts get.
+    pub vhost_defaults: VhostDefaults,
 }
 
 impl CoordinatorConfig {
@@ -72,6 +75,7 @@ impl CoordinatorConfig {
             memory_limit: u64::MAX,
             placement: QueuePlacement::default(),
             limits: NodeLimits::default(),
+            vhost_defaults: VhostDefaults::default(),
         }
     }
 }
@@ -133,10 +137,12 @@ impl Coordinator {
             going: BTreeMap::new(),
             telling: Telling::default(),
         };
+        let defaults = config.vhost_defaults.clone();
+        let loopback = config.loopback_users.clone();
         Self {
             decisions: Decisions::new(Topology::new(config.entropy.map_seed()), shards),
             queues,
-            admin: Administration::recovered(config.loopback_users.clone(), state),
+            admin: Administration::recovered(loopback, defaults, state),
             login_pace: LoginPace::default(),
             alarm: AlarmState::new(shards, config.memory_limit),
             open: OpenCounts::default(),
@@ -151,7 +157,8 @@ impl Coordinator {
         let credential = Credential::Password(config.default_pass.clone(), config.salt);
         let user = (config.default_user.as_str().into(), credential);
         let vhost = config.default_vhost.as_str().into();
-        self.admin.create_first(&mut self.decisions, user, &vhost);
+        let parts = (&mut self.decisions, &mut self.queues);
+        self.admin.create_first(parts, user, &vhost);
     }
 
     fn recover(&mut self, change: Change) {

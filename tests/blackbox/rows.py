@@ -460,6 +460,9 @@ SECTIONS = {
     "Policies": section(
         ("In force", "the policy that matches with the highest priority; of its limits, those of an "
          "operator policy and those of arguments the lowest", "rabbit_policy.erl:87"),
+        ("Defaults of new vhosts", "the first `default_limits.vhosts.…` and all "
+         "`default_policies.operator.…` whose pattern matches the vhost's name",
+         "rabbit_db_vhost_defaults.erl:68"),
     ),
     "Users": section(
         ("Password hashes", "salted SHA-256, SHA-512 and MD5", "rabbit_password.erl:42"),

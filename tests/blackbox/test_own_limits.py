@@ -10,6 +10,7 @@ from support import closes_channel, eventually, expect
 from test_access import hashed, permission
 from wire import Wire
 
+NEWER = "3.10 does not know these settings yet"
 LATE = "3.10 counts what is opened and closed a moment later"
 USERS = {"admin": {}, "two": {"max-connections": 2, "max-channels": -1},
          "none": {"max-connections": 0}, "three": {"max-channels": 3}}
@@ -187,3 +188,41 @@ def test_limits_outlive_a_restart(own_broker, tmp_path):
     assert refusal(to, "none", "/") == (text, (10, 40))
     text = "access to vhost 'shut' refused for user 'admin': connection limit (0) is reached"
     assert refusal(to, "admin", "shut") == (text, (10, 40))
+
+
+DEFAULTS = """
+default_limits.vhosts.1.pattern = ^nar
+default_limits.vhosts.1.max_queues = 3
+default_limits.vhosts.2.max_connections = 1
+default_policies.operator.short.queue_pattern = ^short
+default_policies.operator.short.vhost_pattern = ^nar
+default_policies.operator.short.max_length = 2
+"""
+
+
+@pytest.mark.row("Policies", "Defaults of new vhosts")
+def test_what_new_vhosts_get(broker, own_broker, tmp_path, connect):
+    if not expect(broker, why=NEWER, ringtail=True, rabbitmq=False):
+        pytest.skip(NEWER)
+    vhosts = [{"name": "/"}, {"name": "narrow"}]
+    (tmp_path / "a.json").write_text(json.dumps(definitions() | {
+        "vhosts": vhosts, "parameters": [],
+        "permissions": [permission("admin", ".*", ".*", ".*", each["name"]) for each in vhosts]}))
+    to = own_broker(user="admin", password="admin-password",
+                    config=f"load_definitions = {tmp_path}\n{DEFAULTS}")
+    login = pika.PlainCredentials("admin", "admin-password")
+    channel = connect(to, credentials=login, virtual_host="narrow").channel()
+    channel.confirm_delivery()
+    for name, kept in (("short", 2), ("long", 4)):
+        channel.queue_declare(name)
+        for _ in range(4):
+            channel.basic_publish("", name, b"")
+        assert channel.queue_declare(name, passive=True).method.message_count == kept
+    channel.queue_declare("third")
+    closes_channel(
+        channel, lambda: channel.queue_declare("fourth"), 406,
+        "PRECONDITION_FAILED - cannot declare queue 'fourth': queue limit in vhost 'narrow' (3) "
+        "is reached")
+    connect(to, credentials=login)
+    text = "access to vhost '/' refused for user 'admin': connection limit (1) is reached"
+    assert refusal(to, "admin", "/") == (text, (10, 40))

@@ -15,6 +15,25 @@ use crate::coordinator::queues::QueueLifeCycle;
 use crate::store::meta::Fact;
 
 impl Administration {
+    /// Creates a vhost, with the limits and operator policies that the configuration gives it.
+    pub(super) fn create_vhost(
+        &mut self,
+        (decisions, queues): (&mut Decisions, &mut QueueLifeCycle),
+        name: &Name,
+    ) {
+        decisions.decide(Change::VhostCreated(name.clone()));
+        for fact in self.defaults.facts(name) {
+            if let AccessFact::VhostLimits(_, limits) = fact {
+                let limited = |_: &VhostLimits| limits;
+                let known = self.limit_vhost((&mut *decisions, queues), name.clone(), limited);
+                debug_assert!(known.is_ok(), "it was just created");
+            } else if let AccessFact::Policy(vhost, scope, policy) = fact {
+                // There is no queue yet that has to be told.
+                queues.adopt_policy(decisions, (vhost, scope), policy).ok();
+            }
+        }
+    }
+
     /// Gives the vhost other limits, made from those that it has.
     pub(super) fn limit_vhost(
         &mut self,

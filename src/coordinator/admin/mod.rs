@@ -18,6 +18,7 @@ use model::Name;
 use model::access::command::{
     AdminAnswer, AdminCommand, AdminError, Credential, NAME_MAX, RECORDS_MAX, TAGS_MAX, VHOSTS_MAX,
 };
+use model::access::defaults::VhostDefaults;
 use model::access::limits::{merged, without};
 use model::access::state::{AccessFact, UserInVhost};
 use model::access::{Access, PermissionPatterns, Rights, TopicPatterns, VhostSettings};
@@ -51,29 +52,30 @@ pub(in crate::coordinator) struct Administration {
     pub users: Users,
     permissions: Permissions,
     pub limits: OwnLimits,
+    defaults: VhostDefaults,
     vhosts: BTreeMap<Name, VhostSettings>,
 }
 
 impl Administration {
     /// What outlived a restart.
-    pub fn recovered(loopback: Vec<String>, state: &MetaState) -> Self {
+    pub fn recovered(loopback: Vec<String>, defaults: VhostDefaults, state: &MetaState) -> Self {
         let mut users = Users::new(loopback);
         state.users.values().for_each(|user| users.adopt(user.clone()));
         let permissions = Permissions::recovered(&state.access);
         let limits = OwnLimits::recovered(&state.access);
-        Self { users, permissions, limits, vhosts: state.access.vhosts.clone() }
+        Self { users, permissions, limits, defaults, vhosts: state.access.vhosts.clone() }
     }
 
     /// The user, vhost and permissions of a first start.
     pub fn create_first(
         &mut self,
-        decisions: &mut Decisions,
+        (decisions, queues): (&mut Decisions, &mut QueueLifeCycle),
         user: (Name, Credential),
         vhost: &Name,
     ) {
         let (name, credential) = user;
         decisions.record(Fact::Access(AccessFact::InForce));
-        decisions.decide(Change::VhostCreated(vhost.clone()));
+        self.create_vhost((&mut *decisions, queues), vhost);
         let put = self.put_user(decisions, name.clone(), credential, vec![FIRST_TAG.into()]);
         debug_assert!(put.is_ok(), "a password can be hashed");
         self.give_all(decisions, UserInVhost { user: name, vhost: vhost.clone() });
@@ -219,7 +221,7 @@ impl Administration {
 
     fn put_vhost(
         &mut self,
-        (decisions, queues): (&mut Decisions, &QueueLifeCycle),
+        (decisions, queues): (&mut Decisions, &mut QueueLifeCycle),
         name: Name,
         settings: VhostSettings,
     ) -> Result<(), AdminError> {
@@ -230,7 +232,7 @@ impl Administration {
         }
         if decisions.vhost(&name).is_err() {
             check_count(decisions.topology().vhosts().count(), VHOSTS_MAX, "vhosts")?;
-            decisions.decide(Change::VhostCreated(name.clone()));
+            self.create_vhost((&mut *decisions, queues), &name);
         }
         if self.vhosts.get(&name) != Some(&settings) {
             let fact = AccessFact::VhostSettings(name.clone(), settings.clone());

@@ -22,13 +22,25 @@ impl QueueLifeCycle {
         of: (Name, PolicyScope),
         policy: Policy,
     ) -> Result<(), AdminError> {
+        let vhost = of.0.clone();
+        self.adopt_policy(decisions, of, policy)?;
+        self.policies_changed(decisions, requester, &vhost);
+        Ok(())
+    }
+
+    /// Takes a policy; no queue is told yet.
+    pub fn adopt_policy(
+        &mut self,
+        decisions: &mut Decisions,
+        of: (Name, PolicyScope),
+        policy: Policy,
+    ) -> Result<(), AdminError> {
         if self.policies.len() >= RECORDS_MAX {
             return Err(AdminError::TooMany("policies"));
         }
         self.policies.set(of.clone(), policy.clone())?;
         let (vhost, scope) = of;
-        decisions.record(Fact::Access(AccessFact::Policy(vhost.clone(), scope, policy)));
-        self.policies_changed(decisions, requester, &vhost);
+        decisions.record(Fact::Access(AccessFact::Policy(vhost, scope, policy)));
         Ok(())
     }
 

@@ -5,12 +5,27 @@ use std::collections::BTreeMap;
 use model::Name;
 use model::access::limits::{UserLimit, VhostLimit, VhostLimits, WantedLimits, merged};
 use model::access::state::AccessFact;
+use model::topology::Change;
 
 use crate::coordinator::admin::limits::of_queues;
 use crate::coordinator::definitions::Importer;
 use crate::coordinator::definitions::read::{DefinitionsError, Object};
 
 impl Importer {
+    /// Creates a vhost, with the limits and operator policies that the configuration gives it. New
+    /// queues of the file have to keep these limits.
+    pub(super) fn create_vhost(&mut self, vhost: &Name) {
+        self.change(Change::VhostCreated(vhost.clone()));
+        for fact in self.defaults.facts(vhost) {
+            if let AccessFact::VhostLimits(vhost, limits) = &fact
+                && let Some(limit) = limits.get(&VhostLimit::Queues)
+            {
+                self.queue_limits.insert(vhost.clone(), *limit);
+            }
+            self.access(fact);
+        }
+    }
+
     /// The limits that a user object names; others stay.
     pub(super) fn limit_user(&mut self, user: &Name, wanted: &WantedLimits<UserLimit>) {
         let before = self.state.access.user_limits.get(user).cloned().unwrap_or_default();

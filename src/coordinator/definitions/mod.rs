@@ -9,6 +9,7 @@ mod read;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::access::PermissionPatterns;
+use model::access::defaults::VhostDefaults;
 use model::access::state::{AccessFact, UserInVhost};
 use model::topology::Change;
 use model::topology::spec::{Arguments, Destination};
@@ -35,6 +36,8 @@ type BindingKey = (Destination, Name, Name, Arguments);
 struct Importer {
     /// The state with what was imported so far.
     state: MetaState,
+    /// What new vhosts get.
+    defaults: VhostDefaults,
     import: Import,
     ids: IdSource,
     /// The most queues that a vhost may have with new ones of the file.
@@ -45,17 +48,23 @@ struct Importer {
     left_out: BTreeSet<(Name, Destination)>,
 }
 
-/// What the texts of definitions files add to the state, in this order.
+/// What the texts of definitions files add to the state, in this order. New vhosts get the
+/// defaults.
 ///
 /// # Errors
 /// The first object that cannot be taken, and why.
-pub fn import(state: &MetaState, files: &[String]) -> Result<Import, DefinitionsError> {
+pub fn import(
+    state: &MetaState,
+    defaults: &VhostDefaults,
+    files: &[String],
+) -> Result<Import, DefinitionsError> {
     let ids = match state.queues_below {
         QueueId(0) => IdSource::new(ShardId::OF_QUEUES),
         QueueId(next) => IdSource::resumed(next),
     };
     let mut importer = Importer {
         state: state.clone(),
+        defaults: defaults.clone(),
         import: Import::default(),
         ids,
         queue_limits: BTreeMap::new(),

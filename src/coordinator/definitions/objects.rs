@@ -49,7 +49,7 @@ impl Importer {
         let settings = VhostSettings { description, tags: object.tags()? };
         check_tags(&settings.tags).map_err(|why| object.refused(why))?;
         if !self.state.vhosts.contains_key(&name) {
-            self.change(Change::VhostCreated(name.clone()));
+            self.create_vhost(&name);
         }
         self.limit_vhost(&name, &limits);
         if settings != self.state.access.vhosts.get(&name).cloned().unwrap_or_default() {

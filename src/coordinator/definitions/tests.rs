@@ -1,6 +1,8 @@
 //! Definitions files, object by object.
 
+use model::access::defaults::{DefaultLimits, DefaultPolicy, VhostDefaults};
 use model::access::limits::{UserLimit, VhostLimit};
+use model::policy::PolicyValue;
 
 use crate::coordinator::Coordinator;
 use crate::coordinator::definitions::{Import, import};
@@ -50,7 +52,7 @@ const FILE: &str = r##"{
 }"##;
 
 fn imported(state: &mut MetaState, text: &str) -> Import {
-    let import = import(state, &[text.to_owned()]).unwrap();
+    let import = import(state, &VhostDefaults::default(), &[text.to_owned()]).unwrap();
     import.facts.iter().for_each(|fact| state.apply(fact));
     import
 }
@@ -58,7 +60,7 @@ fn imported(state: &mut MetaState, text: &str) -> Import {
 fn refused(text: &str) -> String {
     let mut state = MetaState::default();
     imported(&mut state, r#"{"vhosts": [{"name": "/"}], "users": [{"name": "u"}]}"#);
-    import(&state, &[text.to_owned()]).unwrap_err().to_string()
+    import(&state, &VhostDefaults::default(), &[text.to_owned()]).unwrap_err().to_string()
 }
 
 #[test]
@@ -83,14 +85,15 @@ fn a_fresh_broker_has_what_the_file_says_and_nothing_else() {
 fn a_second_import_changes_nothing() {
     let mut state = MetaState::default();
     imported(&mut state, FILE);
-    assert_eq!(import(&state, &[FILE.to_owned()]).unwrap().facts, []);
+    assert_eq!(import(&state, &VhostDefaults::default(), &[FILE.to_owned()]).unwrap().facts, []);
 }
 
 #[test]
 fn files_are_taken_together_or_not_at_all() {
     let bad = r#"{"queues": [{"name": "q", "vhost": "nowhere"}]}"#;
     let files = [FILE.to_owned(), bad.to_owned()];
-    let refusal = import(&MetaState::default(), &files).unwrap_err().to_string();
+    let refusal =
+        import(&MetaState::default(), &VhostDefaults::default(), &files).unwrap_err().to_string();
     assert_eq!(refusal, "queue 'q' in vhost 'nowhere': Virtual host 'nowhere' does not exist");
 }
 
@@ -101,12 +104,44 @@ fn a_file_keeps_the_limits_that_were_there_before_it() {
     imported(&mut state, &FILE.replace("\"max-queues\": 1", "\"max-queues\": 0"));
     assert_eq!(state.access.vhost_limits["v"], [(VhostLimit::Queues, 0)].into());
     let more = r#"{"queues": [{"name": "q", "vhost": "v"}, {"name": "r", "vhost": "v"}]}"#;
-    let refusal = import(&state, &[more.to_owned()]).unwrap_err().to_string();
+    let refusal =
+        import(&state, &VhostDefaults::default(), &[more.to_owned()]).unwrap_err().to_string();
     assert_eq!(refusal, "queue 'r' in vhost 'v': queue limit in vhost 'v' (0) is reached");
     let unlimited = r#"{"parameters": [
         {"vhost": "v", "component": "vhost-limits", "name": "limits", "value": {}}]}"#;
     let files = [unlimited.to_owned(), more.to_owned()];
-    assert!(import(&state, &files).is_ok(), "the limit goes with the file before");
+    assert!(
+        import(&state, &VhostDefaults::default(), &files).is_ok(),
+        "the limit goes with the file before"
+    );
+}
+
+#[test]
+fn new_vhosts_get_what_the_configuration_gives_them() {
+    let mut defaults = VhostDefaults::default();
+    let limits = [(VhostLimit::Queues, 1)].into();
+    defaults.limits.insert("a".into(), DefaultLimits { vhosts: None, limits });
+    let definition = [("max-length".into(), PolicyValue::Integer(5))].into();
+    let policy = DefaultPolicy { definition, ..DefaultPolicy::default() };
+    defaults.policies.insert("p".into(), policy);
+    let mut state = MetaState::default();
+    let take = |state: &mut MetaState, text: &str| {
+        let import = import(state, &defaults, &[text.to_owned()])?;
+        import.facts.iter().for_each(|fact| state.apply(fact));
+        Ok::<_, crate::coordinator::definitions::DefinitionsError>(())
+    };
+    let two = r#"{"vhosts": [{"name": "v"}],
+        "queues": [{"name": "q", "vhost": "v"}, {"name": "r", "vhost": "v"}]}"#;
+    let refusal = take(&mut state, two).unwrap_err().to_string();
+    assert_eq!(refusal, "queue 'r' in vhost 'v': queue limit in vhost 'v' (1) is reached");
+    take(&mut state, r#"{"vhosts": [{"name": "v"}]}"#).unwrap();
+    assert_eq!((state.access.vhost_limits.len(), state.access.policies.len()), (1, 1));
+    // They are no defaults any more for a vhost that exists.
+    let none = r#"{"parameters": [
+        {"vhost": "v", "component": "vhost-limits", "name": "limits", "value": {}}]}"#;
+    take(&mut state, none).unwrap();
+    take(&mut state, two).unwrap();
+    assert_eq!(state.access.vhost_limits.len(), 0);
 }
 
 #[test]
