@@ -365,7 +365,7 @@ impl Coordinator {
             }
             Request::Sync => Ok(Answer::Done),
             Request::DeclareExchange(vhost, spec) => {
-                exchanges::declare(decisions, &self.limits, vhost, spec)
+                exchanges::declare(decisions, (&self.limits, &queues.policies), vhost, spec)
             }
             Request::DeleteExchange { vhost, name, if_unused } => {
                 exchanges::delete(decisions, &vhost, &name, if_unused)

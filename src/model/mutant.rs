@@ -44,6 +44,9 @@ macro_rules! mutants {
                 Mutant::OpenChannelsUntold,
             ];
 
+            /// Mutants of policies for exchanges, caught by the tests of these.
+            pub const POLICIES: &[Mutant] = &[Mutant::AlternateKept];
+
             /// Mutants of priorities, caught by the random run of a queue with priorities.
             pub const LANES: &[Mutant] =
                 &[Mutant::LaneIgnored, Mutant::LaneUnordered, Mutant::LaneOvertaken];
@@ -82,6 +85,8 @@ mutants! {
     1 DeadEnqueueUnanswered
     /// Alternate exchanges are ignored.
     2 AlternateIgnored
+    /// An exchange keeps the alternate exchange of a policy that is gone.
+    2 AlternateKept
     /// A version counts as settled when the first shard has applied it.
     2 SettledTooEarly
     /// Requests for a frozen queue get 404 at once, declares too.

@@ -460,6 +460,8 @@ SECTIONS = {
     "Policies": section(
         ("In force", "the policy that matches with the highest priority; of its limits, those of an "
          "operator policy and those of arguments the lowest", "rabbit_policy.erl:87"),
+        ("Alternate exchanges", "of the policy that matches with the highest priority, unless an "
+         "argument names one; its user needs no right to it", "rabbit_exchange.erl:434"),
         ("Defaults of new vhosts", "the first `default_limits.vhosts.…` and all "
          "`default_policies.operator.…` whose pattern matches the vhost's name",
          "rabbit_db_vhost_defaults.erl:68"),

@@ -6,6 +6,7 @@
 mod access;
 mod broken;
 mod closing;
+mod exchange_policies;
 mod fanout;
 mod limits;
 #[cfg(feature = "second-kinds")]

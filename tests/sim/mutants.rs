@@ -43,7 +43,8 @@ const SECOND_KIND: &[Mutant] =
 
 fn is_elsewhere(mutant: Mutant) -> bool {
     let absent = !cfg!(feature = "second-kinds") && SECOND_KIND.contains(&mutant);
-    let others = [ELSEWHERE, Mutant::STORE, Mutant::ACCESS, Mutant::LIMITS, Mutant::LANES];
+    let others =
+        [ELSEWHERE, Mutant::STORE, Mutant::ACCESS, Mutant::LIMITS, Mutant::POLICIES, Mutant::LANES];
     others.iter().any(|list| list.contains(&mutant)) || absent
 }
 

@@ -103,7 +103,8 @@ impl Shard {
             Change::VhostDeleted(_)
             | Change::UserDeleted(_)
             | Change::RightsChanged(..)
-            | Change::ChannelsCounted(..) => {
+            | Change::ChannelsCounted(..)
+            | Change::AlternatesChanged(..) => {
                 panic!("{change:?} without an administrator");
             }
         }

@@ -15,6 +15,7 @@ use self::fanout::Fanout;
 use self::headers::Headers;
 use self::topic::Topic;
 use crate::hash::{SecretSeed, UntrustedMap};
+use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
 use crate::topology::spec::{Arguments, Destination, ExchangeKind, ExchangeSpec, Name, clean};
 
@@ -32,7 +33,8 @@ pub struct Exchange {
     /// The version of the topology that created it.
     pub version: u64,
     pub(crate) slot: u32,
-    /// The exchange that gets messages which no binding matches.
+    /// The exchange that gets messages which no binding matches: of the argument, or else of a
+    /// policy.
     pub(crate) alternate: Option<Name>,
     routes: Routes,
     /// How many bindings lead from here to each destination.
@@ -81,11 +83,31 @@ impl Exchange {
             ExchangeKind::Headers => Routes::Headers(Headers::new(seed)),
         };
         let alternate = spec.arguments.table().get(ALTERNATE_EXCHANGE);
-        let alternate = alternate.and_then(|name| name.as_str());
-        // Nothing is bound to the default exchange, so it would lead nowhere.
-        let alternate = alternate.map(clean).filter(|name| !name.is_empty());
+        let alternate = alternate.and_then(|name| name.as_str()).and_then(leads_somewhere);
         let destinations = UntrustedMap::with_hasher(seed);
         Self { spec, version, slot, alternate, routes, destinations, bindings: 0 }
+    }
+
+    /// The alternate exchange, of whatever it comes.
+    #[must_use]
+    pub fn alternate(&self) -> Option<&Name> {
+        self.alternate.as_ref()
+    }
+
+    /// True if a policy may give it an alternate exchange: not if an argument has done so, and not
+    /// the default exchange.
+    #[must_use]
+    pub fn takes_alternate(&self) -> bool {
+        let declared = self.spec.arguments.table().get(ALTERNATE_EXCHANGE);
+        declared.is_none() && !self.spec.name.is_empty()
+    }
+
+    /// A policy gives it another alternate exchange, or none.
+    pub(crate) fn set_alternate(&mut self, alternate: Option<&Name>) {
+        let is_kept = alternate.is_none() && mutant::active(Mutant::AlternateKept);
+        if self.takes_alternate() && !is_kept {
+            self.alternate = alternate.cloned();
+        }
     }
 
     /// How many bindings it is the source of.
@@ -156,6 +178,13 @@ impl Exchange {
         }
         ByQueueName(false)
     }
+}
+
+/// The alternate exchange of this name. Nothing is bound to the default exchange, so it would lead
+/// nowhere.
+#[must_use]
+pub fn leads_somewhere(alternate: &str) -> Option<Name> {
+    Some(clean(alternate)).filter(|name| !name.is_empty())
 }
 
 /// True if the vhost has to look the key up among its queues.

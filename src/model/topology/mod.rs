@@ -32,6 +32,8 @@ pub enum Change {
     ExchangeCreated(Name, ExchangeSpec),
     /// An exchange by name, in a vhost, with every binding from or to it.
     ExchangeDeleted(Name, Name),
+    /// Exchanges, in a vhost, have these alternate exchanges by policies from now on.
+    AlternatesChanged(Name, Vec<(Name, Option<Name>)>),
     /// A queue, in a vhost.
     QueueCreated(Name, QueueSpec),
     /// A queue by name, in a vhost, with every binding to it.
@@ -75,6 +77,9 @@ impl Topology {
             }
             Change::ExchangeDeleted(vhost, name) => {
                 self.change(vhost, |vhost| vhost.remove_exchange(name));
+            }
+            Change::AlternatesChanged(vhost, alternates) => {
+                self.change(vhost, |vhost| vhost.set_alternates(alternates));
             }
             Change::QueueCreated(vhost, spec) => {
                 self.change(vhost, |vhost| vhost.add_queue(version, spec.clone()));

@@ -104,7 +104,10 @@ fn write_change(to: &mut Writer<'_>, change: &Change) {
         Change::VhostCreated(vhost) => (VHOST_CREATED, vhost),
         Change::VhostDeleted(vhost) => (VHOST_DELETED, vhost),
         // Facts about access say these.
-        Change::UserDeleted(_) | Change::RightsChanged(..) | Change::ChannelsCounted(..) => return,
+        Change::UserDeleted(_)
+        | Change::RightsChanged(..)
+        | Change::ChannelsCounted(..)
+        | Change::AlternatesChanged(..) => return,
         Change::ExchangeCreated(vhost, _) => (EXCHANGE_CREATED, vhost),
         Change::ExchangeDeleted(vhost, _) => (EXCHANGE_DELETED, vhost),
         Change::QueueCreated(vhost, _) => (QUEUE_CREATED, vhost),
@@ -119,7 +122,8 @@ fn write_change(to: &mut Writer<'_>, change: &Change) {
         | Change::VhostDeleted(_)
         | Change::UserDeleted(_)
         | Change::RightsChanged(..)
-        | Change::ChannelsCounted(..) => {}
+        | Change::ChannelsCounted(..)
+        | Change::AlternatesChanged(..) => {}
         Change::ExchangeCreated(_, spec) => write_exchange(to, spec),
         Change::ExchangeDeleted(_, name) | Change::QueueDeleted(_, name) => write_text(to, name),
         Change::QueueCreated(_, spec) => write_queue(to, spec),

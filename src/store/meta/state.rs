@@ -90,7 +90,10 @@ impl MetaState {
                 }
             }
             // Facts about access say these.
-            Change::UserDeleted(_) | Change::RightsChanged(..) | Change::ChannelsCounted(..) => {}
+            Change::UserDeleted(_)
+            | Change::RightsChanged(..)
+            | Change::ChannelsCounted(..)
+            | Change::AlternatesChanged(..) => {}
         }
     }
 }
@@ -128,7 +131,8 @@ impl VhostState {
             | Change::VhostDeleted(_)
             | Change::UserDeleted(_)
             | Change::RightsChanged(..)
-            | Change::ChannelsCounted(..) => {}
+            | Change::ChannelsCounted(..)
+            | Change::AlternatesChanged(..) => {}
             Change::ExchangeCreated(_, spec) => {
                 self.exchanges.insert(spec.name.clone(), spec.clone());
             }
