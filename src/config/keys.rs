@@ -1,5 +1,6 @@
 //! The one table of keys of the configuration file, which has the format of rabbitmq.conf.
 
+use super::defaults;
 use super::units::{self, ADDRESS, COUNT, LIMIT, SIZE};
 use super::{Config, DurabilityMode, IoMode, LogLevel, Mechanism, MemoryStrategy, SizeLimit};
 
@@ -10,7 +11,7 @@ const FRAME_MIN: u32 = 4096;
 
 /// A key of the configuration file.
 pub struct Key {
-    /// A name that ends in `.*` stands for all names that begin so.
+    /// A `*` at the end stands for any rest, one between dots for any name without a dot.
     pub name: &'static str,
     /// The values that are allowed, in words.
     pub allowed: &'static str,
@@ -19,7 +20,7 @@ pub struct Key {
     pub set: fn(&mut Config, &str, &str) -> Option<()>,
 }
 
-const fn key_of(
+pub const fn key_of(
     name: &'static str,
     allowed: &'static str,
     set: fn(&mut Config, &str, &str) -> Option<()>,
@@ -33,7 +34,7 @@ const BOOLEAN: &str = "true or false";
 const CHANNELS: &str = "a whole number from 0 (no limit) to 65535";
 const BUFFER: &str = "bytes from 1 to 2147483647, optionally with the unit KB, MB or GB";
 
-/// Every known key.
+/// Every known key, but for those of defaults.
 pub const KEYS: &[Key] = &[
     key_of("listeners.tcp", "none", |config, _, value| {
         (value == "none").then(|| config.listen.clear())
@@ -204,24 +205,46 @@ const CONSUMER_TIMEOUT: &str =
     "infinity or undefined (off), milliseconds from 1 on, or a duration like 30m";
 const TIMEOUT: &str = "infinity, milliseconds from 1 on, or a duration like 10s or 1m30s";
 
+/// All keys.
+pub fn all() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().chain(defaults::KEYS)
+}
+
 /// The key with this name, and what its `*` stands for.
 pub fn key(name: &str) -> Option<(&'static Key, &str)> {
-    KEYS.iter().find_map(|key| {
-        match key.name.strip_suffix('*') {
-            Some(prefix) => name.strip_prefix(prefix).filter(|rest| !rest.is_empty()),
-            None => (key.name == name).then_some(""),
+    all().find_map(|key| Some((key, key.stands_for(name)?)))
+}
+
+impl Key {
+    /// What the `*` of the key stands for in a name.
+    fn stands_for<'n>(&self, name: &'n str) -> Option<&'n str> {
+        match self.name.split_once('*') {
+            None => (self.name == name).then_some(""),
+            Some((prefix, suffix)) => {
+                let rest = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+                let fits = !rest.is_empty() && (suffix.is_empty() || !rest.contains('.'));
+                fits.then_some(rest)
+            }
         }
-        .map(|rest| (key, rest))
-    })
+    }
+
+    /// The name of this key that is nearest to another: the parts that `*` stands for are its own.
+    fn nearest_to(&self, name: &str) -> String {
+        let last = name.rsplit('.').next().unwrap_or_default();
+        match self.name.split_once('*') {
+            None => self.name.to_owned(),
+            Some((prefix, "")) => format!("{prefix}{last}"),
+            Some((prefix, suffix)) => {
+                let part = name.split('.').nth(prefix.matches('.').count()).unwrap_or_default();
+                format!("{prefix}{part}{suffix}")
+            }
+        }
+    }
 }
 
 /// The known key that is probably meant by an unknown one: at most one typo in four characters.
 pub fn nearest(name: &str) -> Option<String> {
-    let last = name.rsplit('.').next().unwrap_or_default();
-    let candidates = KEYS.iter().map(|key| match key.name.strip_suffix('*') {
-        Some(prefix) => format!("{prefix}{last}"),
-        None => key.name.to_owned(),
-    });
+    let candidates = all().map(|key| key.nearest_to(name));
     let far = name.len() / 4;
     let distances = candidates.map(|key| (strsim::damerau_levenshtein(name, &key), key));
     let (distance, key) = distances.min()?;
@@ -230,7 +253,7 @@ pub fn nearest(name: &str) -> Option<String> {
 
 /// All keys with their allowed values, for the help.
 pub fn help() -> String {
-    let lines = KEYS.iter().map(|key| format!("  {}\n          {}", key.name, key.allowed));
+    let lines = all().map(|key| format!("  {}\n          {}", key.name, key.allowed));
     let lines: Vec<_> = lines.collect();
     format!(
         "Keys of the configuration file, which has the format of rabbitmq.conf:\n{}",

@@ -4,6 +4,7 @@
 //! the caller passes; only the flag parser reads `RINGTAIL_…` variables itself.
 
 mod conf;
+mod defaults;
 mod faults;
 mod keys;
 mod options;
@@ -22,6 +23,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use model::Secret;
+use model::access::defaults::VhostDefaults;
 
 use options::Flags;
 
@@ -48,6 +50,8 @@ pub struct Config {
     pub default_pass: Secret,
     /// The first vhost.
     pub default_vhost: String,
+    /// Limits and operator policies that new vhosts get.
+    pub vhost_defaults: VhostDefaults,
     /// The file or folder with definitions that every start imports.
     pub load_definitions: Option<PathBuf>,
     /// Users who may log in from this host only.
@@ -116,6 +120,7 @@ impl Default for Config {
             default_user: "guest".to_owned(),
             default_pass: "guest".into(),
             default_vhost: "/".to_owned(),
+            vhost_defaults: VhostDefaults::default(),
             load_definitions: None,
             loopback_users: vec!["guest".to_owned()],
             auth_mechanisms: vec![Mechanism::Plain, Mechanism::AmqPlain],
@@ -238,6 +243,7 @@ impl Config {
         for setting in settings {
             self.apply_setting(&path, &setting, env)?;
         }
+        defaults::check(self);
         Ok(())
     }
 

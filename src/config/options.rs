@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn the_long_help_names_every_key() {
         let help = command(&|_| false).render_long_help().to_string();
-        for key in keys::KEYS {
+        for key in keys::all() {
             assert!(help.contains(key.name), "{}", key.name);
         }
     }

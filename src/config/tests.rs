@@ -3,6 +3,9 @@
 use std::io;
 use std::path::Path;
 
+use model::access::limits::VhostLimit;
+use model::policy::PolicyValue;
+
 use super::*;
 
 fn load(args: &[&str], env: &[(&str, &str)], file: &str) -> Result<Config, ConfigError> {
@@ -229,6 +232,38 @@ fn mechanisms() {
 }
 
 #[test]
+fn what_new_vhosts_get() {
+    let config = file(
+        "default_limits.vhosts.2.max_queues = 10\ndefault_limits.vhosts.1.pattern = ^dev\n\
+         default_limits.vhosts.1.max_connections = 5\ndefault_limits.vhosts.1.max_queues = 6\n\
+         default_policies.operator.a.expires = 1h\n\
+         default_policies.operator.a.queue_pattern = apple\n\
+         default_policies.operator.a.vhost_pattern = banana\n\
+         default_policies.operator.a.max_length_bytes = 1MB\n\
+         default_policies.operator.a.classic_queues.ha_mode = exactly\n\
+         default_policies.operator.b.vhost_pattern = x\n",
+    );
+    let limits: Vec<_> = config.vhost_defaults.limits.into_values().collect();
+    let [one, other] = &limits[..] else { panic!("{limits:?}") };
+    assert_eq!((one.vhosts.as_deref(), one.limits.len()), (Some("^dev"), 2));
+    assert_eq!((other.vhosts.as_deref(), other.limits[&VhostLimit::Queues]), (None, 10));
+    let policies: Vec<_> = config.vhost_defaults.policies.into_iter().collect();
+    let [(name, policy)] = &policies[..] else { panic!("{policies:?}") };
+    assert_eq!((&**name, policy.vhosts.as_deref()), ("a", Some("banana")));
+    let expected = [("expires", 3_600_000), ("max-length-bytes", 1 << 20)];
+    let expected = expected.map(|(key, value)| (key.into(), PolicyValue::Integer(value)));
+    assert_eq!(policy.definition, expected.into());
+    assert_eq!(config.warnings, ["default_policies.operator.b has no setting and no effect"]);
+    let text = "default_limits.vhosts.a.max_queus = 1\ndefault_policies.operator.a.b.c = 1";
+    let unknown = "r.conf, line 1: unknown key 'default_limits.vhosts.a.max_queus' is ignored; is \
+                   'default_limits.vhosts.a.max_queues' meant?";
+    let warnings = file(text).warnings;
+    assert_eq!(warnings[0], unknown);
+    let other = "r.conf, line 2: unknown key 'default_policies.operator.a.b.c' is ignored";
+    assert!(warnings[1].starts_with(other), "{warnings:?}");
+}
+
+#[test]
 fn no_listener() {
     assert_eq!(file("listeners.tcp = none").listen, []);
 }
@@ -264,10 +299,12 @@ fn wrong_values_are_explained() {
 
 #[test]
 fn every_key_refuses_nonsense() {
-    // Names, passwords and paths may be anything.
-    let is_free =
-        |key: &keys::Key| key.name.starts_with("default_") || key.allowed == keys::DEFINITIONS;
-    for key in keys::KEYS.iter().filter(|key| !is_free(key)) {
+    // Names, passwords and paths may be anything, and what has no effect.
+    let free = ["default_user", "default_pass", "default_vhost"];
+    let is_free = |key: &keys::Key| {
+        free.contains(&key.name) || [keys::DEFINITIONS, "a text"].contains(&key.allowed)
+    };
+    for key in keys::all().filter(|key| !is_free(key)) {
         let name = key.name.replace('*', "x");
         let text = sentence(&["--config", "r.conf"], &format!("{name} = ?"));
         assert!(text.contains(key.allowed), "{text}");

@@ -107,6 +107,8 @@ pub(super) struct Directory {
     reserved: u64,
     entries: BTreeMap<QueueId, DirectoryEntry>,
     names: BTreeMap<QueuePath, QueueId>,
+    /// How many queues a vhost has; no entry is 0.
+    counts: BTreeMap<Name, u64>,
     owners: BTreeMap<ConnId, QueueOwner>,
     placement: QueuePlacement,
     /// Queues by home shard.
@@ -128,6 +130,7 @@ impl Directory {
             ids,
             entries: BTreeMap::new(),
             names: BTreeMap::new(),
+            counts: BTreeMap::new(),
             owners: BTreeMap::new(),
             placement,
             load: vec![0; usize::from(shards)],
@@ -142,6 +145,11 @@ impl Directory {
     /// How many queues there are, those being created and deleted included.
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// How many queues the vhost has, in whatever stage.
+    pub fn len_in(&self, vhost: &str) -> u64 {
+        self.counts.get(vhost).copied().unwrap_or(0)
     }
 
     pub fn get(&self, queue: QueueId) -> Option<&DirectoryEntry> {
@@ -215,6 +223,7 @@ impl Directory {
             self.owners.entry(owner).or_default().queues.insert(id);
         }
         self.names.insert((vhost.clone(), spec.name.clone()), id);
+        *self.counts.entry(vhost.clone()).or_default() += 1;
         let entry = DirectoryEntry {
             vhost,
             spec,
@@ -253,11 +262,21 @@ impl Directory {
         if let Some(load) = self.load.get_mut(entry.spec.home.index()) {
             *load -= 1;
         }
+        self.count_one_less(&entry.vhost);
         let told = entry.spec.owner.and_then(|owner| {
             self.owners.get_mut(&owner)?.queues.remove(&queue);
             self.release(owner)
         });
         Some((entry, told))
+    }
+
+    fn count_one_less(&mut self, vhost: &Name) {
+        if let Some(count) = self.counts.get_mut(vhost) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(vhost);
+            }
+        }
     }
 
     /// Keeps a command until the queue's stage has changed.

@@ -93,7 +93,7 @@ fn changes_topology(request: &Request) -> bool {
         Request::Login { .. }
         | Request::OpenVhost { .. }
         | Request::Permit(..)
-        | Request::OpenChannel(_)
+        | Request::OpenChannel { .. }
         | Request::AwaitDeleted(_)
         | Request::Sync => false,
     }

@@ -12,7 +12,10 @@ pub(super) fn fact(topology: &Topology, change: &Change) -> Option<Fact> {
     let outlives = match change {
         Change::VhostCreated(_) | Change::VhostDeleted(_) => true,
         // Recorded as facts of their own.
-        Change::UserDeleted(_) | Change::RightsChanged(..) => false,
+        Change::UserDeleted(_)
+        | Change::RightsChanged(..)
+        | Change::ChannelsCounted(..)
+        | Change::AlternatesChanged(..) => false,
         Change::ExchangeCreated(_, spec) => spec.durable,
         Change::ExchangeDeleted(name, exchange) => has_durable_exchange(vhost(name)?, exchange),
         Change::QueueCreated(_, spec) => is_durable(spec),

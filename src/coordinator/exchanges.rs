@@ -5,6 +5,7 @@ use model::topology::spec::{Binding, Destination, ExchangeSpec, Name};
 use model::topology::{Change, Vhost};
 use model::{ConnId, Refusal, Resource};
 
+use crate::coordinator::admin::policies::Policies;
 use crate::coordinator::decisions::Decisions;
 use crate::coordinator::limits::NodeLimits;
 use crate::coordinator::queues::QueueLifeCycle;
@@ -14,16 +15,27 @@ use crate::mesh::control::Answer;
 /// Creates the exchange unless one of that name exists.
 pub(super) fn declare(
     decisions: &mut Decisions,
-    limits: &NodeLimits,
+    (limits, policies): (&NodeLimits, &Policies),
     vhost: Name,
     spec: ExchangeSpec,
 ) -> Result<Answer, Answer> {
     if decisions.vhost(&vhost)?.exchange(&spec.name).is_none() {
         limits.check_exchanges(decisions.topology(), &vhost, &spec.name)?;
         limits.check_topology(decisions.topology())?;
-        decisions.decide(Change::ExchangeCreated(vhost, spec));
+        let name = spec.name.clone();
+        decisions.decide(Change::ExchangeCreated(vhost.clone(), spec));
+        take_alternate(decisions, policies, vhost, name);
     }
     Ok(Answer::Done)
+}
+
+/// Gives a new exchange the alternate exchange that a policy says.
+fn take_alternate(decisions: &mut Decisions, policies: &Policies, vhost: Name, name: Name) {
+    let exchange = decisions.topology().vhost(&vhost).and_then(|place| place.exchange(&name));
+    let alternate = exchange.and_then(|exchange| policies.alternate(&vhost, exchange));
+    if alternate.is_some() {
+        decisions.announce(Change::AlternatesChanged(vhost, vec![(name, alternate)]));
+    }
 }
 
 /// Deletes the exchange if it exists, and answers.

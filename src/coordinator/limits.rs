@@ -1,10 +1,8 @@
 //! Limits of the whole broker: what counts, and what is refused when a limit is reached.
 
-use std::collections::BTreeSet;
-
 use model::refusal::excess::Excess;
 use model::topology::spec::Name;
-use model::{ChannelId, ConnId, Refusal, Resource, Topology};
+use model::{Refusal, Resource, Topology};
 
 /// How many there may be of each; `usize::MAX`: no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,49 +64,5 @@ impl NodeLimits {
             return Ok(());
         }
         Err(Refusal::Excess(Excess::Exchanges(Resource::exchange(vhost, name), limit)))
-    }
-}
-
-/// Which connections and channels are open.
-#[derive(Debug, Default, Hash)]
-pub(super) struct OpenCounts {
-    connections: BTreeSet<ConnId>,
-    channels: BTreeSet<ChannelId>,
-}
-
-impl OpenCounts {
-    /// Refuses the connection if it does not count already and is one too many.
-    pub fn check_connection(&self, limits: &NodeLimits, conn: ConnId) -> Result<(), Refusal> {
-        let limit = limits.connections;
-        if self.connections.contains(&conn) || self.connections.len() < limit {
-            return Ok(());
-        }
-        Err(Refusal::Excess(Excess::Connections(limit)))
-    }
-
-    pub fn connection_opened(&mut self, conn: ConnId) {
-        self.connections.insert(conn);
-    }
-
-    pub fn connection_left(&mut self, conn: ConnId) {
-        self.connections.remove(&conn);
-    }
-
-    /// A channel counts even if it is one too many, until it is closed for that.
-    pub fn channel_opened(
-        &mut self,
-        limits: &NodeLimits,
-        channel: ChannelId,
-    ) -> Result<(), Refusal> {
-        self.channels.insert(channel);
-        let limit = limits.channels;
-        if self.channels.len() > limit {
-            return Err(Refusal::Excess(Excess::Channels(limit)));
-        }
-        Ok(())
-    }
-
-    pub fn channel_left(&mut self, channel: ChannelId) {
-        self.channels.remove(&channel);
     }
 }

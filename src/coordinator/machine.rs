@@ -4,13 +4,17 @@
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
+use model::access::Rights;
 use model::access::command::Credential;
+use model::access::defaults::VhostDefaults;
+use model::access::limits::{UserLimit, VhostLimit};
 use model::access::state::UserInVhost;
 use model::topology::spec::Name;
 use model::topology::{Change, Topology};
-use model::{ConnId, Entropy, Now, QueueId, QueueSpec, Refusal, Secret, ShardId};
+use model::{ConnId, Entropy, Now, QueueId, QueueSpec, Secret, ShardId};
 
 use crate::coordinator::admin::Administration;
+use crate::coordinator::admin::limits::of_queues;
 use crate::coordinator::admin::policies::Policies;
 use crate::coordinator::admin::windows::Telling;
 use crate::coordinator::alarm::AlarmState;
@@ -18,8 +22,9 @@ use crate::coordinator::decisions::Decisions;
 use crate::coordinator::directory::{Directory, QueueCommand, QueueDelete, QueuePlacement};
 use crate::coordinator::disk_full::{Admission, DiskFull};
 use crate::coordinator::inspect::answers::OutsideAnswers;
-use crate::coordinator::limits::{NodeLimits, OpenCounts};
+use crate::coordinator::limits::NodeLimits;
 use crate::coordinator::login_pace::LoginPace;
+use crate::coordinator::open_counts::OpenCounts;
 use crate::coordinator::pending_removals::{REMOVED_AT_ONCE, Removals};
 use crate::coordinator::queues::QueueLifeCycle;
 use crate::coordinator::versions::Requester;
@@ -54,6 +59,8 @@ pub struct CoordinatorConfig {
     pub limits: NodeLimits,
     /// Bindings and exchanges that go before every shard has applied that. Not 0.
     pub removed_at_once: usize,
+    /// What new vhosts get.
+    pub vhost_defaults: VhostDefaults,
 }
 
 impl CoordinatorConfig {
@@ -72,6 +79,7 @@ impl CoordinatorConfig {
             placement: QueuePlacement::default(),
             limits: NodeLimits::default(),
             removed_at_once: REMOVED_AT_ONCE,
+            vhost_defaults: VhostDefaults::default(),
         }
     }
 }
@@ -128,16 +136,19 @@ impl Coordinator {
         let queues = QueueLifeCycle {
             directory,
             limits: config.limits,
+            vhost_limits: of_queues(&state.access),
             policies: Policies::recovered(&state.access),
             going: BTreeMap::new(),
             leaving: BTreeMap::new(),
             removals: Removals::new(config.removed_at_once),
             telling: Telling::default(),
         };
+        let defaults = config.vhost_defaults.clone();
+        let loopback = config.loopback_users.clone();
         Self {
             decisions: Decisions::new(Topology::new(config.entropy.map_seed()), shards),
             queues,
-            admin: Administration::recovered(config.loopback_users.clone(), state),
+            admin: Administration::recovered(loopback, defaults, state),
             login_pace: LoginPace::default(),
             alarm: AlarmState::new(shards, config.memory_limit),
             open: OpenCounts::default(),
@@ -152,7 +163,8 @@ impl Coordinator {
         let credential = Credential::Password(config.default_pass.clone(), config.salt);
         let user = (config.default_user.as_str().into(), credential);
         let vhost = config.default_vhost.as_str().into();
-        self.admin.create_first(&mut self.decisions, user, &vhost);
+        let parts = (&mut self.decisions, &mut self.queues);
+        self.admin.create_first(parts, user, &vhost);
     }
 
     fn recover(&mut self, change: Change) {
@@ -204,6 +216,9 @@ impl Coordinator {
             }
             Control::ConnectionLeft(conn) => self.open.connection_left(conn),
             Control::ChannelLeft(channel) => self.open.channel_left(channel),
+            Control::ChannelsOpen(user, channels) => {
+                channels.into_iter().for_each(|channel| self.open.channel_is_open(channel, &user));
+            }
             other => debug_assert!(false, "not for a coordinator: {other:?}"),
         }
         self.count_memory();
@@ -342,8 +357,9 @@ impl Coordinator {
             Request::Admin(command) => {
                 return self.admin.obey((decisions, queues), requester, *command);
             }
-            Request::OpenChannel(channel) => {
-                let opened = self.open.channel_opened(&self.limits, channel);
+            Request::OpenChannel { channel, user } => {
+                let of_user = self.admin.limits.user(&user, UserLimit::Channels);
+                let opened = self.open.channel_opened(&self.limits, of_user, (channel, &user));
                 let answer = opened.map_or_else(Answer::from, |()| Answer::Done);
                 return decisions.answer_now(requester, answer);
             }
@@ -362,7 +378,7 @@ impl Coordinator {
             }
             Request::Sync => Ok(Answer::Done),
             Request::DeclareExchange(vhost, spec) => {
-                exchanges::declare(decisions, &self.limits, vhost, spec)
+                exchanges::declare(decisions, (&self.limits, &queues.policies), vhost, spec)
             }
             Request::DeleteExchange { vhost, name, if_unused } => {
                 let (of, both) = ((&*vhost, &*name), (decisions, queues));
@@ -400,17 +416,26 @@ impl Coordinator {
     }
 
     fn open_vhost(&mut self, requester: Requester, conn: ConnId, of: UserInVhost) {
-        let answer = if let Err(refusal) = self.open.check_connection(&self.limits, conn) {
-            Refusal::into(refusal)
-        } else if let Err(answer) = self.decisions.vhost(&of.vhost) {
-            answer
-        } else if let Some(rights) = self.admin.rights(&of) {
-            self.open.connection_opened(conn);
-            Answer::Opened(rights)
-        } else {
-            Answer::VhostRefused
+        let answer = match self.may_open(conn, &of) {
+            Ok(rights) => {
+                let counts_channels = self.admin.counts_channels(&of.user);
+                self.open.connection_opened(conn, of);
+                Answer::Opened { rights, counts_channels }
+            }
+            Err(refused) => refused,
         };
         self.decisions.answer_opened(requester, answer);
+    }
+
+    /// Asks for everything in the same order as RabbitMQ.
+    fn may_open(&self, conn: ConnId, of: &UserInVhost) -> Result<Rights, Answer> {
+        self.open.check_connection(&self.limits, conn)?;
+        self.decisions.vhost(&of.vhost)?;
+        let limits = &self.admin.limits;
+        let of_vhost = limits.vhost(&of.vhost, VhostLimit::Connections);
+        let of_user = limits.user(&of.user, UserLimit::Connections);
+        self.open.check_own(conn, of, (of_vhost, of_user))?;
+        self.admin.rights(of).ok_or(Answer::VhostRefused)
     }
 
     fn applied(&mut self, from: ShardId, version: u64) {

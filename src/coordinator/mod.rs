@@ -21,8 +21,8 @@
 //! Files, each importing only those before it: `versions` (what is decided and applied),
 //! `durable` (what of a change outlives a restart), `decisions` (topology, versions and outbox),
 //! `exchanges`, `directory` and `queues` (the life cycle of a queue), `admin/` (users, rights,
-//! policies), `login_pace`, `limits`, `alarm`, `disk_full`, `machine` (joins them), `inspect`
-//! (answers from outside), `definitions` (files that a start imports).
+//! limits, policies), `login_pace`, `limits`, `open_counts`, `alarm`, `disk_full`, `machine` (joins
+//! them), `inspect` (answers from outside), `definitions` (files that a start imports).
 
 mod admin;
 mod alarm;
@@ -36,6 +36,7 @@ mod inspect;
 mod limits;
 mod login_pace;
 mod machine;
+mod open_counts;
 mod pending_removals;
 mod queues;
 mod removals;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use model::mutant::{self, Mutant};
+use model::refusal::excess::Excess;
 use model::topology::Change;
 use model::topology::spec::Name;
 use model::{ConnId, QueueId, QueueSpec, Refusal, Resource};
@@ -22,6 +23,8 @@ use crate::store::meta::Fact;
 pub(super) struct QueueLifeCycle {
     pub directory: Directory,
     pub limits: NodeLimits,
+    /// The most queues of a vhost, by vhost.
+    pub vhost_limits: BTreeMap<Name, u64>,
     pub policies: Policies,
     /// Vhosts that are gone, but for their queues.
     pub going: BTreeMap<Name, GoingVhost>,
@@ -86,6 +89,7 @@ impl QueueLifeCycle {
             // The connection went while its declare was waiting; nobody reads the answer.
             return Err(Refusal::NotFound(Resource::queue(vhost, &spec.name)));
         }
+        self.check_vhost(vhost, &spec.name)?;
         self.limits.check_queues(self.directory.len(), &spec.name)?;
         self.limits.check_topology(decisions.topology())?;
         let created = self.directory.create(vhost.clone(), spec.clone(), requester.shard);
@@ -100,6 +104,19 @@ impl QueueLifeCycle {
             self.tell_policy(decisions, queue);
         }
         Ok(queue)
+    }
+
+    /// Refuses a queue if its vhost has as many as it may.
+    fn check_vhost(&self, vhost: &Name, name: &Name) -> Result<(), Refusal> {
+        match self.vhost_limits.get(vhost) {
+            Some(limit)
+                if self.directory.len_in(vhost) >= *limit
+                    && !mutant::active(Mutant::VhostQueuesIgnored) =>
+            {
+                Err(Refusal::Excess(Excess::VhostQueues(Resource::queue(vhost, name), *limit)))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn delete(

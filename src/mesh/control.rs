@@ -38,8 +38,11 @@ pub enum Control {
     Memory(u64),
     /// The connection, which had asked for a vhost, counts no longer.
     ConnectionLeft(ConnId),
-    /// The channel, for which [`Request::OpenChannel`] had asked, counts no longer.
+    /// The channel, for which [`Request::OpenChannel`] had asked or which [`Self::ChannelsOpen`]
+    /// had told of, counts no longer.
     ChannelLeft(ChannelId),
+    /// These channels of a user are open and count, each until [`Self::ChannelLeft`].
+    ChannelsOpen(Name, Vec<ChannelId>),
 
     // The coordinator to a shard.
     /// The answer to [`Control::Ask`].
@@ -152,10 +155,15 @@ pub enum Request {
     },
     /// May the user do these in the vhost? Answered by [`Answer::Permitted`].
     Permit(UserInVhost, Vec<Access>),
-    /// Change users, vhosts, rights or policies.
+    /// Change users, vhosts, rights, limits or policies.
     Admin(Box<AdminCommand>),
     /// May there be another channel? It counts in any case, until [`Control::ChannelLeft`].
-    OpenChannel(ChannelId),
+    OpenChannel {
+        /// The channel.
+        channel: ChannelId,
+        /// Its user.
+        user: Name,
+    },
     /// Create the exchange unless it exists; then [`Answer::Done`] all the same, and the asking
     /// shard compares the two.
     DeclareExchange(Name, ExchangeSpec),
@@ -219,8 +227,13 @@ pub enum Answer {
         /// Microseconds.
         wait_us: u64,
     },
-    /// The vhost is open; the user has these rights in it.
-    Opened(Rights),
+    /// The vhost is open.
+    Opened {
+        /// What the user may do in it.
+        rights: Rights,
+        /// Each channel is to be asked for.
+        counts_channels: bool,
+    },
     /// What the user may do of what was asked.
     Permitted(Vec<(Access, bool)>),
     /// The answer to [`Request::Admin`].
@@ -289,10 +302,13 @@ impl Control {
     #[must_use]
     pub fn is_independent(&self) -> bool {
         match self {
-            Self::Memory(_) | Self::ConnectionLeft(_) | Self::ChannelLeft(_) => true,
+            Self::Memory(_)
+            | Self::ConnectionLeft(_)
+            | Self::ChannelLeft(_)
+            | Self::ChannelsOpen(..) => true,
             Self::Ask(_, request) => matches!(
                 request,
-                Request::Login(_) | Request::OpenVhost { .. } | Request::OpenChannel(_)
+                Request::Login(_) | Request::OpenVhost { .. } | Request::OpenChannel { .. }
             ),
             _ => false,
         }

@@ -37,6 +37,16 @@ macro_rules! mutants {
                 Mutant::PolicyAnsweredEarly,
             ];
 
+            /// Mutants of limits of vhosts and users, caught by the tests of these.
+            pub const LIMITS: &[Mutant] = &[
+                Mutant::OwnLimitIgnored,
+                Mutant::VhostQueuesIgnored,
+                Mutant::OpenChannelsUntold,
+            ];
+
+            /// Mutants of policies for exchanges, caught by the tests of these.
+            pub const POLICIES: &[Mutant] = &[Mutant::AlternateKept];
+
             /// Mutants of priorities, caught by the random run of a queue with priorities.
             pub const LANES: &[Mutant] =
                 &[Mutant::LaneIgnored, Mutant::LaneUnordered, Mutant::LaneOvertaken];
@@ -78,10 +88,18 @@ mutants! {
     24 DeletedUserStays
     /// A policy is answered before every queue obeys it.
     24 PolicyAnsweredEarly
+    /// The last place that a vhost's or a user's limit leaves is given away again and again.
+    26 OwnLimitIgnored
+    /// A vhost takes more queues than it may.
+    26 VhostQueuesIgnored
+    /// When the channels of a user begin to count, those that are open do not.
+    26 OpenChannelsUntold
     /// An enqueue for a deleted queue is not confirmed.
     1 DeadEnqueueUnanswered
     /// Alternate exchanges are ignored.
     2 AlternateIgnored
+    /// An exchange keeps the alternate exchange of a policy that is gone.
+    2 AlternateKept
     /// A version counts as settled when the first shard has applied it.
     2 SettledTooEarly
     /// Requests for a frozen queue get 404 at once, declares too.

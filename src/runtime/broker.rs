@@ -91,7 +91,7 @@ fn launch(
     let faults = Faults::new(config.disk_faults.clone());
     let mut meta = meta::open(&config.data_dir.join("meta"), faults)?;
     if let Some(path) = &config.load_definitions {
-        definitions::load(path, &mut meta)?;
+        definitions::load(path, &config.vhost_defaults, &mut meta)?;
     }
     let broker = Broker::start(config, &plan, (meta, log.cloned()), listeners, signals)?;
     tracing::info!("Ringtail is ready");
@@ -464,6 +464,7 @@ fn coordinator(config: &Config, plan: &Plan, state: &MetaState) -> Coordinator {
             QueuePlacement::Balanced
         },
         limits: node_limits(config, plan),
+        vhost_defaults: config.vhost_defaults.clone(),
         ..CoordinatorConfig::new(plan.shards(), plan.entropy)
     };
     Coordinator::recovered(coordinator, state)

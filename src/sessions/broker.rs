@@ -135,7 +135,10 @@ pub(crate) trait BrokerAccess {
     /// The connection is gone: the home forgets its flow credit.
     fn forget_connection(&mut self, home: ShardId, conn: ConnId);
 
-    /// The channel, for which the coordinator was asked, counts no longer.
+    /// These channels of a user are open and count at the coordinator.
+    fn channels_open(&mut self, user: Name, channels: Vec<ChannelId>);
+
+    /// The channel, which counted at the coordinator, counts no longer.
     fn channel_left(&mut self, channel: ChannelId);
 
     /// The connection, which had asked for a vhost, counts no longer.

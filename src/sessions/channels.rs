@@ -105,6 +105,15 @@ impl Channels {
         }
     }
 
+    /// Lets the open channels count that do not yet, and lists them.
+    pub fn count_open(&mut self, open: &mut Vec<ChannelId>) {
+        for channel in self.iter_mut().filter(|channel| channel.state == State::Open) {
+            if !std::mem::replace(&mut channel.counts, true) {
+                open.push(channel.id);
+            }
+        }
+    }
+
     /// All of them.
     fn iter_mut(&mut self) -> impl Iterator<Item = &mut Channel> {
         let direct = self.direct.iter_mut().flatten();

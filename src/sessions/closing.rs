@@ -123,6 +123,7 @@ impl Sessions {
         let Some(channel) = conn.channels.get(number) else { return 0 };
         let (channel_id, homes) = (channel.id, std::mem::take(&mut channel.homes));
         let barrier = channel.barrier.take();
+        let counts = std::mem::take(&mut channel.counts);
         let parked = std::mem::take(&mut channel.parked).len();
         channel.draft.shrink();
         channel.keys = Vec::new();
@@ -137,7 +138,7 @@ impl Sessions {
             self.connections.forget_request(ticket);
         }
         self.partial.finished(&mut self.connections, order);
-        if self.limits.counts_channels {
+        if counts {
             broker.channel_left(channel_id);
         }
         if let Some(tx) = tx {

@@ -59,6 +59,8 @@ pub(crate) struct Connection {
     pub vhost: Name,
     /// What the user may do in the vhost.
     pub access: AccessCache,
+    /// Each channel counts at the coordinator.
+    pub counts_channels: bool,
     /// Rights of the user changed while the vhost was asked for.
     pub access_changed: bool,
     pub output: ClientOutput,
@@ -114,6 +116,7 @@ impl Connection {
             user: Name::default(),
             vhost: Name::default(),
             access: AccessCache::default(),
+            counts_channels: false,
             access_changed: false,
             output: ClientOutput::new(now),
             channels: Channels::default(),

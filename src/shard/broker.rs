@@ -251,6 +251,10 @@ impl BrokerAccess for ShardBroker<'_> {
         }
     }
 
+    fn channels_open(&mut self, user: Name, channels: Vec<ChannelId>) {
+        self.tell_coordinator(Control::ChannelsOpen(user, channels));
+    }
+
     fn channel_left(&mut self, channel: ChannelId) {
         self.tell_coordinator(Control::ChannelLeft(channel));
     }

@@ -99,6 +99,10 @@ SECTIONS = {
         ("No limit", "channel_max and frame_max may be 0", "rabbit_reader.erl:1474"),
         ("Limit of connections", "530 `connection refused: node connection limit (N) is reached`",
          "rabbit_reader.erl:1430"),
+        ("Limit of a vhost's connections", "530 `access to vhost 'v' refused for user 'u': "
+         "connection limit (N) is reached`; 0 lets nobody in", "rabbit_reader.erl:1450"),
+        ("Limit of a user's connections", "530 `connection refused for user 'u': user connection "
+         "limit (N) is reached`; 0 lets nobody in", "rabbit_reader.erl:1468"),
         ("connection.blocked", "sent after the first publish while disk or memory is short, with "
          "`low on disk` or `low on memory`; connection.unblocked follows",
          "rabbit_reader.erl:1751"),
@@ -170,6 +174,9 @@ SECTIONS = {
         ("Method of the server", "503 `unimplemented method`", "rabbit_channel.erl:1653"),
         ("Limit of channels", "530 `number of channels opened on node 'n' has reached the maximum "
          "allowed limit of N`", "rabbit_reader.erl:1017"),
+        ("Limit of a user's channels", "530 `number of channels opened for user 'u' has reached "
+         "the maximum allowed user limit of (N)`, on all connections of the user together; newer "
+         "series leave the parentheses out", "rabbit_reader.erl:1024"),
     ),
     "Exchanges": section(
         ("Default set", "the default exchange, amq.direct, amq.fanout, amq.topic, amq.headers, "
@@ -322,6 +329,8 @@ SECTIONS = {
         ("no-wait", "carried out in order, without a reply", "rabbit_channel.erl:828"),
         ("Limit of queues", "406 `cannot declare queue 'q': queue limit in cluster (N) is reached`",
          "rabbit_queue_type.erl:939"),
+        ("Limit of a vhost's queues", "406 `cannot declare queue 'q': queue limit in vhost 'v' (N) "
+         "is reached`; what exists can be declared again", "rabbit_queue_type.erl:939"),
     ),
     "Publish, return, confirm": section(
         ("immediate", "540 `immediate=true`", "rabbit_channel.erl:1159"),
@@ -511,6 +520,11 @@ SECTIONS = {
     "Policies": section(
         ("In force", "the policy that matches with the highest priority; of its limits, those of an "
          "operator policy and those of arguments the lowest", "rabbit_policy.erl:87"),
+        ("Alternate exchanges", "of the policy that matches with the highest priority, unless an "
+         "argument names one; its user needs no right to it", "rabbit_exchange.erl:434"),
+        ("Defaults of new vhosts", "the first `default_limits.vhosts.…` and all "
+         "`default_policies.operator.…` whose pattern matches the vhost's name",
+         "rabbit_db_vhost_defaults.erl:68"),
     ),
     "Users": section(
         ("Password hashes", "salted SHA-256, SHA-512 and MD5", "rabbit_password.erl:42"),
@@ -519,6 +533,8 @@ SECTIONS = {
     "Definitions": section(
         ("First start", "a broker that loads definitions makes no user of its own",
          "rabbit_definitions.erl"),
+        ("Limits", "of users and, as parameters, of vhosts; new queues of a file have to keep the "
+         "limits that were there before it", "rabbit_definitions.erl:1004"),
         ("Objects", "users, vhosts, permissions, policies, exchanges, queues and bindings are "
          "there when the broker answers", "rabbit_definitions.erl"),
     ),

@@ -16,10 +16,11 @@ LIMITED, TOPICS, NOBODY = "limited", "topics", "nobody"
 PASSWORDS = {user: f"{user}-password" for user in ["admin", LIMITED, TOPICS, NOBODY, "md5", "sha512"]}
 
 
-def hashed(user, algorithm):
+def hashed(user, algorithm, name=None):
+    """A user whose password is that of `user`."""
     digest = hashlib.new(algorithm, SALT + PASSWORDS[user].encode()).digest()
     return {
-        "name": user, "password_hash": base64.b64encode(SALT + digest).decode(),
+        "name": name or user, "password_hash": base64.b64encode(SALT + digest).decode(),
         "hashing_algorithm": f"rabbit_password_hashing_{algorithm}", "tags": ""}
 
 

@@ -48,7 +48,15 @@ const SECOND_KIND: &[Mutant] =
 
 fn is_elsewhere(mutant: Mutant) -> bool {
     let absent = !cfg!(feature = "second-kinds") && SECOND_KIND.contains(&mutant);
-    let others = [ELSEWHERE, Mutant::STORE, Mutant::ACCESS, Mutant::LANES, Mutant::EXCHANGES];
+    let others = [
+        ELSEWHERE,
+        Mutant::STORE,
+        Mutant::ACCESS,
+        Mutant::LIMITS,
+        Mutant::POLICIES,
+        Mutant::LANES,
+        Mutant::EXCHANGES,
+    ];
     others.iter().any(|list| list.contains(&mutant)) || absent
 }
 

@@ -52,12 +52,13 @@ impl<'f> Known<'f> {
         });
         let code: Vec<_> = code.collect();
         let text = |path: &str| code.iter().find(|file| file.path == path).map(|file| &file.text);
-        let keys = text("src/config/keys.rs").map_or("", |text| text.as_str());
+        let keys = ["src/config/keys.rs", "src/config/defaults.rs"];
+        let keys = keys.map(|path| text(path).map_or("", |text| text.as_str()));
         let mutants = text("src/model/mutant.rs").map_or("", |text| text.as_str());
         Self {
             files: files.iter().map(|file| (file.path.as_str(), file)).collect(),
             flags: code.iter().flat_map(|file| flags(file)).chain(foreign()).collect(),
-            keys: quoted_behind(keys, "key_of("),
+            keys: keys.into_iter().flat_map(|text| quoted_behind(text, "key_of(")).collect(),
             words: code.iter().flat_map(|file| file.text.split(|c| !is_word(c))).collect(),
             tests: code.iter().flat_map(|file| functions(&file.text)).collect(),
             mutants: mutants.split(|c| !is_word(c)).collect(),
@@ -188,10 +189,11 @@ impl<'f> Known<'f> {
                 None => span.text.to_owned(),
             };
             let open = name.strip_suffix('…');
-            let found = self.keys.iter().any(|key| match (open, key.strip_suffix('*')) {
+            let any = |start, end| name.strip_prefix(start)?.strip_suffix(end);
+            let found = self.keys.iter().any(|key| match (open, key.split_once('*')) {
                 (Some(start), _) => key.starts_with(start),
                 // What stands for any name is in capitals.
-                (None, Some(start)) => name.strip_prefix(start).is_some_and(capitals),
+                (None, Some((start, end))) => any(start, end).is_some_and(capitals),
                 (None, None) => *key == name,
             });
             if !found {

@@ -19,6 +19,7 @@ impl QueueLifeCycle {
     /// The vhost is gone: deletes its queues, then answers.
     pub fn vhost_gone(&mut self, decisions: &mut Decisions, requester: Requester, vhost: &Name) {
         self.policies.forget_vhost(vhost);
+        self.vhost_limits.remove(vhost);
         let waiting = self.directory.in_vhost(vhost).collect();
         let going = GoingVhost { waiting, requester: Some(requester) };
         self.going.insert(vhost.clone(), going);

@@ -1,7 +1,10 @@
-//! Users, vhosts, rights and policies: what administrators decide. A change is ordered among those
-//! of the topology, so a shard that has applied it obeys it, and the answer promises that all do.
+//! Users, vhosts, rights, limits and policies: what administrators decide. A change is ordered
+//! among those of the topology, so a shard that has applied it obeys it, and the answer promises
+//! that all do.
 
 mod gone_vhosts;
+mod limit_changes;
+pub(in crate::coordinator) mod limits;
 mod passwords;
 mod permissions;
 pub(in crate::coordinator) mod policies;
@@ -15,6 +18,8 @@ use model::Name;
 use model::access::command::{
     AdminAnswer, AdminCommand, AdminError, Credential, NAME_MAX, RECORDS_MAX, TAGS_MAX, VHOSTS_MAX,
 };
+use model::access::defaults::VhostDefaults;
+use model::access::limits::{merged, without};
 use model::access::state::{AccessFact, UserInVhost};
 use model::access::{Access, PermissionPatterns, Rights, TopicPatterns, VhostSettings};
 use model::topology::Change;
@@ -22,6 +27,7 @@ use model::topology::Change;
 pub(in crate::coordinator) use self::permissions::compile;
 pub(in crate::coordinator) use self::policies::check as check_policy;
 pub(in crate::coordinator) use self::users::Users;
+use crate::coordinator::admin::limits::OwnLimits;
 use crate::coordinator::admin::permissions::Permissions;
 use crate::coordinator::decisions::Decisions;
 use crate::coordinator::queues::QueueLifeCycle;
@@ -45,28 +51,31 @@ enum CommandProgress {
 pub(in crate::coordinator) struct Administration {
     pub users: Users,
     permissions: Permissions,
+    pub limits: OwnLimits,
+    defaults: VhostDefaults,
     vhosts: BTreeMap<Name, VhostSettings>,
 }
 
 impl Administration {
     /// What outlived a restart.
-    pub fn recovered(loopback: Vec<String>, state: &MetaState) -> Self {
+    pub fn recovered(loopback: Vec<String>, defaults: VhostDefaults, state: &MetaState) -> Self {
         let mut users = Users::new(loopback);
         state.users.values().for_each(|user| users.adopt(user.clone()));
         let permissions = Permissions::recovered(&state.access);
-        Self { users, permissions, vhosts: state.access.vhosts.clone() }
+        let limits = OwnLimits::recovered(&state.access);
+        Self { users, permissions, limits, defaults, vhosts: state.access.vhosts.clone() }
     }
 
     /// The user, vhost and permissions of a first start.
     pub fn create_first(
         &mut self,
-        decisions: &mut Decisions,
+        (decisions, queues): (&mut Decisions, &mut QueueLifeCycle),
         user: (Name, Credential),
         vhost: &Name,
     ) {
         let (name, credential) = user;
         decisions.record(Fact::Access(AccessFact::InForce));
-        decisions.decide(Change::VhostCreated(vhost.clone()));
+        self.create_vhost((&mut *decisions, queues), vhost);
         let put = self.put_user(decisions, name.clone(), credential, vec![FIRST_TAG.into()]);
         debug_assert!(put.is_ok(), "a password can be hashed");
         self.give_all(decisions, UserInVhost { user: name, vhost: vhost.clone() });
@@ -154,6 +163,18 @@ impl Administration {
                 let of = self.find(decisions, user, vhost)?;
                 self.clear_topic_permissions(decisions, of, exchange.as_ref());
             }
+            AdminCommand::SetVhostLimits(vhost, wanted) => {
+                self.limit_vhost((decisions, queues), vhost, |before| merged(before, &wanted))?;
+            }
+            AdminCommand::ClearVhostLimits(vhost, kind) => {
+                self.limit_vhost((decisions, queues), vhost, |before| without(before, kind))?;
+            }
+            AdminCommand::SetUserLimits(user, wanted) => {
+                self.limit_user(decisions, user, |before| merged(before, &wanted))?;
+            }
+            AdminCommand::ClearUserLimits(user, kind) => {
+                self.limit_user(decisions, user, |before| without(before, kind))?;
+            }
             AdminCommand::SetPolicy(vhost, scope, policy) => {
                 find_vhost(decisions, &vhost)?;
                 check_name(&policy.name)?;
@@ -192,6 +213,7 @@ impl Administration {
             return Err(AdminError::NoUser(name));
         }
         self.permissions.forget_user(&name);
+        self.limits.forget_user(&name);
         decisions.record(Fact::Access(AccessFact::UserDeleted(name.clone())));
         decisions.announce(Change::UserDeleted(name));
         Ok(())
@@ -199,7 +221,7 @@ impl Administration {
 
     fn put_vhost(
         &mut self,
-        (decisions, queues): (&mut Decisions, &QueueLifeCycle),
+        (decisions, queues): (&mut Decisions, &mut QueueLifeCycle),
         name: Name,
         settings: VhostSettings,
     ) -> Result<(), AdminError> {
@@ -210,7 +232,7 @@ impl Administration {
         }
         if decisions.vhost(&name).is_err() {
             check_count(decisions.topology().vhosts().count(), VHOSTS_MAX, "vhosts")?;
-            decisions.decide(Change::VhostCreated(name.clone()));
+            self.create_vhost((&mut *decisions, queues), &name);
         }
         if self.vhosts.get(&name) != Some(&settings) {
             let fact = AccessFact::VhostSettings(name.clone(), settings.clone());
@@ -229,6 +251,7 @@ impl Administration {
     ) -> Result<(), AdminError> {
         find_vhost(decisions, &name)?;
         self.permissions.forget_vhost(&name);
+        self.limits.forget_vhost(&name);
         self.vhosts.remove(&name);
         decisions.decide(Change::VhostDeleted(name.clone()));
         queues.vhost_gone(decisions, requester, &name);

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use model::access::command::AdminError;
 use model::access::pattern::NamePattern;
 use model::access::state::AccessState;
-use model::policy::{Definition, Policy, PolicyScope, keys, merge};
-use model::{Name, QueueId};
+use model::exchange::{ALTERNATE_EXCHANGE, leads_somewhere};
+use model::policy::{ApplyTo, Definition, Policy, PolicyScope, PolicyValue, keys, merge};
+use model::{Exchange, Name, QueueId};
 
 use crate::coordinator::admin::permissions::compile;
 
@@ -20,16 +21,12 @@ struct CompiledPolicy {
 /// Checks a policy; returns those of its settings that have no effect.
 ///
 /// # Errors
-/// A setting that is not valid, or whose feature is not built, or the pattern.
+/// A setting that is not valid, or the pattern.
 pub(in crate::coordinator) fn check(
     scope: PolicyScope,
     policy: &Policy,
 ) -> Result<Vec<&'static str>, AdminError> {
     keys::check(scope, &policy.definition).map_err(AdminError::Policy)?;
-    if let Some(key) = keys::not_built(&policy.definition) {
-        let why = format!("policy setting '{key}' is not supported yet");
-        return Err(AdminError::Policy(why));
-    }
     compile(&policy.pattern)?;
     let has = |key: &&str| policy.definition.contains_key(*key);
     Ok(keys::WITHOUT_EFFECT.into_iter().filter(has).collect())
@@ -86,7 +83,8 @@ impl Policies {
     /// Looks again what is in force for a queue; true if that has changed.
     pub fn resolve(&mut self, queue: QueueId, vhost: &Name, name: &str) -> bool {
         let [user, operator] = [PolicyScope::User, PolicyScope::Operator]
-            .map(|scope| self.highest(vhost, scope, name).map(|policy| &policy.definition));
+            .map(|scope| self.highest(vhost, scope, (name, ApplyTo::has_queues)))
+            .map(|policy| policy.map(|policy| &policy.definition));
         let merged = merge::definitions(user, operator);
         if self.in_force(queue).is_some_and(|known| *known == merged)
             || (merged.is_empty() && !self.in_force.contains_key(&queue))
@@ -106,11 +104,29 @@ impl Policies {
         self.in_force.get(&queue)
     }
 
-    /// Of the policies that match the queue the one of the highest priority, by name among equals.
-    fn highest(&self, vhost: &Name, scope: PolicyScope, queue: &str) -> Option<&Policy> {
+    /// The alternate exchange that a policy gives an exchange. Operators give none.
+    pub fn alternate(&self, vhost: &Name, exchange: &Exchange) -> Option<Name> {
+        if !exchange.takes_alternate() {
+            return None;
+        }
+        let of = (&*exchange.spec.name, ApplyTo::has_exchanges as fn(ApplyTo) -> bool);
+        let policy = self.highest(vhost, PolicyScope::User, of)?;
+        match policy.definition.get(ALTERNATE_EXCHANGE)? {
+            PolicyValue::Text(name) => leads_somewhere(name),
+            _ => None,
+        }
+    }
+
+    /// Of the policies that match the object the one of the highest priority, by name among equals.
+    fn highest(
+        &self,
+        vhost: &Name,
+        scope: PolicyScope,
+        (name, is_for): (&str, fn(ApplyTo) -> bool),
+    ) -> Option<&Policy> {
         let named = self.policies.get(&(vhost.clone(), scope))?;
         let matching = named.values().filter(|compiled| {
-            compiled.policy.apply_to.has_queues() && compiled.pattern.matches(queue) == Ok(true)
+            is_for(compiled.policy.apply_to) && compiled.pattern.matches(name) == Ok(true)
         });
         let by_rank = |compiled: &&CompiledPolicy| compiled.policy.priority;
         matching.rev().max_by_key(by_rank).map(|compiled| &compiled.policy)
@@ -119,8 +135,6 @@ impl Policies {
 
 #[cfg(test)]
 mod tests {
-    use model::policy::{ApplyTo, PolicyValue};
-
     use crate::coordinator::admin::policies::*;
 
     fn policy(name: &str, pattern: &str, priority: i64, ttl: i64) -> Policy {

@@ -1,9 +1,11 @@
-//! Changes of policies: which queues have other arguments in force by them, and how these are told.
+//! Changes of policies: which queues have other arguments in force by them and how these are told,
+//! and which exchanges have another alternate exchange.
 
 use model::access::command::{AdminAnswer, AdminError, RECORDS_MAX};
 use model::access::state::AccessFact;
 use model::mutant::{self, Mutant};
 use model::policy::{Policy, PolicyScope, merge};
+use model::topology::Change;
 use model::{Name, QueueId};
 
 use crate::coordinator::admin::windows::WINDOW;
@@ -12,6 +14,9 @@ use crate::coordinator::queues::QueueLifeCycle;
 use crate::coordinator::versions::Requester;
 use crate::mesh::control::{Answer, Control};
 use crate::store::meta::Fact;
+
+/// A change of policies tells shards of this many exchanges at once.
+const EXCHANGES_MAX: usize = 1024;
 
 impl QueueLifeCycle {
     /// Takes a policy; answers when every queue obeys it.
@@ -22,13 +27,25 @@ impl QueueLifeCycle {
         of: (Name, PolicyScope),
         policy: Policy,
     ) -> Result<(), AdminError> {
+        let vhost = of.0.clone();
+        self.adopt_policy(decisions, of, policy)?;
+        self.policies_changed(decisions, requester, &vhost);
+        Ok(())
+    }
+
+    /// Takes a policy; no queue is told yet.
+    pub fn adopt_policy(
+        &mut self,
+        decisions: &mut Decisions,
+        of: (Name, PolicyScope),
+        policy: Policy,
+    ) -> Result<(), AdminError> {
         if self.policies.len() >= RECORDS_MAX {
             return Err(AdminError::TooMany("policies"));
         }
         self.policies.set(of.clone(), policy.clone())?;
         let (vhost, scope) = of;
-        decisions.record(Fact::Access(AccessFact::Policy(vhost.clone(), scope, policy)));
-        self.policies_changed(decisions, requester, &vhost);
+        decisions.record(Fact::Access(AccessFact::Policy(vhost, scope, policy)));
         Ok(())
     }
 
@@ -50,14 +67,16 @@ impl QueueLifeCycle {
         Ok(())
     }
 
-    /// Tells the queues that outlived a restart what is in force for them.
+    /// Tells the queues and exchanges that outlived a restart what is in force for them.
     pub fn resolve_all(&mut self, decisions: &mut Decisions, vhost: &Name) {
         self.find_changed(vhost);
+        self.change_alternates(decisions, vhost);
         self.tell_next(decisions);
     }
 
     fn policies_changed(&mut self, decisions: &mut Decisions, requester: Requester, vhost: &Name) {
         self.find_changed(vhost);
+        self.change_alternates(decisions, vhost);
         self.telling.requesters.push(requester);
         self.tell_next(decisions);
     }
@@ -69,6 +88,22 @@ impl QueueLifeCycle {
             if policies.resolve(queue, vhost, &entry.spec.name) {
                 telling.waiting.push_back(queue);
             }
+        }
+    }
+
+    /// Gives the exchanges of a vhost the alternate exchanges that policies say.
+    fn change_alternates(&self, decisions: &mut Decisions, vhost: &Name) {
+        let Some(place) = decisions.topology().vhost(vhost) else { return };
+        let exchanges = place.exchanges_from(0).map(|(_, exchange)| exchange);
+        let changed =
+            exchanges.filter(|exchange| exchange.takes_alternate()).filter_map(|exchange| {
+                let alternate = self.policies.alternate(vhost, exchange);
+                let changes = alternate.as_ref() != exchange.alternate();
+                changes.then(|| (exchange.spec.name.clone(), alternate))
+            });
+        let changed: Vec<_> = changed.collect();
+        for some in changed.chunks(EXCHANGES_MAX) {
+            decisions.announce(Change::AlternatesChanged(vhost.clone(), some.to_vec()));
         }
     }
 

@@ -1,13 +1,15 @@
-//! Definitions files in RabbitMQ's format: users, vhosts, permissions, policies, exchanges, queues
-//! and bindings. They are turned into facts that are made durable in one batch before the
+//! Definitions files in RabbitMQ's format: users, vhosts, permissions, limits, policies, exchanges,
+//! queues and bindings. They are turned into facts that are made durable in one batch before the
 //! coordinator starts, so a file counts as a whole or not at all. What is there already stays.
 
+mod limits;
 mod objects;
 mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::access::PermissionPatterns;
+use model::access::defaults::VhostDefaults;
 use model::access::state::{AccessFact, UserInVhost};
 use model::topology::Change;
 use model::topology::spec::{Arguments, Destination};
@@ -34,27 +36,38 @@ type BindingKey = (Destination, Name, Name, Arguments);
 struct Importer {
     /// The state with what was imported so far.
     state: MetaState,
+    /// What new vhosts get.
+    defaults: VhostDefaults,
     import: Import,
     ids: IdSource,
+    /// The most queues that a vhost may have with new ones of the file.
+    queue_limits: BTreeMap<Name, u64>,
     /// By vhost; filled when the first binding of the vhost is looked at.
     bindings: BTreeMap<Name, BTreeSet<BindingKey>>,
     /// Queues and exchanges that were left out; what is bound to them is too.
     left_out: BTreeSet<(Name, Destination)>,
 }
 
-/// What the texts of definitions files add to the state, in this order.
+/// What the texts of definitions files add to the state, in this order. New vhosts get the
+/// defaults.
 ///
 /// # Errors
 /// The first object that cannot be taken, and why.
-pub fn import(state: &MetaState, files: &[String]) -> Result<Import, DefinitionsError> {
+pub fn import(
+    state: &MetaState,
+    defaults: &VhostDefaults,
+    files: &[String],
+) -> Result<Import, DefinitionsError> {
     let ids = match state.queues_below {
         QueueId(0) => IdSource::new(ShardId::OF_QUEUES),
         QueueId(next) => IdSource::resumed(next),
     };
     let mut importer = Importer {
         state: state.clone(),
+        defaults: defaults.clone(),
         import: Import::default(),
         ids,
+        queue_limits: BTreeMap::new(),
         bindings: BTreeMap::new(),
         left_out: BTreeSet::new(),
     };
@@ -87,6 +100,7 @@ impl Importer {
         let refused = |why: String| DefinitionsError { object: "the file".to_owned(), why };
         let json: Json = serde_json::from_str(text).map_err(|why| refused(why.to_string()))?;
         let file = json.as_object().ok_or_else(|| refused("is no JSON object".to_owned()))?;
+        self.queue_limits = self.queue_limits_before();
         self.sections(file)
     }
 

@@ -41,9 +41,7 @@ impl Importer {
     pub(super) fn vhost(&mut self, object: &Object<'_>) -> ObjectTaken {
         let name = Name::from(object.text("name")?);
         check_name(&name).map_err(|why| object.refused(why))?;
-        if object.says("limits") {
-            return Err(object.refused("limits of vhosts are not supported yet"));
-        }
+        let limits = object.limits("limits")?;
         if let Some(kind @ ("quorum" | "stream")) = object.text_if("default_queue_type")? {
             return Err(object.refused(format!("queue type '{kind}' is not supported yet")));
         }
@@ -51,8 +49,9 @@ impl Importer {
         let settings = VhostSettings { description, tags: object.tags()? };
         check_tags(&settings.tags).map_err(|why| object.refused(why))?;
         if !self.state.vhosts.contains_key(&name) {
-            self.change(Change::VhostCreated(name.clone()));
+            self.create_vhost(&name);
         }
+        self.limit_vhost(&name, &limits);
         if settings != self.state.access.vhosts.get(&name).cloned().unwrap_or_default() {
             self.access(AccessFact::VhostSettings(name, settings));
         }
@@ -62,9 +61,7 @@ impl Importer {
     pub(super) fn user(&mut self, object: &Object<'_>) -> ObjectTaken {
         let name = Name::from(object.text("name")?);
         check_name(&name).map_err(|why| object.refused(why))?;
-        if object.says("limits") {
-            return Err(object.refused("limits of users are not supported yet"));
-        }
+        let limits = object.limits("limits")?;
         let algorithm = match object.text_if("hashing_algorithm")? {
             None => HashAlgorithm::default(),
             Some(name) => HashAlgorithm::from_name(name)
@@ -79,10 +76,12 @@ impl Importer {
         };
         let tags = object.tags()?;
         check_tags(&tags).map_err(|why| object.refused(why))?;
-        let user = Users::user(name, credential, tags).map_err(|why| object.refused(why))?;
+        let user =
+            Users::user(name.clone(), credential, tags).map_err(|why| object.refused(why))?;
         if self.state.users.get(&user.name) != Some(&user) {
             self.add(Fact::User(user));
         }
+        self.limit_user(&name, &limits);
         Ok(())
     }
 
@@ -124,11 +123,13 @@ impl Importer {
         Ok(())
     }
 
-    /// Operator policies stand among the parameters. No other component is built.
+    /// Operator policies and limits of vhosts stand among the parameters. No other component is
+    /// built.
     pub(super) fn parameter(&mut self, object: &Object<'_>) -> ObjectTaken {
         let vhost = self.vhost_of(object)?;
         let component = object.text("component")?;
         let scope = match component {
+            "vhost-limits" => return self.vhost_limits(object, vhost),
             "operator_policy" => PolicyScope::Operator,
             "policy" => PolicyScope::User,
             other => return Err(object.refused(format!("component '{other}' is not built"))),
@@ -233,6 +234,7 @@ impl Importer {
             self.warn(object, "is not durable, and left out");
             return Ok(());
         }
+        self.check_queues(object, &vhost)?;
         let id: QueueId = self.ids.fresh();
         self.add(Fact::QueuesBelow(QueueId(self.ids.peek())));
         self.change(Change::QueueCreated(vhost, QueueSpec { id, ..spec }));

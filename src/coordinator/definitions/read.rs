@@ -3,6 +3,7 @@
 use amqp::Value;
 use amqp::table::{ArrayWriter, TableWriter};
 use model::Name;
+use model::access::limits::{LimitKind, WantedLimits};
 use model::policy::{Definition, PolicyValue};
 use serde_json::{Map, Value as Json};
 
@@ -118,13 +119,17 @@ impl<'j> Object<'j> {
         }
     }
 
-    /// True if the object in the object says something.
-    pub fn says(&self, key: &str) -> bool {
-        match self.fields.get(key) {
-            Some(Json::Object(fields)) => !fields.is_empty(),
-            Some(Json::Array(items)) => !items.is_empty(),
-            _ => false,
-        }
+    /// The limits in the object under this key, by kind. Negative ones are none.
+    pub fn limits<K: LimitKind>(&self, key: &str) -> Result<WantedLimits<K>, DefinitionsError> {
+        let object = self.object(key)?;
+        let fields = object.into_iter().flat_map(|object| object.fields);
+        let limit = |(name, value): (&String, &Json)| {
+            let unknown = || self.refused(format!("there is no limit '{name}'"));
+            let kind = K::from_name(name).ok_or_else(unknown)?;
+            let refused = || self.refused(format!("'{name}' is no whole number"));
+            Ok((kind, value.as_i64().ok_or_else(refused)?))
+        };
+        fields.map(limit).collect()
     }
 
     /// The arguments as a table of AMQP.

@@ -1,5 +1,9 @@
 //! Definitions files, object by object.
 
+use model::access::defaults::{DefaultLimits, DefaultPolicy, VhostDefaults};
+use model::access::limits::{UserLimit, VhostLimit};
+use model::policy::PolicyValue;
+
 use crate::coordinator::Coordinator;
 use crate::coordinator::definitions::{Import, import};
 use crate::coordinator::tests::script::{Script, config, login};
@@ -12,9 +16,10 @@ const FILE: &str = r##"{
     "users": [
         {"name": "anna", "password_hash": "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR",
          "hashing_algorithm": "rabbit_password_hashing_sha256", "tags": ["administrator"],
-         "limits": {}},
+         "limits": {"max-connections": 9, "max-channels": -1}},
         {"name": "otto", "password_hash": "", "tags": "monitoring, other"}],
-    "vhosts": [{"name": "/"}, {"name": "v", "description": "a text", "tags": ["one"]}],
+    "vhosts": [{"name": "/"}, {"name": "v", "description": "a text", "tags": ["one"],
+                                "limits": {"max-queues": 1}}],
     "permissions": [
         {"user": "anna", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"},
         {"user": "otto", "vhost": "v", "configure": "", "write": "^(?!amq\\.).*", "read": "^q"}],
@@ -22,6 +27,8 @@ const FILE: &str = r##"{
         {"user": "otto", "vhost": "v", "exchange": "amq.topic", "write": "^{username}",
          "read": ""}],
     "parameters": [
+        {"vhost": "v", "component": "vhost-limits", "name": "limits", "value":
+         {"max-queues": 1, "max-connections": -1}},
         {"vhost": "v", "component": "operator_policy", "name": "o", "value":
          {"pattern": "^q", "apply-to": "queues", "definition": {"ha-mode": "all"}}}],
     "global_parameters": [{"name": "cluster_name", "value": "rabbit@here"}],
@@ -45,7 +52,7 @@ const FILE: &str = r##"{
 }"##;
 
 fn imported(state: &mut MetaState, text: &str) -> Import {
-    let import = import(state, &[text.to_owned()]).unwrap();
+    let import = import(state, &VhostDefaults::default(), &[text.to_owned()]).unwrap();
     import.facts.iter().for_each(|fact| state.apply(fact));
     import
 }
@@ -53,7 +60,7 @@ fn imported(state: &mut MetaState, text: &str) -> Import {
 fn refused(text: &str) -> String {
     let mut state = MetaState::default();
     imported(&mut state, r#"{"vhosts": [{"name": "/"}], "users": [{"name": "u"}]}"#);
-    import(&state, &[text.to_owned()]).unwrap_err().to_string()
+    import(&state, &VhostDefaults::default(), &[text.to_owned()]).unwrap_err().to_string()
 }
 
 #[test]
@@ -65,6 +72,8 @@ fn a_fresh_broker_has_what_the_file_says_and_nothing_else() {
     let vhost = &state.vhosts["v"];
     assert_eq!((vhost.queues.len(), vhost.exchanges.len(), vhost.bindings().count()), (1, 1, 2));
     assert_eq!((state.access.policies.len(), state.access.permissions.len()), (2, 2));
+    assert_eq!(state.access.vhost_limits["v"], [(VhostLimit::Queues, 1)].into());
+    assert_eq!(state.access.user_limits["anna"], [(UserLimit::Connections, 9)].into());
     let mut script = Script(Coordinator::recovered(config(), &state));
     script.settle();
     assert_eq!(script.answer(login("anna", "test12")), Answer::LoggedIn);
@@ -76,7 +85,7 @@ fn a_fresh_broker_has_what_the_file_says_and_nothing_else() {
 fn a_second_import_changes_nothing() {
     let mut state = MetaState::default();
     imported(&mut state, FILE);
-    assert_eq!(import(&state, &[FILE.to_owned()]).unwrap().facts, []);
+    assert_eq!(import(&state, &VhostDefaults::default(), &[FILE.to_owned()]).unwrap().facts, []);
 }
 
 #[test]
@@ -114,8 +123,56 @@ fn the_types_of_exchanges_are_known_and_their_rules_hold() {
 fn files_are_taken_together_or_not_at_all() {
     let bad = r#"{"queues": [{"name": "q", "vhost": "nowhere"}]}"#;
     let files = [FILE.to_owned(), bad.to_owned()];
-    let refusal = import(&MetaState::default(), &files).unwrap_err().to_string();
+    let refusal =
+        import(&MetaState::default(), &VhostDefaults::default(), &files).unwrap_err().to_string();
     assert_eq!(refusal, "queue 'q' in vhost 'nowhere': Virtual host 'nowhere' does not exist");
+}
+
+#[test]
+fn a_file_keeps_the_limits_that_were_there_before_it() {
+    let mut state = MetaState::default();
+    // What was there before a limit was lowered is taken with it.
+    imported(&mut state, &FILE.replace("\"max-queues\": 1", "\"max-queues\": 0"));
+    assert_eq!(state.access.vhost_limits["v"], [(VhostLimit::Queues, 0)].into());
+    let more = r#"{"queues": [{"name": "q", "vhost": "v"}, {"name": "r", "vhost": "v"}]}"#;
+    let refusal =
+        import(&state, &VhostDefaults::default(), &[more.to_owned()]).unwrap_err().to_string();
+    assert_eq!(refusal, "queue 'r' in vhost 'v': queue limit in vhost 'v' (0) is reached");
+    let unlimited = r#"{"parameters": [
+        {"vhost": "v", "component": "vhost-limits", "name": "limits", "value": {}}]}"#;
+    let files = [unlimited.to_owned(), more.to_owned()];
+    assert!(
+        import(&state, &VhostDefaults::default(), &files).is_ok(),
+        "the limit goes with the file before"
+    );
+}
+
+#[test]
+fn new_vhosts_get_what_the_configuration_gives_them() {
+    let mut defaults = VhostDefaults::default();
+    let limits = [(VhostLimit::Queues, 1)].into();
+    defaults.limits.insert("a".into(), DefaultLimits { vhosts: None, limits });
+    let definition = [("max-length".into(), PolicyValue::Integer(5))].into();
+    let policy = DefaultPolicy { definition, ..DefaultPolicy::default() };
+    defaults.policies.insert("p".into(), policy);
+    let mut state = MetaState::default();
+    let take = |state: &mut MetaState, text: &str| {
+        let import = import(state, &defaults, &[text.to_owned()])?;
+        import.facts.iter().for_each(|fact| state.apply(fact));
+        Ok::<_, crate::coordinator::definitions::DefinitionsError>(())
+    };
+    let two = r#"{"vhosts": [{"name": "v"}],
+        "queues": [{"name": "q", "vhost": "v"}, {"name": "r", "vhost": "v"}]}"#;
+    let refusal = take(&mut state, two).unwrap_err().to_string();
+    assert_eq!(refusal, "queue 'r' in vhost 'v': queue limit in vhost 'v' (1) is reached");
+    take(&mut state, r#"{"vhosts": [{"name": "v"}]}"#).unwrap();
+    assert_eq!((state.access.vhost_limits.len(), state.access.policies.len()), (1, 1));
+    // They are no defaults any more for a vhost that exists.
+    let none = r#"{"parameters": [
+        {"vhost": "v", "component": "vhost-limits", "name": "limits", "value": {}}]}"#;
+    take(&mut state, none).unwrap();
+    take(&mut state, two).unwrap();
+    assert_eq!(state.access.vhost_limits.len(), 0);
 }
 
 #[test]
@@ -141,6 +198,20 @@ fn the_object_that_cannot_be_taken_is_named() {
         (
             r#"{"parameters": [{"vhost": "/", "component": "shovel", "name": "s", "value": {}}]}"#,
             "parameter 's' in vhost '/': component 'shovel' is not built",
+        ),
+        (
+            r#"{"parameters": [{"vhost": "/", "component": "vhost-limits", "name": "limits",
+                "value": {"max-channels": 1}}]}"#,
+            "parameter 'limits' in vhost '/': there is no limit 'max-channels'",
+        ),
+        (
+            r#"{"parameters": [{"vhost": "/", "component": "vhost-limits", "name": "other",
+                "value": {}}]}"#,
+            "parameter 'other' in vhost '/': limits of a vhost have the name 'limits'",
+        ),
+        (
+            r#"{"users": [{"name": "u", "limits": {"max-channels": "2"}}]}"#,
+            "user 'u': 'max-channels' is no whole number",
         ),
         (
             r#"{"policies": [{"vhost": "/", "name": "p", "pattern": "", "definition": {"x": 1}}]}"#,

@@ -21,6 +21,10 @@ fn done() -> Answer {
     Answer::Admin(AdminAnswer::Done)
 }
 
+fn opened(rights: Rights) -> Answer {
+    Answer::Opened { rights, counts_channels: false }
+}
+
 fn refused(why: AdminError) -> Answer {
     Answer::Admin(AdminAnswer::Refused(why))
 }
@@ -76,7 +80,7 @@ fn users_come_and_go() {
     assert_eq!(script.answer(open("anna", "/")), Answer::VhostRefused);
     assert_eq!(script.answer(admin(permit("anna", "/", ".*"))), done());
     let rights = Rights { write: Reach::Everything, ..Rights::default() };
-    assert_eq!(script.answer(open("anna", "/")), Answer::Opened(rights));
+    assert_eq!(script.answer(open("anna", "/")), opened(rights));
     let changes = told(&mut script, AdminCommand::DeleteUser("anna".into()));
     assert_eq!(changes, [Change::UserDeleted("anna".into())]);
     assert!(matches!(script.answer(login("anna", "secret")), Answer::LoginRefused { .. }));
@@ -285,12 +289,12 @@ fn a_data_folder_without_permissions_lets_everybody_go_on() {
         script
     };
     let mut script = start(&state);
-    assert_eq!(script.answer(open("anna", "/")), Answer::Opened(Rights::ALL));
+    assert_eq!(script.answer(open("anna", "/")), opened(Rights::ALL));
     script.0.take_records().iter().for_each(|fact| state.apply(fact));
     // From then on a user without permissions has none.
     state.apply(&Fact::User(user("otto")));
     let mut script = start(&state);
-    assert_eq!(script.answer(open("anna", "/")), Answer::Opened(Rights::ALL));
+    assert_eq!(script.answer(open("anna", "/")), opened(Rights::ALL));
     assert_eq!(script.answer(open("otto", "/")), Answer::VhostRefused);
 }
 

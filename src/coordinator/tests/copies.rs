@@ -77,7 +77,7 @@ fn a_copy_that_missed_an_input_is_found() {
         ask(bind(to_queue("amq.fanout", "q"))),
         ask(login("guest", "wrong")),
         ask(open),
-        ask(Request::OpenChannel(ChannelId(1))),
+        ask(Request::OpenChannel { channel: ChannelId(1), user: "guest".into() }),
         Control::Applied(1),
         Control::Memory(1),
     ] {

@@ -42,7 +42,7 @@ fn what_promises_nothing_of_the_topology_goes_on_without_room() {
     {
         script.ask(1, ticket, request);
     }
-    let opened = Answer::Opened(model::access::Rights::ALL);
+    let opened = Answer::Opened { rights: model::access::Rights::ALL, counts_channels: false };
     let expected = [(2, Answer::LoggedIn), (3, opened), (4, Answer::Done)];
     assert_eq!(answers(&mut script), expected);
     script.control(0, Control::Memory(2_000_000_000));

@@ -3,6 +3,7 @@
 mod admin;
 mod copies;
 mod disk_full;
+mod limits;
 mod records;
 mod removals;
 mod replica;

@@ -100,7 +100,11 @@ impl Shard {
             Change::Bound(_, binding) => assert!(!self.has_binding(binding), "{change:?}"),
             Change::Unbound(_, binding) => assert!(self.has_binding(binding), "{change:?}"),
             Change::VhostCreated(_) | Change::ExchangeCreated(..) => {}
-            Change::VhostDeleted(_) | Change::UserDeleted(_) | Change::RightsChanged(..) => {
+            Change::VhostDeleted(_)
+            | Change::UserDeleted(_)
+            | Change::RightsChanged(..)
+            | Change::ChannelsCounted(..)
+            | Change::AlternatesChanged(..) => {
                 panic!("{change:?} without an administrator");
             }
         }

@@ -1,6 +1,7 @@
 //! What an administrator tells the coordinator, and what it answers. The HTTP API and the command
 //! line speak to a running broker in these values only.
 
+use crate::access::limits::{UserLimit, VhostLimit, WantedLimits};
 use crate::access::{HashAlgorithm, PermissionPatterns, TopicPatterns, VhostSettings};
 use crate::policy::{Policy, PolicyScope};
 use crate::secret::Secret;
@@ -26,7 +27,7 @@ pub enum Credential {
     None,
 }
 
-/// A change of users, vhosts, rights or policies.
+/// A change of users, vhosts, rights, limits or policies.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum AdminCommand {
     /// Create the user, or change what it has.
@@ -80,6 +81,14 @@ pub enum AdminCommand {
         /// The exchange.
         exchange: Option<Name>,
     },
+    /// Limit what there may be in a vhost; limits that are not named stay. Nobody is closed.
+    SetVhostLimits(Name, WantedLimits<VhostLimit>),
+    /// Limit it no more: one limit, or all (`None`).
+    ClearVhostLimits(Name, Option<VhostLimit>),
+    /// Limit what a user may have; limits that are not named stay. Nobody is closed.
+    SetUserLimits(Name, WantedLimits<UserLimit>),
+    /// Limit it no more: one limit, or all (`None`).
+    ClearUserLimits(Name, Option<UserLimit>),
     /// Create the policy, or change it.
     SetPolicy(Name, PolicyScope, Policy),
     /// Delete the policy: vhost, scope, name.

@@ -3,6 +3,8 @@
 
 pub mod cache;
 pub mod command;
+pub mod defaults;
+pub mod limits;
 pub mod pattern;
 pub mod state;
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::access::limits::{UserLimits, VhostLimits};
 use crate::access::{PermissionPatterns, TopicPatterns, VhostSettings};
 use crate::policy::{Policy, PolicyScope};
 use crate::topology::spec::Name;
 
-/// A change of rights, settings or policies that outlives a restart.
+/// A change of rights, settings, limits or policies that outlives a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum AccessFact {
     /// Permissions are looked at. Data folders of versions that had none lack this.
@@ -23,6 +24,10 @@ pub enum AccessFact {
     TopicPermissionsCleared(UserInVhost, Name),
     /// The settings of a vhost.
     VhostSettings(Name, VhostSettings),
+    /// The limits of a vhost; without any, it has none.
+    VhostLimits(Name, VhostLimits),
+    /// The limits of a user; without any, it has none.
+    UserLimits(Name, UserLimits),
     /// A policy in a vhost.
     Policy(Name, PolicyScope, Policy),
     /// No longer a policy: vhost, scope, name.
@@ -49,6 +54,10 @@ pub struct AccessState {
     pub topic_permissions: BTreeMap<(UserInVhost, Name), TopicPatterns>,
     /// By vhost; absent: nothing is set.
     pub vhosts: BTreeMap<Name, VhostSettings>,
+    /// By vhost; none of them is empty.
+    pub vhost_limits: BTreeMap<Name, VhostLimits>,
+    /// By user; none of them is empty.
+    pub user_limits: BTreeMap<Name, UserLimits>,
     /// By vhost, scope and name.
     pub policies: BTreeMap<(Name, PolicyScope, Name), Policy>,
 }
@@ -68,6 +77,8 @@ impl AccessState {
                 self.topic_permissions.remove(&(of, exchange));
             }
             AccessFact::VhostSettings(vhost, settings) => drop(self.vhosts.insert(vhost, settings)),
+            AccessFact::VhostLimits(vhost, limits) => put(&mut self.vhost_limits, vhost, limits),
+            AccessFact::UserLimits(user, limits) => put(&mut self.user_limits, user, limits),
             AccessFact::Policy(vhost, scope, policy) => {
                 self.policies.insert((vhost, scope, policy.name.clone()), policy);
             }
@@ -80,6 +91,7 @@ impl AccessState {
     fn forget_user(&mut self, user: &str) {
         self.permissions.retain(|of, _| *of.user != *user);
         self.topic_permissions.retain(|(of, _), _| *of.user != *user);
+        self.user_limits.retain(|name, _| **name != *user);
     }
 
     /// The vhost is gone, with all permissions and policies in it.
@@ -87,6 +99,7 @@ impl AccessState {
         self.permissions.retain(|of, _| *of.vhost != *vhost);
         self.topic_permissions.retain(|(of, _), _| *of.vhost != *vhost);
         self.vhosts.retain(|name, _| **name != *vhost);
+        self.vhost_limits.retain(|name, _| **name != *vhost);
         self.policies.retain(|(name, ..), _| **name != *vhost);
     }
 
@@ -103,6 +116,14 @@ impl AccessState {
             }
             AccessFact::VhostSettings(vhost, _) => {
                 AccessFact::VhostSettings(vhost.clone(), self.vhosts.get(vhost)?.clone())
+            }
+            AccessFact::VhostLimits(vhost, _) => {
+                let limits = self.vhost_limits.get(vhost).cloned().unwrap_or_default();
+                AccessFact::VhostLimits(vhost.clone(), limits)
+            }
+            AccessFact::UserLimits(user, _) => {
+                let limits = self.user_limits.get(user).cloned().unwrap_or_default();
+                AccessFact::UserLimits(user.clone(), limits)
             }
             AccessFact::Policy(vhost, scope, policy) => {
                 let key = (vhost.clone(), *scope, policy.name.clone());
@@ -125,13 +146,30 @@ impl AccessState {
         let policies = self.policies.iter().map(|((vhost, scope, _), policy)| {
             AccessFact::Policy(vhost.clone(), *scope, policy.clone())
         });
-        in_force.into_iter().chain(permissions).chain(topics).chain(vhosts).chain(policies)
+        let first = in_force.into_iter().chain(permissions).chain(topics).chain(vhosts);
+        first.chain(self.limits()).chain(policies)
+    }
+
+    fn limits(&self) -> impl Iterator<Item = AccessFact> {
+        let (vhosts, users) = (self.vhost_limits.iter(), self.user_limits.iter());
+        let vhosts = vhosts.map(|(name, l)| AccessFact::VhostLimits(name.clone(), l.clone()));
+        let users = users.map(|(name, l)| AccessFact::UserLimits(name.clone(), l.clone()));
+        vhosts.chain(users)
+    }
+}
+
+fn put<K>(all: &mut BTreeMap<Name, BTreeMap<K, u64>>, of: Name, limits: BTreeMap<K, u64>) {
+    if limits.is_empty() {
+        all.remove(&of);
+    } else {
+        all.insert(of, limits);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::limits::{UserLimit, VhostLimit};
 
     fn of(user: &str, vhost: &str) -> UserInVhost {
         UserInVhost { user: user.into(), vhost: vhost.into() }
@@ -145,6 +183,10 @@ mod tests {
             state.apply(&AccessFact::TopicPermissions(of, "x".into(), TopicPatterns::default()));
         }
         state.apply(&AccessFact::VhostSettings("v".into(), VhostSettings::default()));
+        let limits = [(VhostLimit::Queues, 0)].into();
+        state.apply(&AccessFact::VhostLimits("v".into(), limits));
+        let limits = [(UserLimit::Channels, 7)].into();
+        state.apply(&AccessFact::UserLimits("anna".into(), limits));
         state.apply(&AccessFact::InForce);
         state
     }
@@ -155,6 +197,17 @@ mod tests {
         let mut again = AccessState::default();
         state.facts().for_each(|fact| again.apply(&fact));
         assert_eq!(again, state);
+    }
+
+    #[test]
+    fn limits_that_say_nothing_are_none() {
+        let mut state = AccessState::default();
+        let limited = AccessFact::UserLimits("anna".into(), [(UserLimit::Channels, 1)].into());
+        let unlimited = AccessFact::UserLimits("anna".into(), UserLimits::new());
+        state.apply(&limited);
+        assert_eq!(state.get(&unlimited), Some(limited));
+        state.apply(&unlimited);
+        assert_eq!((state.get(&unlimited), &state), (Some(unlimited), &AccessState::default()));
     }
 
     #[test]

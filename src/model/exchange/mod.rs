@@ -22,6 +22,7 @@ use self::stateful::{SeenLimits, is_stored};
 use self::topic::Topic;
 use self::validate::{history_length, weight};
 use crate::hash::SecretSeed;
+use crate::mutant::{self, Mutant};
 use crate::topology::spec::{Arguments, Destination, ExchangeKind, ExchangeSpec, Name, clean};
 
 pub(crate) use self::stateful::deduplication_value;
@@ -41,7 +42,8 @@ pub struct Exchange {
     /// The version of the topology that created it.
     pub version: u64,
     pub(crate) slot: u32,
-    /// The exchange that gets messages which no binding matches.
+    /// The exchange that gets messages which no binding matches: of the argument, or else of a
+    /// policy.
     pub(crate) alternate: Option<Name>,
     routes: Routes,
     /// How many bindings lead from here to each destination.
@@ -98,11 +100,31 @@ impl Exchange {
             }
         };
         let alternate = spec.arguments.table().get(ALTERNATE_EXCHANGE);
-        let alternate = alternate.and_then(|name| name.as_str());
-        // Nothing is bound to the default exchange, so it would lead nowhere.
-        let alternate = alternate.map(clean).filter(|name| !name.is_empty());
+        let alternate = alternate.and_then(|name| name.as_str()).and_then(leads_somewhere);
         let destinations = BTreeMap::new();
         Self { spec, version, slot, alternate, routes, destinations, bindings: 0 }
+    }
+
+    /// The alternate exchange, of whatever it comes.
+    #[must_use]
+    pub fn alternate(&self) -> Option<&Name> {
+        self.alternate.as_ref()
+    }
+
+    /// True if a policy may give it an alternate exchange: not if an argument has done so, and not
+    /// the default exchange.
+    #[must_use]
+    pub fn takes_alternate(&self) -> bool {
+        let declared = self.spec.arguments.table().get(ALTERNATE_EXCHANGE);
+        declared.is_none() && !self.spec.name.is_empty()
+    }
+
+    /// A policy gives it another alternate exchange, or none.
+    pub(crate) fn set_alternate(&mut self, alternate: Option<&Name>) {
+        let is_kept = alternate.is_none() && mutant::active(Mutant::AlternateKept);
+        if self.takes_alternate() && !is_kept {
+            self.alternate = alternate.cloned();
+        }
     }
 
     /// How many bindings it is the source of.
@@ -226,4 +248,11 @@ pub(crate) enum Collected {
     Some,
     /// The vhost has to look the key up among its queues.
     ByQueueName,
+}
+
+/// The alternate exchange of this name. Nothing is bound to the default exchange, so it would lead
+/// nowhere.
+#[must_use]
+pub fn leads_somewhere(alternate: &str) -> Option<Name> {
+    Some(clean(alternate)).filter(|name| !name.is_empty())
 }

@@ -2,7 +2,6 @@
 
 use crate::policy::{Definition, PolicyScope, PolicyValue};
 use crate::refusal::erlang::Text;
-use crate::topology::spec::Name;
 
 /// A setting of policies.
 struct PolicySetting {
@@ -23,7 +22,7 @@ const fn setting(
     PolicySetting { key, value, is_valid, operator }
 }
 
-/// The settings that take effect, or are refused where their feature is not built.
+/// The settings that take effect.
 const SETTINGS: [PolicySetting; 10] = [
     setting("alternate-exchange", "alternate exchange name", is_text, false),
     setting("dead-letter-exchange", "dead letter exchange name", is_text, false),
@@ -108,13 +107,6 @@ pub fn check(scope: PolicyScope, definition: &Definition) -> Result<(), String> 
         Some((value, what)) => Err(format!("{value} is not a valid {what}")),
         None => Ok(()),
     }
-}
-
-/// The first setting whose feature is not built.
-#[must_use]
-pub fn not_built(definition: &Definition) -> Option<&Name> {
-    // Alternate exchanges come from arguments only.
-    definition.keys().find(|key| ***key == *"alternate-exchange")
 }
 
 fn is_known(scope: PolicyScope, key: &str) -> bool {

@@ -8,14 +8,11 @@ use amqp::{Code, WireError};
 
 use crate::access::Access;
 use crate::refusal::erlang::{self, Text};
-use crate::refusal::excess::Excess;
 use crate::refusal::{Kind, Refusal, Resource};
 use crate::session::arguments::ARGUMENTS_MAX;
 
 /// A reply text is a short string.
 const TEXT_MAX: usize = 255;
-/// The name that stands where RabbitMQ names its node.
-const NODE: &str = "ringtail";
 
 /// An error that closes a channel or the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,37 +137,6 @@ impl std::fmt::Display for Resource {
             Kind::Queue => "queue",
         };
         write!(f, "{kind} '{}' in vhost '{}'", self.name, self.vhost)
-    }
-}
-
-impl std::fmt::Display for Excess {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Excess::Connections(limit) => {
-                write!(f, "connection refused: node connection limit ({limit}) is reached")
-            }
-            Excess::Channels(limit) => write!(
-                f,
-                "number of channels opened on node '{NODE}' has reached the maximum allowed limit \
-                 of {limit}"
-            ),
-            Excess::Consumers(limit) => {
-                write!(f, "reached maximum ({limit}) of consumers per channel")
-            }
-            Excess::Queues(name, limit) => {
-                write!(
-                    f,
-                    "cannot declare queue '{name}': queue limit in cluster ({limit}) is reached"
-                )
-            }
-            Excess::Exchanges(what, limit) => {
-                write!(f, "cannot declare {what}: exchange limit of {limit} is reached")
-            }
-            Excess::Topology(limit) => write!(
-                f,
-                "queues, exchanges and bindings take the {limit} bytes of memory that they may"
-            ),
-        }
     }
 }
 

@@ -85,6 +85,8 @@ pub struct Channel {
     pub id: ChannelId,
     /// Its state.
     pub state: State,
+    /// It counts at the coordinator.
+    pub counts: bool,
     /// Its place in the sequence of frames.
     pub assembler: Assembler,
     /// The message being received.
@@ -143,6 +145,7 @@ impl Channel {
         Self {
             id,
             state: State::Open,
+            counts: false,
             assembler: Assembler::Idle,
             draft: Draft::default(),
             draft_order: 0,

@@ -27,10 +27,15 @@ pub enum Change {
     UserDeleted(Name),
     /// A user has other rights in a vhost; ordered like [`Self::UserDeleted`].
     RightsChanged(UserInVhost, Rights),
+    /// The channels of a user count at the coordinator from now on (`true`), or no more; ordered
+    /// like [`Self::UserDeleted`].
+    ChannelsCounted(Name, bool),
     /// An exchange, in a vhost.
     ExchangeCreated(Name, ExchangeSpec),
     /// An exchange by name, in a vhost, with every binding from or to it.
     ExchangeDeleted(Name, Name),
+    /// Exchanges, in a vhost, have these alternate exchanges by policies from now on.
+    AlternatesChanged(Name, Vec<(Name, Option<Name>)>),
     /// A queue, in a vhost.
     QueueCreated(Name, QueueSpec),
     /// A queue by name, in a vhost, with every binding to it.
@@ -68,12 +73,15 @@ impl Topology {
                 self.vhosts.entry(name.clone()).or_insert_with(|| Vhost::new(version, seed));
             }
             Change::VhostDeleted(name) => drop(self.vhosts.remove(name)),
-            Change::UserDeleted(_) | Change::RightsChanged(..) => {}
+            Change::UserDeleted(_) | Change::RightsChanged(..) | Change::ChannelsCounted(..) => {}
             Change::ExchangeCreated(vhost, spec) => {
                 self.change(vhost, |vhost| vhost.add_exchange(version, spec.clone()));
             }
             Change::ExchangeDeleted(vhost, name) => {
                 self.change(vhost, |vhost| vhost.remove_exchange(name));
+            }
+            Change::AlternatesChanged(vhost, alternates) => {
+                self.change(vhost, |vhost| vhost.set_alternates(alternates));
             }
             Change::QueueCreated(vhost, spec) => {
                 self.change(vhost, |vhost| vhost.add_queue(version, spec.clone()));

@@ -342,6 +342,15 @@ impl Vhost {
         self.exchanges[slot as usize] = Some(Exchange::new(spec, version, slot, self.seed));
     }
 
+    /// Policies give these exchanges other alternate exchanges.
+    pub(crate) fn set_alternates(&mut self, alternates: &[(Name, Option<Name>)]) {
+        for (name, alternate) in alternates {
+            if let Some(exchange) = self.exchange_mut(name) {
+                exchange.set_alternate(alternate.as_ref());
+            }
+        }
+    }
+
     pub(crate) fn remove_exchange(&mut self, name: &str) {
         self.remove_bindings_to(&Destination::Exchange(name.into()));
         let Some(slot) = self.slots.remove(name) else {
@@ -489,8 +498,9 @@ impl Hash for Vhost {
         let mut queues: Vec<_> = self.queues.values().collect();
         queues.sort_unstable_by_key(|queue| &queue.spec.name);
         let exchanges = self.exchanges_from(0);
-        let exchanges: Vec<_> =
-            exchanges.map(|(slot, exchange)| (slot, &exchange.spec, exchange.version)).collect();
+        let exchanges: Vec<_> = exchanges
+            .map(|(slot, exchange)| (slot, &exchange.spec, exchange.version, &exchange.alternate))
+            .collect();
         (queues, exchanges, &self.incoming).hash(hasher);
     }
 }

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use model::access::defaults::VhostDefaults;
+
 use super::probe::StartError;
 use crate::coordinator::definitions;
 use crate::runtime::disk::meta::MetaFolder;
@@ -16,10 +18,14 @@ const BYTES_MAX: u64 = 256 << 20;
 ///
 /// # Errors
 /// [`StartError::Definitions`]; then nothing was imported.
-pub fn load(path: &Path, meta: &mut MetaLog<MetaFolder>) -> Result<(), StartError> {
+pub fn load(
+    path: &Path,
+    defaults: &VhostDefaults,
+    meta: &mut MetaLog<MetaFolder>,
+) -> Result<(), StartError> {
     let refused = |why: String| StartError::Definitions { path: path.display().to_string(), why };
     let texts = read(path).map_err(|why| refused(why.to_string()))?;
-    let import = definitions::import(meta.state(), &texts);
+    let import = definitions::import(meta.state(), defaults, &texts);
     let import = import.map_err(|why| refused(why.to_string()))?;
     import.warnings.iter().for_each(|warning| tracing::warn!("load_definitions: {warning}"));
     meta.append(&import.facts).map_err(|why| refused(why.to_string()))?;

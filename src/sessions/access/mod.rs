@@ -1,5 +1,7 @@
 //! The rights of connections: refused where they lack, and live changes of them.
 
+mod counted_channels;
+
 use amqp::Code;
 use model::access::state::UserInVhost;
 use model::access::{Access, Right};
@@ -77,6 +79,10 @@ impl Sessions {
                         conn.access.set(*rights);
                     }
                 }
+                self.open_again(|conn| conn.user == *user);
+            }
+            Change::ChannelsCounted(user, count) => {
+                self.count_channels(user, *count, broker);
                 self.open_again(|conn| conn.user == *user);
             }
             _ => {}

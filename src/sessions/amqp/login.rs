@@ -202,8 +202,9 @@ impl Sessions {
         if let Some(fault) = refusal(&conn.user, &vhost, answer, (10, 40)) {
             return self.fail(id, 0, &fault, broker);
         }
-        if let Answer::Opened(rights) = answer {
+        if let Answer::Opened { rights, counts_channels } = answer {
             conn.access.set(*rights);
+            conn.counts_channels = self.limits.counts_channels || *counts_channels;
         }
         conn.vhost = vhost;
         let Some(wire) = conn.kind.amqp() else { return };
@@ -231,7 +232,7 @@ fn refused_login(mechanism: &str, user: &str, why: LoginRefusal) -> String {
 /// Why the user may not open the vhost.
 fn refusal(user: &str, vhost: &str, answer: &Answer, method: (u16, u16)) -> Option<Fault> {
     let text = match answer {
-        Answer::Opened(_) => return None,
+        Answer::Opened { .. } => return None,
         Answer::Refused(refusal) => return Some(refusal.fault(method)),
         Answer::NoVhost => format!("vhost {vhost} not found"),
         _ => format!("access to vhost '{vhost}' refused for user '{user}'"),

@@ -153,7 +153,10 @@ impl Sessions {
             return;
         }
         match answer {
-            Answer::Opened(rights) => conn.access.set(rights),
+            Answer::Opened { rights, counts_channels } => {
+                conn.access.set(rights);
+                conn.counts_channels = self.limits.counts_channels || counts_channels;
+            }
             Answer::Done => {}
             _ => return self.line_failed(id, "access refused", broker),
         }
@@ -161,8 +164,7 @@ impl Sessions {
             let channel: ChannelId = self.ids.fresh();
             conn.vhost = VHOST.into();
             conn.channels.add(CHANNEL, channel);
-            if self.limits.counts_channels {
-                let request = Request::OpenChannel(channel);
+            if let Some(request) = conn.count_channel(CHANNEL) {
                 return self.ask_for_line(id, request, PendingLine::OpenChannel, broker);
             }
         }

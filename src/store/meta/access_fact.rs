@@ -1,6 +1,9 @@
 //! The encoding of facts about rights, settings and policies.
 
+use std::collections::BTreeMap;
+
 use amqp::{Reader, Writer};
+use model::access::limits::LimitKind;
 use model::access::state::{AccessFact, UserInVhost};
 use model::access::{PermissionPatterns, TopicPatterns, VhostSettings};
 use model::policy::{ApplyTo, Definition, Policy, PolicyScope, PolicyValue};
@@ -16,6 +19,9 @@ const TOPIC_PERMISSIONS_CLEARED: u8 = 15;
 const VHOST_SETTINGS: u8 = 16;
 const POLICY: u8 = 17;
 const POLICY_CLEARED: u8 = 18;
+// 19 and 20 are other facts.
+const VHOST_LIMITS: u8 = 21;
+const USER_LIMITS: u8 = 22;
 
 const INTEGER: u8 = 0;
 const TEXT: u8 = 1;
@@ -48,6 +54,8 @@ pub(super) fn write(to: &mut Writer<'_>, fact: &AccessFact) {
             write_text(to, description);
             write_names(to, tags);
         }
+        AccessFact::VhostLimits(vhost, limits) => write_limits(to, VHOST_LIMITS, vhost, limits),
+        AccessFact::UserLimits(user, limits) => write_limits(to, USER_LIMITS, user, limits),
         AccessFact::Policy(vhost, scope, policy) => {
             to.octet(POLICY);
             write_text(to, vhost);
@@ -65,7 +73,8 @@ pub(super) fn write(to: &mut Writer<'_>, fact: &AccessFact) {
 
 /// Decodes a fact of this kind. `None`: it is of no kind that is known here.
 pub(super) fn read(kind: u8, from: &mut Reader<'_>) -> Option<Result<AccessFact, Malformed>> {
-    (IN_FORCE..=POLICY_CLEARED).contains(&kind).then(|| read_known(kind, from))
+    let is_known = matches!(kind, IN_FORCE..=POLICY_CLEARED | VHOST_LIMITS | USER_LIMITS);
+    is_known.then(|| read_known(kind, from))
 }
 
 fn read_known(kind: u8, from: &mut Reader<'_>) -> Result<AccessFact, Malformed> {
@@ -87,6 +96,8 @@ fn read_known(kind: u8, from: &mut Reader<'_>) -> Result<AccessFact, Malformed> 
             let settings = VhostSettings { description, tags: read_names(from)? };
             AccessFact::VhostSettings(vhost, settings)
         }
+        VHOST_LIMITS => AccessFact::VhostLimits(read_text(from)?, read_limits(from)?),
+        USER_LIMITS => AccessFact::UserLimits(read_text(from)?, read_limits(from)?),
         POLICY => AccessFact::Policy(read_text(from)?, read_scope(from)?, read_policy(from)?),
         POLICY_CLEARED => {
             AccessFact::PolicyCleared(read_text(from)?, read_scope(from)?, read_text(from)?)
@@ -112,6 +123,26 @@ fn read_permissions(from: &mut Reader<'_>) -> Result<PermissionPatterns, Malform
 
 fn read_scope(from: &mut Reader<'_>) -> Result<PolicyScope, Malformed> {
     Ok(if from.bit()? { PolicyScope::Operator } else { PolicyScope::User })
+}
+
+fn write_limits<K: LimitKind>(to: &mut Writer<'_>, fact: u8, of: &str, limits: &BTreeMap<K, u64>) {
+    to.octet(fact);
+    write_text(to, of);
+    // No more than there are kinds.
+    to.octet(limits.len() as u8);
+    for (kind, limit) in limits {
+        write_text(to, kind.name());
+        to.longlong(*limit);
+    }
+}
+
+fn read_limits<K: LimitKind>(from: &mut Reader<'_>) -> Result<BTreeMap<K, u64>, Malformed> {
+    let mut limits = BTreeMap::new();
+    for _ in 0..from.octet()? {
+        let kind = K::from_name(&read_text(from)?).ok_or(Malformed::Limit)?;
+        limits.insert(kind, from.longlong()?);
+    }
+    Ok(limits)
 }
 
 fn write_policy(to: &mut Writer<'_>, policy: &Policy) {

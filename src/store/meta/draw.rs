@@ -1,7 +1,10 @@
 //! Random facts for tests, about few names, so that they affect each other.
 
+use std::collections::BTreeMap;
+
 use amqp::table::{TableWriter, Value};
 use fastrand::Rng;
+use model::access::limits::LimitKind;
 use model::access::state::{AccessFact, UserInVhost};
 use model::access::{HashAlgorithm, PermissionPatterns, TopicPatterns, User, VhostSettings};
 use model::policy::{ApplyTo, Policy, PolicyScope, PolicyValue};
@@ -58,7 +61,7 @@ fn access(random: &mut Rng) -> AccessFact {
     let of = UserInVhost { user: name(random), vhost: name(random) };
     let (one, two, three) = (name(random), name(random), name(random));
     let scope = if random.bool() { PolicyScope::User } else { PolicyScope::Operator };
-    match random.u8(0..9) {
+    match random.u8(0..11) {
         0 => AccessFact::InForce,
         1 => AccessFact::UserDeleted(one),
         2 => {
@@ -73,8 +76,15 @@ fn access(random: &mut Rng) -> AccessFact {
             AccessFact::VhostSettings(one, settings)
         }
         7 => AccessFact::Policy(one, scope, policy(random)),
+        8 => AccessFact::VhostLimits(one, limits(random)),
+        9 => AccessFact::UserLimits(one, limits(random)),
         _ => AccessFact::PolicyCleared(one, scope, two),
     }
+}
+
+fn limits<K: LimitKind>(random: &mut Rng) -> BTreeMap<K, u64> {
+    let count = random.usize(0..3);
+    K::ALL.iter().take(count).map(|kind| (*kind, random.u64(..))).collect()
 }
 
 fn policy(random: &mut Rng) -> Policy {

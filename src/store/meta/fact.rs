@@ -45,6 +45,9 @@ pub enum Malformed {
     /// A policy applies to something unknown.
     #[error("a policy that applies to something unknown")]
     ApplyTo,
+    /// Something unknown is limited.
+    #[error("an unknown limit")]
+    Limit,
 }
 
 const VHOST_CREATED: u8 = 1;
@@ -56,7 +59,7 @@ const QUEUE_DELETED: u8 = 6;
 const BOUND: u8 = 7;
 const UNBOUND: u8 = 8;
 const QUEUES_BELOW: u8 = 9;
-// 10 to 18 are facts about access.
+// 10 to 18, 21 and 22 are facts about access.
 const HASHED_USER: u8 = 19;
 const VHOST_DELETED: u8 = 20;
 
@@ -101,7 +104,10 @@ fn write_change(to: &mut Writer<'_>, change: &Change) {
         Change::VhostCreated(vhost) => (VHOST_CREATED, vhost),
         Change::VhostDeleted(vhost) => (VHOST_DELETED, vhost),
         // Facts about access say these.
-        Change::UserDeleted(_) | Change::RightsChanged(..) => return,
+        Change::UserDeleted(_)
+        | Change::RightsChanged(..)
+        | Change::ChannelsCounted(..)
+        | Change::AlternatesChanged(..) => return,
         Change::ExchangeCreated(vhost, _) => (EXCHANGE_CREATED, vhost),
         Change::ExchangeDeleted(vhost, _) => (EXCHANGE_DELETED, vhost),
         Change::QueueCreated(vhost, _) => (QUEUE_CREATED, vhost),
@@ -115,7 +121,9 @@ fn write_change(to: &mut Writer<'_>, change: &Change) {
         Change::VhostCreated(_)
         | Change::VhostDeleted(_)
         | Change::UserDeleted(_)
-        | Change::RightsChanged(..) => {}
+        | Change::RightsChanged(..)
+        | Change::ChannelsCounted(..)
+        | Change::AlternatesChanged(..) => {}
         Change::ExchangeCreated(_, spec) => write_exchange(to, spec),
         Change::ExchangeDeleted(_, name) | Change::QueueDeleted(_, name) => write_text(to, name),
         Change::QueueCreated(_, spec) => write_queue(to, spec),
@@ -270,7 +278,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(bytes: Vec<u8>, kind in 0u8..22) {
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>, kind in 0u8..24) {
             let bytes = [&[kind], &bytes[..]].concat();
             let mut from = Reader::new(&bytes);
             while Fact::read(&mut from).is_ok() {}

@@ -16,7 +16,7 @@ pub struct MetaState {
     pub vhosts: BTreeMap<Name, VhostState>,
     /// By name.
     pub users: BTreeMap<Name, User>,
-    /// Permissions, settings and policies.
+    /// Permissions, settings, limits and policies.
     pub access: AccessState,
     /// Every queue ever created has a smaller id. 0: there was none.
     pub queues_below: QueueId,
@@ -90,7 +90,10 @@ impl MetaState {
                 }
             }
             // Facts about access say these.
-            Change::UserDeleted(_) | Change::RightsChanged(..) => {}
+            Change::UserDeleted(_)
+            | Change::RightsChanged(..)
+            | Change::ChannelsCounted(..)
+            | Change::AlternatesChanged(..) => {}
         }
     }
 }
@@ -127,7 +130,9 @@ impl VhostState {
             Change::VhostCreated(_)
             | Change::VhostDeleted(_)
             | Change::UserDeleted(_)
-            | Change::RightsChanged(..) => {}
+            | Change::RightsChanged(..)
+            | Change::ChannelsCounted(..)
+            | Change::AlternatesChanged(..) => {}
             Change::ExchangeCreated(_, spec) => {
                 self.exchanges.insert(spec.name.clone(), spec.clone());
             }

@@ -38,6 +38,10 @@ impl Sessions {
                 self.remember_rights(at, answers);
                 self.publish_permitted(at, broker);
             }
+            // RabbitMQ names no method here.
+            (MethodStep::OpenChannel, Answer::Refused(refusal)) => {
+                self.fail(at.conn, at.number, &refusal.fault((0, 0)), broker);
+            }
             (_, Answer::Refused(refusal)) => self.refuse(at, &method, &refusal, broker),
             (MethodStep::OpenChannel, _) => {
                 self.connections.reply(at, &Method::ChannelOpenOk { channel_id: &[] });

@@ -16,7 +16,6 @@ use model::queue::Settle;
 use model::session::channel::State;
 use model::{ChannelId, ConnId, Fault, Refusal};
 
-use crate::mesh::control::Request;
 use crate::sessions::amqp::methods::rights::RightsVerdict;
 use crate::sessions::amqp::pending::MethodStep;
 use crate::sessions::amqp::send::MethodCall;
@@ -168,9 +167,8 @@ impl Sessions {
             return Err(Fault::new(Code::NotAllowed, &text, (0, 0)));
         }
         conn.channels.add(number, channel);
-        if self.limits.counts_channels {
+        if let Some(request) = conn.count_channel(number) {
             let call = MethodCall { at: ChannelRef { conn: id, number, channel }, payload };
-            let request = Request::OpenChannel(channel);
             self.ask_for(call, request, MethodStep::OpenChannel, broker);
             return Ok(());
         }
