@@ -51,10 +51,10 @@ class Attacker(wire.Wire):
         self._until(lambda tail: answer in tail)
         self.call(LAST, spec.Channel.Close(200, "", 0, 0), spec.Channel.CloseOk)
 
-    def take(self, octets):
-        """Takes so many octets."""
-        while octets > 0:
-            octets -= len(self.socket.recv(1 << 20))
+    def take(self, bytes):
+        """Takes so many bytes."""
+        while bytes > 0:
+            bytes -= len(self.socket.recv(1 << 20))
 
     def _until(self, is_last):
         tail = self.pending
@@ -471,7 +471,7 @@ class Watch:
 
 
 def resident(broker):
-    """The memory of the process, in octets."""
+    """The memory of the process, in bytes."""
     status = pathlib.Path(f"/proc/{broker.process.pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 

@@ -37,7 +37,6 @@ mod limits;
 mod login_pace;
 mod machine;
 mod open_counts;
-mod pending_removals;
 mod queues;
 mod removals;
 mod versions;

@@ -13,7 +13,7 @@ use crate::coordinator::admin::windows::{GoingVhost, Telling, WINDOW};
 use crate::coordinator::decisions::Decisions;
 use crate::coordinator::directory::{Directory, QueueCommand, QueueDelete, QueueStage};
 use crate::coordinator::limits::NodeLimits;
-use crate::coordinator::pending_removals::Removals;
+use crate::coordinator::removals::Removals;
 use crate::coordinator::versions::Requester;
 use crate::mesh::control::{Answer, Control};
 use crate::store::meta::Fact;

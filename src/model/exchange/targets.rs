@@ -4,7 +4,7 @@
 use std::hash::Hash;
 
 use super::one_of::mix;
-use super::stateful::{ExchangeStates, Met, StateAccess};
+use super::stateful::{ExchangeStates, StateAccess, StateMet};
 use super::{headers, topic};
 use crate::hash::{Map, Seed, Set};
 use crate::ids::{QueueId, ShardId};
@@ -114,7 +114,7 @@ impl Targets {
         self.queues.clear();
         self.work = 0;
         self.by_chance = false;
-        self.state.met = Met::Nothing;
+        self.state.met = StateMet::Nothing;
         self.state.remembering.clear();
         (self.limit, self.version) = (u64::MAX, u64::MAX);
         if self.cursor.paused {
@@ -187,7 +187,7 @@ impl Targets {
         let is_here = self.state.states.is_some();
         // One value, not two flags: of flags set as `a |= !here; b |= here` next to each other
         // rustc 1.95 makes code that sets both.
-        self.state.met = if is_here { Met::Here } else { Met::Elsewhere };
+        self.state.met = if is_here { StateMet::Here } else { StateMet::Elsewhere };
         is_here
     }
 
@@ -195,7 +195,7 @@ impl Targets {
     #[inline]
     #[must_use]
     pub fn has_met_state(&self) -> bool {
-        self.state.met == Met::Here
+        self.state.met == StateMet::Here
     }
 
     /// The exchange in this slot is to remember the message.
@@ -214,7 +214,7 @@ impl Targets {
     #[inline]
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
-        self.state.met == Met::Elsewhere
+        self.state.met == StateMet::Elsewhere
     }
 
     /// Whether the route has to pause.

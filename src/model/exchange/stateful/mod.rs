@@ -15,4 +15,4 @@ pub use self::owned::OwnedMessage;
 pub(in crate::exchange) use self::seen::SeenLimits;
 pub(crate) use self::seen::deduplication_value;
 pub use self::states::{ExchangeStates, home_of_states};
-pub(in crate::exchange) use self::states::{Met, StateAccess};
+pub(in crate::exchange) use self::states::{StateAccess, StateMet};

@@ -79,7 +79,7 @@ impl ExchangeStates {
 
 /// Whether a route came to a stateful exchange.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(in crate::exchange) enum Met {
+pub(in crate::exchange) enum StateMet {
     #[default]
     Nothing,
     /// To one that is here: the message must not be routed once more.
@@ -95,7 +95,7 @@ pub(in crate::exchange) struct StateAccess {
     pub states: Option<ExchangeStates>,
     /// The time, in microseconds of the monotonic clock.
     pub now_us: u64,
-    pub met: Met,
+    pub met: StateMet,
     /// The slots of the exchanges that are to remember the message.
     pub remembering: Vec<u32>,
 }

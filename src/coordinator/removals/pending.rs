@@ -10,13 +10,13 @@ use crate::coordinator::decisions::Decisions;
 use crate::coordinator::versions::Requester;
 
 /// Bindings and exchanges that go before every shard has applied that.
-pub(super) const REMOVED_AT_ONCE: usize = 256;
+pub(in crate::coordinator) const REMOVED_AT_ONCE: usize = 256;
 /// Jobs that take turns do so many changes each.
-pub(super) const SLICE: usize = 64;
+pub(in crate::coordinator) const SLICE: usize = 64;
 
 /// A step of a job.
 #[derive(Debug, Hash)]
-pub(super) enum Removal {
+pub(in crate::coordinator) enum Removal {
     /// An exchange that was created by this version.
     Exchange { vhost: Name, name: Name, version: u64 },
     /// A queue, which is frozen.
@@ -28,11 +28,11 @@ pub(super) enum Removal {
 }
 
 /// Its steps, the next one last.
-pub(super) type RemovalSteps = Vec<Removal>;
+pub(in crate::coordinator) type RemovalSteps = Vec<Removal>;
 
 /// What is being removed.
 #[derive(Debug, Hash)]
-pub(super) struct Removals {
+pub(in crate::coordinator) struct Removals {
     pub begun: VecDeque<RemovalSteps>,
     pub going_on: VecDeque<RemovalSteps>,
     /// Changes that may be made before every shard has applied them.

@@ -11,15 +11,19 @@
 //! durable of a job is one fact, recorded with its last change: until then a crash brings
 //! everything back, and nobody was told otherwise.
 
+mod pending;
+
 use model::topology::Change;
 use model::topology::spec::{Destination, Name};
 use model::{Exchange, QueueId};
 
 use crate::coordinator::decisions::Decisions;
-use crate::coordinator::pending_removals::{Removal, RemovalSteps, SLICE};
 use crate::coordinator::queues::QueueLifeCycle;
 use crate::coordinator::versions::Requester;
 use crate::mesh::control::Answer;
+
+pub(super) use self::pending::{REMOVED_AT_ONCE, Removals};
+use self::pending::{Removal, RemovalSteps, SLICE};
 
 impl QueueLifeCycle {
     /// Deletes an exchange, which was created by this version, and answers.
