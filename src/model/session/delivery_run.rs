@@ -86,6 +86,12 @@ impl DeliveryRun {
         has_places
     }
 
+    /// Whether the first delivery of another run has the tag behind the last one here.
+    pub(super) fn is_followed_by(&self, other: &Self) -> bool {
+        let begin = other.tag + u64::from(other.held.trailing_zeros());
+        self.held.checked_ilog2().is_some_and(|bit| self.tag + u64::from(bit) + 1 == begin)
+    }
+
     /// The bit of a tag whose delivery is held.
     #[inline]
     fn bit(&self, tag: u64) -> Option<u64> {

@@ -166,6 +166,8 @@ impl Transaction {
     /// Holds settles.
     pub fn settle(&mut self, settles: HeldSettles) {
         let last = self.settles.last_mut().filter(|last| last.how == settles.how);
+        // What is taken back must not span a tag that stays outstanding.
+        let last = last.filter(|last| last.run.is_followed_by(&settles.run));
         if !last.is_some_and(|last| last.run.join(&settles.run)) {
             self.settles.push(settles);
         }
@@ -209,7 +211,7 @@ mod tests {
 
     use super::*;
     use crate::message::Draft;
-    use crate::session::Outstanding;
+    use crate::session::{Outstanding, Unacked};
 
     fn draft(size: usize) -> Draft {
         let mut draft = Draft::default();
@@ -253,6 +255,23 @@ mod tests {
         sent.into_iter().for_each(|(tag, how)| tx.settle(held(tag, tag, how)));
         let tags: Vec<u64> = tx.take_back().iter().map(DeliveryRun::tag).collect();
         assert_eq!((tags, tx.pinned()), (vec![3, 1, 4, 2], 0));
+    }
+
+    #[test]
+    fn what_is_taken_back_spans_no_tag_of_another_queue() {
+        let mut unacked = Unacked::default();
+        let queues = [1, 1, 1, 2, 1, 1];
+        for (tag, queue) in (1..).zip(queues) {
+            let delivery = Outstanding { queue: QueueId(queue), home: ShardId(0), number: tag };
+            unacked.push(tag, delivery);
+        }
+        let mut tx = Transaction::default();
+        for tag in [3, 5, 6, 2] {
+            let run = DeliveryRun::new(tag, unacked.remove(tag).unwrap());
+            tx.settle(HeldSettles { run, how: Settle::Ack });
+        }
+        unacked.restore(tx.take_back());
+        assert!((1..=6).all(|tag| unacked.remove(tag).is_some()));
     }
 
     fn held(tag: u64, number: u64, how: Settle) -> HeldSettles {
