@@ -6,27 +6,28 @@ from support import eventually
 
 
 class Program:
-    """A program that runs; what it writes goes to a file of its own in `folder`."""
+    """A program that runs; what it writes goes to two files of its own in `folder`."""
 
     def __init__(self, command, folder, environment=None):
         self.output = folder / f"program-{len(list(folder.iterdir()))}"
-        with open(self.output, "wb") as sink:
+        self.errors = self.output.with_suffix(".errors")
+        with open(self.output, "wb") as sink, open(self.errors, "wb") as errors:
             self.process = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=sink,
-                stderr=subprocess.STDOUT)
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=errors)
 
     def text(self):
         """All it wrote so far, on both streams."""
-        return self.output.read_text(errors="replace")
+        return self.output.read_text(errors="replace") + self.errors.read_text(errors="replace")
 
     def finish(self, seconds=40):
-        """Waits for the end, which must be a good one."""
+        """Waits for the end, which must be a good one. Returns what was not written as an error:
+        a library may tell more of those while it ends."""
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"not at its end within {seconds} s\n{self.text()}") from None
         assert code == 0, self.text()
-        return self.text()
+        return self.output.read_text(errors="replace")
 
     def says(self, text, times=1):
         """Waits until the output holds the text so often."""
