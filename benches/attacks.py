@@ -51,10 +51,11 @@ class Attacker(wire.Wire):
         self._until(lambda tail: answer in tail)
         self.call(LAST, spec.Channel.Close(200, "", 0, 0), spec.Channel.CloseOk)
 
-    def take(self, bytes):
+    def take(self, many):
         """Takes so many bytes."""
-        while bytes > 0:
-            bytes -= len(self.socket.recv(1 << 20))
+        left, self.pending = many - len(self.pending), b""
+        while left > 0:
+            left -= len(self.socket.recv(1 << 20))
 
     def _until(self, is_last):
         tail = self.pending
