@@ -312,3 +312,13 @@ def test_a_restart_moves_nothing(own_broker, connect):
     assert len(moved) in expect(
         broker, why="RabbitMQ may recover the bindings in another order, so that keys move",
         ringtail=range(1), rabbitmq=range(201))
+
+
+@pytest.mark.row("Exchanges", "Declared otherwise")
+def test_a_declare_with_another_type_names_both(channel, name):
+    exchange = name()
+    channel.exchange_declare(exchange, "x-random", auto_delete=True)
+    closes_channel(
+        channel, lambda: channel.exchange_declare(exchange, "fanout", auto_delete=True), 406,
+        f"PRECONDITION_FAILED - inequivalent arg 'type' for exchange '{exchange}' in vhost '/': "
+        "received 'fanout' but current is ''x-random''")

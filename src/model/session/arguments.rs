@@ -291,7 +291,9 @@ pub fn same_exchange(
 ) -> Result<(), Refusal> {
     let resource = Resource::exchange(vhost, &current.name);
     if declared.kind != current.kind {
-        let quoted = |kind: &str| format!("'{kind}'");
+        // As Erlang prints an atom: one with a hyphen has quotes of its own.
+        let own = |kind: &str| if kind.contains('-') { "'" } else { "" };
+        let quoted = |kind: &str| format!("'{0}{kind}{0}'", own(kind));
         return Err(Refusal::Inequivalent {
             resource,
             property: "type".into(),
