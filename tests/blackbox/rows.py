@@ -263,7 +263,8 @@ SECTIONS = {
          "is bound routes what was kept; RabbitMQ closes the connection if that leads nowhere",
          "rabbit_exchange_type_recent_history.erl:80"),
         ("Publishing to x-recent-history", "from any connection, with confirms, mandatory, tx, and as "
-         "a dead letter", "rabbit_exchange_type_recent_history.erl:40"),
+         "a dead letter; in Ringtail with several shards, methods behind an unconfirmed publish may "
+         "reach a queue before it", "rabbit_exchange_type_recent_history.erl:40"),
         ("Histories after a restart", "are forgotten; RabbitMQ keeps them since 4.0, where they are "
          "in Khepri", "rabbit_db_rh_exchange.erl:53"),
         ("x-message-deduplication", "routes to every binding, but a value of the header "

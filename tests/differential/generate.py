@@ -131,7 +131,16 @@ class Writer:
 
     def grouped(self, ops):
         ops = orderly([op for op in ops if op], self.auto_delete, self.limits)
-        return {"c": self.at[0], "ch": self.at[1], "ops": ops}
+        return {"c": self.at[0], "ch": self.at[1], "ops": self.without_overtaking(ops)}
+
+    def without_overtaking(self, ops):
+        """The part of a group up to a message that may pass an exchange with a history: on its way
+        over the shard of that exchange, later methods of its channel may overtake it."""
+        if HISTORY in self.exchanges.values():
+            for nth, (name, given) in enumerate(ops):
+                if name == "publish" and given["exchange"]:
+                    return ops[:nth + 1]
+        return ops
 
     def step(self):
         self.at = self.place()
