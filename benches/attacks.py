@@ -94,6 +94,12 @@ class Attacker(wire.Wire):
         one = len(frame.Method(channel, method).marshal()) + len(wire.header(channel, 0))
         self.take(many * one)
 
+    def hold_new(self, queue, many, **kinds):
+        """Declares a queue, fills it, and holds all its messages."""
+        self.declare(queue, **kinds)
+        self.fill(queue, many)
+        self.hold(queue, many)
+
 
 def publish(exchange, key, headers=None):
     """The frames of a message with headers."""
@@ -166,10 +172,7 @@ def fanout_headers(client, scale):
 @attack
 def nack_requeue(client, scale):
     """One nack puts a million messages back."""
-    many = 1_000_000 * scale
-    client.declare("q")
-    client.fill("q", many)
-    client.hold("q", many)
+    client.hold_new("q", 1_000_000 * scale)
     client.send(1, spec.Basic.Cancel("holds-q", nowait=True))
     yield
     client.send(1, spec.Basic.Nack(0, multiple=True, requeue=True))
@@ -179,10 +182,7 @@ def nack_requeue(client, scale):
 @attack
 def ack_multiple(client, scale):
     """One ack settles a million messages."""
-    many = 1_000_000 * scale
-    client.declare("q")
-    client.fill("q", many)
-    client.hold("q", many)
+    client.hold_new("q", 1_000_000 * scale)
     yield
     client.send(1, spec.Basic.Ack(0, multiple=True))
     client.reached(1, "q")
@@ -275,14 +275,19 @@ def delete_exchange(client, scale):
     client.call(1, spec.Exchange.Delete(exchange="e"), spec.Exchange.DeleteOk)
 
 
-@attack
-def commit(client, scale):
-    """A commit of 100,000 publishes."""
+def hold_publishes(client, scale):
+    """A transaction holds 100,000 publishes."""
     client.declare("q")
     client.call(1, spec.Tx.Select(), spec.Tx.SelectOk)
     for _ in range(100 * scale):
         client.write(wire.message(1, "", "q", b"") * 1000)
     client.over()
+
+
+@attack
+def commit(client, scale):
+    """A commit of 100,000 publishes."""
+    hold_publishes(client, scale)
     yield
     client.call(1, spec.Tx.Commit(), spec.Tx.CommitOk)
 
@@ -290,11 +295,7 @@ def commit(client, scale):
 @attack
 def rollback(client, scale):
     """A rollback of 100,000 publishes."""
-    client.declare("q")
-    client.call(1, spec.Tx.Select(), spec.Tx.SelectOk)
-    for _ in range(100 * scale):
-        client.write(wire.message(1, "", "q", b"") * 1000)
-    client.over()
+    hold_publishes(client, scale)
     yield
     client.call(1, spec.Tx.Rollback(), spec.Tx.RollbackOk)
 
@@ -318,10 +319,8 @@ def dead_letters(client, scale):
     """200,000 messages are rejected at once and go to another queue."""
     many = 200_000 * scale
     client.declare("dead")
-    client.declare("q", arguments={
+    client.hold_new("q", many, arguments={
         "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
-    client.fill("q", many)
-    client.hold("q", many)
     yield
     client.send(1, spec.Basic.Nack(0, multiple=True, requeue=False))
     client.reached(1, "dead")
