@@ -1,5 +1,7 @@
 //! A route that pauses wherever it can, while bindings come and go: it finds every queue that the
-//! message leads to all the time, and none that it never leads to.
+//! bindings that stand all the time lead to, and none that all bindings of that time do not lead
+//! to. It reads one exchange after another, as RabbitMQ does, so what changes meanwhile in one
+//! of them may be seen with what was in another before.
 
 use std::collections::BTreeSet;
 
@@ -21,6 +23,9 @@ const SOURCES: [(&str, ExchangeKind); 4] = [
 const PATTERNS: [&str; 6] = ["#.a.#", "a.#.*", "#.*.a.#", "b.#", "a.a.b", "*.a.#.b"];
 const KEYS: [&str; 3] = ["a.a.b", "b.a", "c"];
 const QUEUES: u64 = 24;
+
+/// From here on, the first number of a change is a binding that comes.
+const ADDS: u8 = 20;
 
 /// A change by numbers: what, from which exchange, to which queue or exchange, with which label.
 type Step = (u8, usize, u64, usize);
@@ -51,9 +56,18 @@ fn change(world: &mut World, (what, source, to, label): Step) {
             world.exchange(name, kind);
         }
         1 => world.apply(Change::ExchangeDeleted("/".into(), name.into())),
-        2..20 => world.apply(Change::Unbound("/".into(), labelled(source, to, label))),
+        2..ADDS => world.apply(Change::Unbound("/".into(), labelled(source, to, label))),
         _ => world.apply(Change::Bound("/".into(), labelled(source, to, label))),
     }
+}
+
+/// All exchanges and queues, and the bindings of the steps.
+fn world(steps: &[Step]) -> World {
+    let mut world = World::new();
+    SOURCES.iter().for_each(|(name, kind)| world.exchange(name, *kind));
+    (0..QUEUES).for_each(|number| world.queue(number, &format!("q{number}")));
+    steps.iter().for_each(|step| change(&mut world, *step));
+    world
 }
 
 fn ids(targets: &Targets) -> BTreeSet<u64> {
@@ -79,14 +93,9 @@ fn whole(world: &World, source: &str, headers: Table<'_>) -> BTreeSet<u64> {
 /// Routes with a pause wherever there may be one, and changes in each; the number of pauses, and
 /// whether it found what it should.
 fn paused(before: Vec<Step>, meanwhile: Vec<Step>, source: usize) -> Result<usize, TestCaseError> {
-    let mut world = World::new();
-    SOURCES.iter().for_each(|(name, kind)| world.exchange(name, *kind));
-    (0..QUEUES).for_each(|number| world.queue(number, &format!("q{number}")));
-    before.into_iter().for_each(|step| change(&mut world, step));
+    let [mut world, mut lasting, mut ever] = [(); 3].map(|()| world(&before));
     let table = TableWriter::new().with("h", Value::Int(0)).with("i", Value::Int(1));
     let (source, headers) = (SOURCES[source].0, table.table());
-    let mut always = whole(&world, source, headers);
-    let mut ever = always.clone();
     let (mut targets, mut pauses, mut meanwhile) = (Targets::new(), 0, meanwhile.into_iter());
     targets.begin(world.0.version());
     targets.may_work(1);
@@ -95,12 +104,11 @@ fn paused(before: Vec<Step>, meanwhile: Vec<Step>, source: usize) -> Result<usiz
         prop_assert!(pauses < 10_000, "it does not end");
         for step in meanwhile.by_ref().take(2) {
             change(&mut world, step);
-            let now = whole(&world, source, headers);
-            always.retain(|queue| now.contains(queue));
-            ever.extend(now);
+            change(if step.0 < ADDS { &mut lasting } else { &mut ever }, step);
         }
         targets.may_work(1);
     }
+    let [always, ever] = [lasting, ever].map(|world| whole(&world, source, headers));
     let found = ids(&targets);
     prop_assert!(found.is_superset(&always), "{:?} of {:?}", found, always);
     prop_assert!(found.is_subset(&ever), "{:?} of {:?}", found, ever);
@@ -119,6 +127,16 @@ proptest! {
 /// Bindings of one exchange to all queues, by two labels each.
 fn full(source: usize) -> Vec<Step> {
     (0..QUEUES).flat_map(|to| [(30, source, to, 0), (30, source, to, 1)]).collect()
+}
+
+#[test]
+fn an_exchange_may_change_behind_the_route_or_ahead_of_it() {
+    let (to_topic, to_queue) = ((20, 1, QUEUES, 0), (20, 0, 1, 2));
+    let meanwhile = vec![(20, 1, 1, 0), (0, 0, 0, 0)];
+    paused(vec![to_queue, to_topic], meanwhile, 1).unwrap();
+    let (to_fanout, nothing) = ((20, 0, QUEUES + 2, 4), (2, 0, 0, 0));
+    let meanwhile = [vec![nothing; 6], vec![(2, 0, QUEUES + 2, 4), (20, 2, 0, 0)]].concat();
+    paused(vec![to_fanout], meanwhile, 0).unwrap();
 }
 
 #[test]
