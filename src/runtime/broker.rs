@@ -58,16 +58,17 @@ pub fn serve(config: &Config) -> ExitCode {
         (_, Err(error)) => Err(error),
         (Err(error), _) => return refuse(error),
     };
-    let code = result.unwrap_or_else(|error| refuse(&error));
     if let Ok(log) = log {
         log.flush();
     }
-    code
+    result.unwrap_or_else(|error| refuse(&error))
 }
 
-/// Prints why the broker does not run, also if nobody reads the log.
+/// Prints why the broker does not run, also if nobody reads the log. It is one write, so that a
+/// line of the log, which may go to the same file, does not come between.
 fn refuse(error: &StartError) -> ExitCode {
-    eprintln!("error: {error}");
+    let line = format!("error: {error}\n");
+    eprint!("{line}");
     ExitCode::FAILURE
 }
 
