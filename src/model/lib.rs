@@ -12,6 +12,7 @@ pub mod hash;
 #[cfg(test)]
 mod hash_test;
 pub mod ids;
+pub mod lists;
 pub mod message;
 pub mod mutant;
 pub mod outbox;

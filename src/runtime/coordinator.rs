@@ -30,7 +30,7 @@ use crate::store::op::DiskError;
 
 /// Bytes of facts that are written at once, or one fact more. What does not depend on them is
 /// answered between two writes.
-const FACTS_AT_ONCE: usize = 1024 * 1024;
+const FACTS_AT_ONCE: usize = 256 * 1024;
 /// Bytes that a fact counts beside its arguments.
 const AROUND_FACT: usize = 256;
 /// Microseconds until a write that found the disk full is repeated.

@@ -1,27 +1,40 @@
 //! Outstanding values in the order of their numbers: a queue's unacknowledged deliveries.
 
-use std::collections::VecDeque;
+use crate::lists::{ListItem, PieceList};
 
 /// Values under increasing numbers. Adding at the end, removing any one and removing all up to a
 /// number cost a constant amortised; memory follows what is held, not the span of the numbers.
 #[derive(Debug, Clone)]
 pub struct Ledger<T> {
-    items: VecDeque<(u64, Option<T>)>,
+    items: PieceList<LedgerItem<T>>,
     held: usize,
+}
+
+/// A number, and its value until that is taken out.
+#[derive(Debug, Clone)]
+struct LedgerItem<T>(u64, Option<T>);
+
+impl<T> ListItem for LedgerItem<T> {
+    const KEPT: usize = 1024;
+
+    #[inline]
+    fn number(&self) -> u64 {
+        self.0
+    }
+
+    #[inline]
+    fn is_hole(&self) -> bool {
+        self.1.is_none()
+    }
 }
 
 impl<T> Default for Ledger<T> {
     fn default() -> Self {
-        Self { items: VecDeque::new(), held: 0 }
+        Self { items: PieceList::default(), held: 0 }
     }
 }
 
 impl<T> Ledger<T> {
-    /// Holes that are tolerated before the list is compacted.
-    const SLACK: usize = 32;
-    /// Values that memory is kept for when a longer list is empty.
-    const KEPT: usize = 1024;
-
     /// How many values are held.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -32,7 +45,7 @@ impl<T> Ledger<T> {
     #[must_use]
     #[inline]
     pub fn pinned(&self) -> usize {
-        self.items.capacity() * size_of::<(u64, Option<T>)>()
+        self.items.capacity() * size_of::<LedgerItem<T>>()
     }
 
     /// Whether nothing is held.
@@ -44,18 +57,19 @@ impl<T> Ledger<T> {
     /// Adds a value; `number` is greater than every number before.
     #[inline]
     pub fn push(&mut self, number: u64, value: T) {
-        debug_assert!(self.items.back().is_none_or(|(last, _)| *last < number));
-        self.items.push_back((number, Some(value)));
+        debug_assert!(self.items.back().is_none_or(|last| last.0 < number));
+        self.items.push_back(LedgerItem(number, Some(value)));
         self.held += 1;
     }
 
     /// Takes out the value under `number`.
     #[inline]
     pub fn remove(&mut self, number: u64) -> Option<T> {
-        let at = self.position(number)?;
-        let value = self.items.get_mut(at)?.1.take()?;
+        let place = self.items.position(number)?;
+        let line = self.items.get_mut(place).filter(|line| line.0 == number)?;
+        let value = line.1.take()?;
         self.held -= 1;
-        self.tidy();
+        self.items.left(place);
         Some(value)
     }
 
@@ -63,82 +77,52 @@ impl<T> Ledger<T> {
     #[inline]
     pub fn get(&self, number: u64) -> Option<&T> {
         // Most channels have one consumer.
-        let (first, value) = self.items.front()?;
+        let LedgerItem(first, value) = self.items.front()?;
         if *first == number {
             return value.as_ref();
         }
-        self.items.get(self.position(number)?)?.1.as_ref()
+        self.items.get(self.items.position(number)?).filter(|line| line.0 == number)?.1.as_ref()
     }
 
     /// Takes out the first value if its number is at most `number`.
     #[inline]
     pub fn pop_up_to(&mut self, number: u64) -> Option<(u64, T)> {
-        while self.items.front().is_some_and(|(first, _)| *first <= number) {
-            if let Some((first, Some(value))) = self.items.pop_front() {
-                self.held -= 1;
-                self.shrink();
-                return Some((first, value));
-            }
-        }
-        None
+        self.items.front().filter(|first| first.0 <= number)?;
+        let LedgerItem(first, value) = self.items.pop_held()?;
+        self.held -= 1;
+        Some((first, value?))
     }
 
     /// The values with numbers above one, in order.
     pub fn behind(&self, number: u64) -> impl Iterator<Item = (u64, &T)> {
-        let first = self.items.partition_point(|(found, _)| *found <= number);
-        self.items.range(first..).filter_map(|(number, value)| Some((*number, value.as_ref()?)))
+        self.from(number.saturating_add(1))
     }
 
     /// The values in order.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
-        self.items.iter().filter_map(|(number, value)| Some((*number, value.as_ref()?)))
+        self.items.iter().filter_map(|LedgerItem(number, value)| Some((*number, value.as_ref()?)))
     }
 
     /// The values in order, to be changed.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.items.iter_mut().filter_map(|(_, value)| value.as_mut())
+        self.items.iter_mut().filter_map(|line| line.1.as_mut())
     }
 
     /// The value under `number`.
     pub fn get_mut(&mut self, number: u64) -> Option<&mut T> {
-        let at = self.position(number)?;
-        self.items.get_mut(at)?.1.as_mut()
+        let place = self.items.position(number)?;
+        self.items.get_mut(place).filter(|line| line.0 == number)?.1.as_mut()
     }
 
     /// The first value whose number is at least `number`, with its number.
     #[must_use]
     pub fn first_from(&self, number: u64) -> Option<(u64, &T)> {
-        let from = self.items.partition_point(|(found, _)| *found < number);
-        self.items.range(from..).find_map(|(found, value)| Some((*found, value.as_ref()?)))
+        self.from(number).next()
     }
 
-    /// The index of `number`: usually its distance from the first number.
-    #[inline]
-    fn position(&self, number: u64) -> Option<usize> {
-        let first = self.items.front()?.0;
-        let guess = usize::try_from(number.checked_sub(first)?).ok()?;
-        if self.items.get(guess).is_some_and(|(found, _)| *found == number) {
-            return Some(guess);
-        }
-        self.items.binary_search_by_key(&number, |(found, _)| *found).ok()
-    }
-
-    fn tidy(&mut self) {
-        while self.items.front().is_some_and(|(_, value)| value.is_none()) {
-            self.items.pop_front();
-        }
-        if self.items.len() > 2 * self.held + Self::SLACK {
-            self.items.retain(|(_, value)| value.is_some());
-        }
-        self.shrink();
-    }
-
-    #[inline]
-    fn shrink(&mut self) {
-        let (len, capacity) = (self.items.len(), self.items.capacity());
-        if capacity > Self::KEPT && len < capacity / 4 {
-            self.items.shrink_to((2 * len).max(Self::KEPT));
-        }
+    fn from(&self, number: u64) -> impl Iterator<Item = (u64, &T)> {
+        let from = self.items.from(number);
+        from.filter_map(|LedgerItem(number, value)| Some((*number, value.as_ref()?)))
     }
 }
 
@@ -192,7 +176,7 @@ mod tests {
             ledger.push(number, ());
             ledger.remove(number);
         }
-        assert!(ledger.items.len() <= 2 + Ledger::<()>::SLACK);
+        assert!(ledger.items.len() <= 40, "{}", ledger.items.len());
     }
 
     #[test]
@@ -202,6 +186,6 @@ mod tests {
             ledger.push(number, ());
         }
         while ledger.pop_up_to(u64::MAX).is_some() {}
-        assert!(ledger.items.capacity() <= 2 * Ledger::<()>::KEPT);
+        assert!(ledger.items.capacity() <= 2 * LedgerItem::<()>::KEPT);
     }
 }

@@ -1,9 +1,8 @@
 //! A transaction of one channel: publishes and settles that wait for tx.commit.
 
-use std::collections::VecDeque;
-
 use crate::body::{Body, BodyGauge};
 use crate::ids::{QueueId, RequestId, ShardId};
+use crate::lists::PieceList;
 use crate::message::Message;
 use crate::queue::Settle;
 use crate::queue::arena::{Arena, ArenaPlace};
@@ -81,8 +80,8 @@ impl Commit {
 pub struct Transaction {
     arena: Arena,
     body_bytes: usize,
-    publishes: VecDeque<Held>,
-    queues: VecDeque<(QueueId, ShardId)>,
+    publishes: PieceList<Held>,
+    queues: PieceList<(QueueId, ShardId)>,
     settles: Vec<HeldSettles>,
     /// Present while it is being committed.
     pub commit: Option<Commit>,
@@ -122,7 +121,7 @@ impl Transaction {
         self.body_bytes += body.as_ref().map_or(0, Body::len);
         let place = self.arena.push(message.record());
         self.publishes.push_back(Held { place, body, queues: queues.len(), mandatory });
-        self.queues.extend(queues);
+        queues.iter().for_each(|queue| self.queues.push_back(*queue));
     }
 
     /// The body of the first publish counts from now on. The transaction has counted it so far.
@@ -135,7 +134,7 @@ impl Transaction {
     pub fn front(&self, queues: &mut Vec<(QueueId, ShardId)>) -> Option<(Message<'_>, bool)> {
         let first = self.publishes.front()?;
         queues.clear();
-        queues.extend(self.queues.range(..first.queues));
+        queues.extend(self.queues.iter().take(first.queues));
         let message = Message::new(self.arena.get(first.place), first.body.as_ref());
         Some((message, first.mandatory))
     }
@@ -147,7 +146,7 @@ impl Transaction {
             return true;
         }
         first.queues -= queues;
-        self.queues.drain(..queues);
+        self.queues.drain(0..queues, drop);
         false
     }
 
@@ -156,7 +155,7 @@ impl Transaction {
         let Some(first) = self.publishes.pop_front() else { return };
         self.body_bytes -= first.body.as_ref().map_or(0, Body::len);
         self.arena.free(first.place);
-        self.queues.drain(..first.queues);
+        self.queues.drain(0..first.queues, drop);
         if self.publishes.is_empty() {
             (self.publishes, self.queues) = Default::default();
             self.arena = Arena::default();

@@ -1,27 +1,33 @@
 //! A channel's deliveries by tag that the client has not settled: up to 64 that follow each other
 //! take the room of one.
 
-use std::collections::VecDeque;
-
 use crate::ids::QueueId;
+use crate::lists::{ItemPlace, ListItem, PieceList};
 use crate::session::delivery_run::{DeliveryRun, Outstanding};
 
 /// Deliveries in the order of their tags. Adding at the end, removing any one and removing all up
 /// to a tag cost a constant amortised, or the logarithm of how many there are.
 #[derive(Debug, Clone, Default)]
 pub struct Unacked {
-    runs: VecDeque<DeliveryRun>,
+    runs: PieceList<DeliveryRun>,
     held: usize,
-    /// Runs in `runs` of which nothing is held.
-    empty: usize,
+}
+
+impl ListItem for DeliveryRun {
+    const KEPT: usize = 64;
+
+    #[inline]
+    fn number(&self) -> u64 {
+        self.tag()
+    }
+
+    #[inline]
+    fn is_hole(&self) -> bool {
+        self.is_empty()
+    }
 }
 
 impl Unacked {
-    /// Empty runs that are tolerated before the list is compacted.
-    const SLACK: usize = 32;
-    /// Runs that memory is kept for when a longer list is empty.
-    const KEPT: usize = 64;
-
     /// How many are held.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -52,7 +58,7 @@ impl Unacked {
     /// Whether the delivery under `tag` is held.
     #[must_use]
     pub fn contains(&self, tag: u64) -> bool {
-        let run = self.position(tag).and_then(|at| self.runs.get(at));
+        let run = self.runs.position(tag).and_then(|place| self.runs.get(place));
         run.is_some_and(|run| run.holds(tag))
     }
 
@@ -65,13 +71,12 @@ impl Unacked {
     /// Takes out the delivery under `tag`.
     #[inline]
     pub fn remove(&mut self, tag: u64) -> Option<Outstanding> {
-        let at = self.position(tag)?;
-        let run = self.runs.get_mut(at)?;
+        let place = self.runs.position(tag)?;
+        let run = self.runs.get_mut(place)?;
         let one = run.remove(tag)?;
         self.held -= 1;
         if run.is_empty() {
-            self.empty += 1;
-            self.tidy();
+            self.runs.left(place);
         }
         Some(one)
     }
@@ -83,8 +88,7 @@ impl Unacked {
         let one = run.pop_up_to(tag)?;
         self.held -= 1;
         if run.is_empty() {
-            self.empty += 1;
-            self.tidy();
+            self.runs.left(ItemPlace::FIRST);
         }
         Some(one)
     }
@@ -97,8 +101,7 @@ impl Unacked {
         let taken = run.split_up_to(tag, most)?;
         self.held -= taken.len();
         if run.is_empty() {
-            self.empty += 1;
-            self.tidy();
+            self.runs.left(ItemPlace::FIRST);
         }
         Some(taken)
     }
@@ -106,7 +109,8 @@ impl Unacked {
     /// Puts deliveries back that were taken out, under their tags.
     pub fn restore(&mut self, mut taken: Vec<DeliveryRun>) {
         taken.sort_unstable_by_key(DeliveryRun::tag);
-        let kept = std::mem::take(self).runs.into_iter();
+        let mut kept = std::mem::take(self).runs;
+        let kept = std::iter::from_fn(|| kept.pop_front());
         let (mut kept, mut taken) = (kept.peekable(), taken.into_iter().peekable());
         loop {
             let next = match (kept.peek(), taken.peek()) {
@@ -127,33 +131,6 @@ impl Unacked {
         let joined = self.runs.back_mut().is_some_and(|last| last.join(&run));
         if !joined && !run.is_empty() {
             self.runs.push_back(run);
-        }
-    }
-
-    /// The run that a tag may be in: usually the first or the last one.
-    #[inline]
-    fn position(&self, tag: u64) -> Option<usize> {
-        if tag.wrapping_sub(self.runs.front()?.tag()) < DeliveryRun::MAX {
-            let second = self.runs.get(1);
-            if second.is_none_or(|second| tag < second.tag()) {
-                return Some(0);
-            }
-        }
-        self.runs.partition_point(|run| run.tag() <= tag).checked_sub(1)
-    }
-
-    /// The first run holds something, and most of the others do.
-    fn tidy(&mut self) {
-        while self.runs.pop_front_if(|run| run.is_empty()).is_some() {
-            self.empty -= 1;
-        }
-        if self.empty > self.runs.len() / 2 + Self::SLACK {
-            self.runs.retain(|run| !run.is_empty());
-            self.empty = 0;
-        }
-        let (len, capacity) = (self.runs.len(), self.runs.capacity());
-        if capacity > Self::KEPT && len < capacity / 4 {
-            self.runs.shrink_to((2 * len).max(Self::KEPT));
         }
     }
 }
@@ -242,7 +219,7 @@ mod tests {
         (1..=100_000).for_each(|n| unacked.push(n, one(1, n)));
         assert!(unacked.pinned() < 200_000, "{}", unacked.pinned());
         (1..=99_990).for_each(|tag| assert_eq!(unacked.remove(tag), Some(one(1, tag))));
-        assert!(unacked.pinned() <= 2 * Unacked::KEPT * size_of::<DeliveryRun>());
+        assert!(unacked.pinned() <= 2 * DeliveryRun::KEPT * size_of::<DeliveryRun>());
     }
 
     #[test]
@@ -253,6 +230,6 @@ mod tests {
             unacked.push(tag, one(2, tag % 7));
             unacked.remove(tag);
         }
-        assert!(unacked.runs.len() <= 3 * Unacked::SLACK, "{}", unacked.runs.len());
+        assert!(unacked.runs.len() <= 100, "{}", unacked.runs.len());
     }
 }

@@ -15,7 +15,6 @@ use model::{ConnId, Message, Name, QueueSpec, Refusal, Resource, Targets};
 
 use crate::sessions::broker::{BrokerAccess, QueueAt};
 use crate::sessions::connections::{ChannelRef, Connections, Publisher};
-use crate::sessions::routing::pending::QUEUES_MAX;
 use crate::sessions::state::Sessions;
 
 /// Why a publish goes nowhere.
@@ -55,8 +54,8 @@ impl Sessions {
             return self.hold_scratch(publisher, broker);
         }
         self.scratch.count(&self.bodies);
-        if self.routes.len() > QUEUES_MAX {
-            return self.send_scratch(publisher, broker);
+        if self.routes.len() > 1 {
+            return self.send_to_several(publisher, broker);
         }
         let Self { connections, scratch, routes, .. } = self;
         send_routed(connections, publisher, scratch.message(), routes, broker);
@@ -99,14 +98,6 @@ impl Sessions {
         self.scratch = draft;
         self.routes = queues;
         self.published();
-    }
-
-    /// Sends the message in the scratch draft to many queues.
-    #[cold]
-    fn send_scratch(&mut self, publisher: Publisher, broker: &mut impl BrokerAccess) {
-        let draft = std::mem::take(&mut self.scratch);
-        let queues = std::mem::take(&mut self.routes);
-        self.send_to_many(publisher, draft, queues, broker);
     }
 
     /// Sends a message that a transaction has held; true if a queue of this shard refused it.

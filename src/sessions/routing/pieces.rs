@@ -11,7 +11,10 @@ use crate::sessions::routing::pending::{PendingPublish, PublishStage, QUEUES_MAX
 use crate::sessions::routing::{Route, send_routed};
 use crate::sessions::state::Sessions;
 
-/// Bytes of a record whose copy is a unit of work.
+/// Units of work of a copy of a message for one of several queues. Where each of thousands of
+/// queues gets its first message, the kernel has to find memory for all of them.
+const COPY: u32 = 4;
+/// Bytes of a record whose copy is another unit.
 const COPIED: usize = 512;
 
 /// How many copies of a message may be made now, at least one.
@@ -19,13 +22,26 @@ pub(in crate::sessions) fn copies_now(
     message: Message<'_>,
     broker: &mut impl BrokerAccess,
 ) -> (usize, u32) {
-    let units = 1 + (message.record().len() / COPIED) as u32;
+    let units = COPY + (message.record().len() / COPIED) as u32;
     let most = if mutant::active(Mutant::CopiesUncut) {
         usize::MAX
     } else {
         (broker.work().left() / units).clamp(1, QUEUES_MAX as u32) as usize
     };
     (most, units)
+}
+
+/// Counts the copies of a message for its queues if they may all be made now.
+pub(super) fn copies_fit(
+    message: Message<'_>,
+    queues: usize,
+    broker: &mut impl BrokerAccess,
+) -> bool {
+    let (most, units) = copies_now(message, broker);
+    if queues <= most {
+        broker.work().spend(units.saturating_mul(queues as u32));
+    }
+    queues <= most
 }
 
 impl Sessions {
@@ -128,15 +144,36 @@ impl Sessions {
         self.send_to_many(publisher, draft, queues, broker);
     }
 
+    /// Sends the message in the scratch draft to its queues, in pieces if this turn has not that
+    /// much work left.
+    #[inline(never)]
+    pub(super) fn send_to_several(&mut self, publisher: Publisher, broker: &mut impl BrokerAccess) {
+        let Self { connections, scratch, routes, .. } = self;
+        if !copies_fit(scratch.message(), routes.len(), broker) {
+            return self.send_scratch(publisher, broker);
+        }
+        send_routed(connections, publisher, scratch.message(), routes, broker);
+        self.published();
+        self.rest_if_spent(publisher.conn, broker);
+    }
+
+    /// Sends the message in the scratch draft to its queues in pieces.
+    #[cold]
+    fn send_scratch(&mut self, publisher: Publisher, broker: &mut impl BrokerAccess) {
+        let draft = std::mem::take(&mut self.scratch);
+        let queues = std::mem::take(&mut self.routes);
+        self.send_to_many(publisher, draft, queues, broker);
+    }
+
     /// Sends a message to its queues, as many as the turn's work allows.
-    pub(super) fn send_to_many(
+    fn send_to_many(
         &mut self,
         publisher: Publisher,
         mut draft: Draft,
         mut queues: Vec<QueueAt>,
         broker: &mut impl BrokerAccess,
     ) {
-        if queues.len() <= QUEUES_MAX {
+        if copies_fit(draft.message(), queues.len(), broker) {
             send_routed(&mut self.connections, publisher, draft.message(), &mut queues, broker);
             return;
         }

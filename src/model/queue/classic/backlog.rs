@@ -11,18 +11,16 @@
 //! A queue with priorities has a backlog for each of them (`lanes.rs`). Its own one leads there on
 //! the paths of spilled messages, so that other queues do not pay for it.
 
-use std::collections::VecDeque;
-use std::collections::vec_deque::Drain;
 use std::hash::{Hash, Hasher};
 
+use crate::lists::PieceList;
 use crate::mutant::{self, Mutant};
 use crate::queue::RestoredMessages;
 use crate::queue::classic::lanes::Lanes;
+use crate::queue::classic::unfinished::Task;
 use crate::queue::entry::{QueueMemory, QueuedMessage, hash_entries};
 
-/// Entries that memory is kept for when a longer backlog is empty.
-const KEPT: usize = 1024;
-/// The same after messages were spilled, because other queues need memory.
+/// Entries that memory is kept for after messages were spilled, because other queues need memory.
 const KEPT_SPILLED: usize = 64;
 /// Spilled messages are fetched when fewer bytes than this are ahead of them.
 const LOW: usize = 32 * 1024;
@@ -37,7 +35,7 @@ pub(crate) struct ResidentHead {
 /// Messages in order, some of them spilled.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
-    entries: VecDeque<QueuedMessage>,
+    entries: PieceList<QueuedMessage>,
     /// Bytes of the messages in `entries`.
     bytes: usize,
     /// The messages ahead of the spilled ones, or ahead of those that were spilled and loaded.
@@ -109,9 +107,6 @@ impl Backlog {
     fn pop_front(&mut self) -> Option<QueuedMessage> {
         let first = self.entries.pop_front();
         self.bytes -= first.as_ref().map_or(0, QueuedMessage::bytes);
-        if self.entries.is_empty() && self.entries.capacity() > KEPT {
-            self.entries.shrink_to(KEPT);
-        }
         first
     }
 
@@ -225,7 +220,8 @@ impl Backlog {
         let bytes: usize = arrived.iter().map(QueuedMessage::bytes).sum();
         let (entries, ahead) = (arrived.len(), self.ahead.entries);
         // The part ahead is short and the tail may be very long, so the part ahead is moved.
-        let first: Vec<QueuedMessage> = self.entries.drain(..ahead).collect();
+        let mut first = Vec::with_capacity(ahead);
+        self.entries.drain(0..ahead, |entry| first.push(entry));
         for entry in first.into_iter().chain(arrived).rev() {
             self.entries.push_front(entry);
         }
@@ -234,13 +230,13 @@ impl Backlog {
         self.ahead.bytes += bytes;
     }
 
-    /// Empties the backlog; a fetch under way is cancelled. Returns the resident messages.
-    pub fn take(&mut self) -> VecDeque<QueuedMessage> {
+    /// Empties the backlog; a fetch under way is cancelled. `drop` gets the resident messages.
+    pub fn take(&mut self, drop: &mut impl FnMut(Task)) {
         let Self { entries, mut lanes, .. } = std::mem::take(self);
-        let in_lanes = lanes.as_mut().map(|lanes| lanes.take());
+        lanes.iter_mut().for_each(|lanes| lanes.take(drop));
         self.lanes = lanes;
         self.measure();
-        in_lanes.unwrap_or(entries)
+        drop(Task::Drop(entries));
     }
 
     /// True if the tail of the backlog is spilled, so that the next message may be as well.
@@ -274,7 +270,7 @@ impl Backlog {
         if self.apart > 0 {
             return head;
         }
-        for entry in self.entries.range(head.entries..) {
+        for entry in self.entries.iter().skip(head.entries) {
             let bytes = head.bytes + entry.bytes();
             if bytes > window && head.entries > 0 {
                 break;
@@ -303,37 +299,40 @@ impl Backlog {
             left = left.saturating_sub(entry.bytes());
             more
         };
-        self.entries.range(head.entries..).map(enough).take_while(|more| *more).count()
+        self.entries.iter().skip(head.entries).map(enough).take_while(|more| *more).count()
     }
 
     /// Takes `count` entries behind the head out; they count as spilled.
-    pub fn drain_behind(&mut self, head: ResidentHead, count: usize) -> Drain<'_, QueuedMessage> {
-        let range = head.entries..head.entries + count;
-        let bytes: usize = self.entries.range(range.clone()).map(QueuedMessage::bytes).sum();
+    pub fn drain_behind(
+        &mut self,
+        head: ResidentHead,
+        count: usize,
+        mut spill: impl FnMut(QueuedMessage),
+    ) {
         if count > 0 {
             self.ahead = head;
         }
-        self.bytes -= bytes;
         self.apart += count as u64;
-        self.entries.drain(range)
+        let bytes = &mut self.bytes;
+        self.entries.drain(head.entries..head.entries + count, |entry| {
+            *bytes -= entry.bytes();
+            spill(entry);
+        });
     }
 
     /// Gives back memory that a longer backlog needed.
     pub fn shrink(&mut self) {
         // There may be thousands of queues; what each keeps must not fill the memory.
-        let needed = self.entries.len().max(KEPT_SPILLED);
-        if self.entries.capacity() > 4 * needed {
-            self.entries.shrink_to(2 * needed);
-        }
+        self.entries.shrink(KEPT_SPILLED);
     }
 
     /// The entries in memory, in order.
-    pub fn entries(&self) -> &VecDeque<QueuedMessage> {
+    pub fn entries(&self) -> &PieceList<QueuedMessage> {
         &self.entries
     }
 
     /// The entries in memory, in order. Their bytes are not to change.
-    pub fn entries_mut(&mut self) -> &mut VecDeque<QueuedMessage> {
+    pub fn entries_mut(&mut self) -> &mut PieceList<QueuedMessage> {
         &mut self.entries
     }
 
@@ -395,7 +394,7 @@ impl Backlog {
     /// Hashes the state; the bytes of messages are in `memory`.
     pub fn hash_with(&self, memory: &QueueMemory, state: &mut impl Hasher) {
         (self.bytes, self.ahead, self.apart, self.spilled_bodies, self.fetching).hash(state);
-        hash_entries(&self.entries, memory, state);
+        hash_entries(self.entries.iter(), memory, state);
         hash_entries(&self.arrived, memory, state);
         self.lanes.iter().for_each(|lanes| lanes.hash_with(memory, state));
     }

@@ -3,10 +3,10 @@
 //! They are neither ready nor unacknowledged, and no purge reaches them. The store keeps them until
 //! then, so that a crash may double a dead letter, but loses none.
 
-use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 
 use crate::dead_letters::DeadLetterTarget;
+use crate::lists::PieceList;
 use crate::message::Message;
 use crate::queue::classic::ClassicQueue;
 use crate::queue::entry::{QueueMemory, QueuedMessage};
@@ -71,7 +71,7 @@ impl DyingMessages {
     }
 
     /// All entries, which are forgotten: the queue is being dropped.
-    pub fn take_all(&mut self) -> VecDeque<QueuedMessage> {
+    pub fn take_all(&mut self) -> PieceList<QueuedMessage> {
         self.bytes = 0;
         let mut list = std::mem::take(&mut self.list);
         let next = || list.pop_up_to(u64::MAX).map(|(_, dying)| dying.entry);

@@ -11,11 +11,12 @@
 //! segments of their own and reads the highest one first: the order of its sequence numbers
 //! ([`lane`]) is that in which messages leave.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
 use crate::mutant::{self, Mutant};
 use crate::queue::classic::backlog::{Backlog, ResidentHead};
+use crate::queue::classic::unfinished::Task;
 use crate::queue::entry::{QueueMemory, QueuedMessage, hash_entries};
 use crate::queue::{RestoredMessages, lane};
 
@@ -63,7 +64,7 @@ impl Lane {
     }
 
     fn entries(&self) -> impl Iterator<Item = &QueuedMessage> {
-        self.returned.values().chain(self.backlog.entries())
+        self.returned.values().chain(self.backlog.entries().iter())
     }
 
     /// Spills `count` messages behind the head. Returns their bytes.
@@ -71,10 +72,10 @@ impl Lane {
         &mut self,
         head: ResidentHead,
         count: usize,
-        spill: impl FnMut(QueuedMessage) -> usize,
+        mut spill: impl FnMut(QueuedMessage) -> usize,
     ) -> usize {
-        let before = self.backlog.bytes();
-        let bodies = self.backlog.drain_behind(head, count).map(spill).sum();
+        let (before, mut bodies) = (self.backlog.bytes(), 0);
+        self.backlog.drain_behind(head, count, |entry| bodies += spill(entry));
         self.backlog.add_spilled_bodies(bodies);
         self.backlog.shrink();
         before - self.backlog.bytes()
@@ -234,18 +235,16 @@ impl Lanes {
         loading.for_each(|lane| lane.backlog.join());
     }
 
-    /// Empties all lanes; a fetch under way is cancelled. Returns the resident messages.
+    /// Empties all lanes; a fetch under way is cancelled. `drop` gets the resident messages.
     #[cold]
     #[inline(never)]
-    pub fn take(&mut self) -> VecDeque<QueuedMessage> {
+    pub fn take(&mut self, drop: &mut impl FnMut(Task)) {
         self.fetching = None;
-        let mut taken = VecDeque::new();
         for lane in &mut self.lanes {
             lane.returned_bytes = 0;
-            taken.extend(std::mem::take(&mut lane.returned).into_values());
-            taken.append(&mut lane.backlog.take());
+            drop(Task::Return(std::mem::take(&mut lane.returned)));
+            lane.backlog.take(drop);
         }
-        taken
     }
 
     /// Takes over what was recovered. Returns how many messages that is.
@@ -318,11 +317,10 @@ impl Lanes {
         let lanes = self.lanes.iter_mut().skip(self.fetching.unwrap_or(0));
         for (lane, window) in lanes.zip(windows) {
             let head = lane.backlog.head(window);
-            let behind = lane.backlog.entries().range(head.entries..);
-            let count = behind
-                .rev()
-                .position(&old)
-                .map_or(0, |last| lane.backlog.entries().len() - head.entries - last);
+            let entries = lane.backlog.entries();
+            let behind = entries.len() - head.entries;
+            let last = entries.iter().rev().take(behind).position(&old);
+            let count = last.map_or(0, |last| behind - last);
             lane.spill(head, count, &mut spill);
         }
     }
@@ -334,9 +332,9 @@ impl Lanes {
 
     /// All resident messages. Their bytes are not to change.
     pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut QueuedMessage> {
-        self.lanes
-            .iter_mut()
-            .flat_map(|lane| lane.returned.values_mut().chain(lane.backlog.entries_mut()))
+        self.lanes.iter_mut().flat_map(|lane| {
+            lane.returned.values_mut().chain(lane.backlog.entries_mut().iter_mut())
+        })
     }
 
     /// Hashes the state; the bytes of messages are in `memory`.

@@ -203,10 +203,10 @@ impl ClassicQueue {
         self.returned_bytes = 0;
         self.bodies = 0;
         let returned = std::mem::take(&mut self.returned);
-        let mut ready = self.backlog.take();
-        let kept = if mutant::active(Mutant::PurgeKeepsOne) { ready.pop_back() } else { None };
+        let kept =
+            if mutant::active(Mutant::PurgeKeepsOne) { self.backlog.pop_last() } else { None };
         self.tasks.add(Task::Return(returned));
-        self.tasks.add(Task::Drop(ready));
+        self.backlog.take(&mut |task| self.tasks.add(task));
         kept.into_iter().for_each(|entry| self.backlog.enter(entry));
         self.refuse_gets(now, output);
         purged

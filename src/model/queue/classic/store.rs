@@ -47,15 +47,16 @@ impl ClassicQueue {
         let head = self.backlog.head(window);
         let skipped = count > 1 && mutant::active(Mutant::SpillSkipsOne);
         let mut bodies = 0;
-        for (nth, entry) in self.backlog.drain_behind(head, count).enumerate() {
+        let (id, memory, mut left_out) = (self.id, &mut self.memory, skipped);
+        self.backlog.drain_behind(head, count, |entry| {
             let QueuedMessage { seq, redelivered, stored, expiry, .. } = entry;
-            let message = self.memory.message(&entry);
-            if nth > 0 || !skipped {
-                output.spill(self.id, Spilled { seq, redelivered, stored, expiry, message });
+            let message = memory.message(&entry);
+            if !std::mem::take(&mut left_out) {
+                output.spill(id, Spilled { seq, redelivered, stored, expiry, message });
                 bodies += message.body_len();
             }
-            self.memory.free(entry);
-        }
+            memory.free(entry);
+        });
         self.backlog.add_spilled_bodies(bodies);
         if skipped {
             self.backlog.drop_spilled(1, 0);
@@ -172,7 +173,7 @@ impl ClassicQueue {
     /// Entries that were logged once lie in the order of their batches.
     fn old_behind(&self, head: usize, before: u64) -> usize {
         let mut count = 0;
-        for (nth, entry) in (1..).zip(self.backlog.entries().range(head..)) {
+        for (nth, entry) in (1..).zip(self.backlog.entries().iter().skip(head)) {
             if entry.seq > self.logged.max(self.logged_again) {
                 break;
             }
@@ -238,7 +239,7 @@ impl ClassicQueue {
         }
         let in_lanes = self.backlog.lanes().into_iter().flat_map(|lanes| lanes.entries_mut());
         in_lanes.for_each(&mut log);
-        self.backlog.entries_mut().range_mut(..head).for_each(log);
+        self.backlog.entries_mut().iter_mut().take(head).for_each(log);
         self.logged_again = newest;
         // What was dropped needs no other place.
         for entry in self.tasks.entries_mut().filter(|entry| old(entry)) {
@@ -260,7 +261,7 @@ impl ClassicQueue {
         self.tasks.let_go();
         self.tasks.add(Task::Return(returned));
         self.tasks.add(Task::Drop(self.dying.take_all()));
-        self.tasks.add(Task::Drop(self.backlog.take()));
+        self.backlog.take(&mut |task| self.tasks.add(task));
         for channel in channels {
             self.tasks.add(Task::Settle { channel, number: u64::MAX, how: Settle::Drop });
         }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
 
 use crate::ids::ChannelId;
+use crate::lists::PieceList;
 use crate::mutant::{self, Mutant};
 use crate::queue::classic::ClassicQueue;
 use crate::queue::consumer::{ConsumerSpec, Slot};
@@ -29,7 +30,7 @@ pub(super) enum Task {
     /// Tell the consumers of the channel from this slot on that they are limited, or no more.
     Limit { channel: ChannelId, limited: bool, from: Slot },
     /// Drop these messages.
-    Drop(VecDeque<QueuedMessage>),
+    Drop(PieceList<QueuedMessage>),
     /// Drop these messages, which had been put back.
     Return(BTreeMap<u64, QueuedMessage>),
 }
@@ -122,7 +123,7 @@ impl QueueTasks {
                 Task::Return(map) => (None, Some(map)),
                 _ => (None, None),
             };
-            let list = list.into_iter().flat_map(|list| list.iter_mut());
+            let list = list.into_iter().flat_map(PieceList::iter_mut);
             list.chain(map.into_iter().flat_map(|map| map.values_mut()))
         })
     }
@@ -150,7 +151,7 @@ impl QueueTasks {
                 Task::Settle { channel, number, how } => (channel, number, how).hash(state),
                 Task::ChannelGone { channel } => channel.hash(state),
                 Task::Limit { channel, limited, from } => (channel, limited, from).hash(state),
-                Task::Drop(entries) => hash_entries(entries, memory, state),
+                Task::Drop(entries) => hash_entries(entries.iter(), memory, state),
                 Task::Return(entries) => hash_entries(entries.values(), memory, state),
             }
         }
