@@ -20,12 +20,13 @@ use crate::mesh::record::MeshRecord;
 use crate::mesh::{Alarms, Batch};
 use crate::runtime::disk::free_space::FreeSpace;
 use crate::runtime::disk::meta::MetaFolder;
+use crate::runtime::fact_writer::FactWriter;
 use crate::runtime::inspect::CoordinatorQuestions;
 use crate::runtime::memory::process::ProcessMemory;
 use crate::runtime::rings::Endpoint;
 use crate::runtime::text_log::TextLog;
 use crate::runtime::wakeup::Wakeup;
-use crate::store::meta::{Fact, Folder, MetaLog};
+use crate::store::meta::{Fact, MetaLog};
 use crate::store::op::DiskError;
 
 /// Bytes of facts that are written at once, or one fact more. What does not depend on them is
@@ -72,9 +73,10 @@ pub fn start(
     let wakeup = Arc::clone(mesh.wakeup());
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
+    let writer = FactWriter::start(log, Arc::clone(&wakeup))?;
     let mut driver = Driver {
         coordinator,
-        log,
+        writer,
         inbox: VecDeque::new(),
         records: Vec::new(),
         retry_us: None,
@@ -100,9 +102,9 @@ pub fn start(
 }
 
 /// What the thread works on.
-struct Driver<F> {
+struct Driver {
     coordinator: Coordinator,
-    log: MetaLog<F>,
+    writer: FactWriter,
     /// What shards sent and is not executed yet, in order.
     inbox: VecDeque<(ShardId, Control)>,
     /// Facts that are not durable yet.
@@ -131,9 +133,11 @@ enum CoordinatorError {
     Wait(#[from] io::Error),
     #[error("what was declared or deleted may not be on the disk: {0}")]
     Disk(#[from] DiskError),
+    #[error("what was declared or deleted may not be on the disk: the thread that writes it died")]
+    Writer,
 }
 
-impl<F: Folder> Driver<F> {
+impl Driver {
     fn run(&mut self) -> Result<(), CoordinatorError> {
         while !self.stop.load(Ordering::Acquire) {
             self.turn()?;
@@ -232,27 +236,51 @@ impl<F: Folder> Driver<F> {
     }
 
     /// Makes durable what was decided, or tells the coordinator that the disk is full.
-    fn record(&mut self, now: Now) -> Result<(), DiskError> {
+    fn record(&mut self, now: Now) -> Result<(), CoordinatorError> {
         loop {
             self.records.append(&mut self.coordinator.take_records());
             if self.retry_us.is_some_and(|retry_us| now.monotonic_us < retry_us) {
                 return Ok(());
             }
-            match self.log.append(&self.records) {
+            match self.write()? {
                 Ok(()) => self.records.clear(),
                 Err(failure) if failure.may_retry() => {
                     self.disk_is_full(&failure, now);
                     return Ok(());
                 }
-                Err(failure) => return Err(failure),
+                Err(failure) => return Err(failure.into()),
             }
-            self.log.take_notes().iter().for_each(|note| tracing::warn!("{note}"));
             if self.retry_us.take().is_none() {
                 return Ok(());
             }
             tracing::info!("there is room again for what is declared and deleted");
             // Requests that waited are executed by this, and what they decide is recorded too.
             self.coordinator.disk_is_full(false, now);
+        }
+    }
+
+    /// Makes the records durable. What does not depend on them is answered meanwhile: a login waits
+    /// for no disk.
+    fn write(&mut self) -> Result<Result<(), DiskError>, CoordinatorError> {
+        if self.records.is_empty() {
+            return Ok(Ok(()));
+        }
+        if !self.writer.begin(std::mem::take(&mut self.records)) {
+            return Err(CoordinatorError::Writer);
+        }
+        loop {
+            if let Some(written) = self.writer.written().map_err(|_| CoordinatorError::Writer)? {
+                written.notes.iter().for_each(|note| tracing::warn!("{note}"));
+                self.records = written.facts;
+                return Ok(written.result);
+            }
+            if self.mesh.may_sleep() {
+                // The writer wakes this thread too.
+                self.mesh.wakeup().wait()?;
+            }
+            self.mesh.awake();
+            self.take(self.clock.now());
+            self.send_independent();
         }
     }
 
@@ -337,7 +365,7 @@ mod tests {
     use crate::store::meta::MemoryFolder;
 
     /// A coordinator, and the ring end of its only shard.
-    fn driver(disk: &MemoryFolder) -> (Driver<MemoryFolder>, Endpoint<Batch>) {
+    fn driver(disk: &MemoryFolder) -> (Driver, Endpoint<Batch>) {
         let mut ends = mesh(2).unwrap();
         let (mesh, shard) = (ends.pop().unwrap(), ends.pop().unwrap());
         let log = MetaLog::open(disk.clone(), 1).unwrap();
@@ -346,6 +374,7 @@ mod tests {
             ..CoordinatorConfig::new(1, Entropy::from_seed(1))
         };
         let coordinator = Coordinator::recovered(config, log.state());
+        let writer = FactWriter::start(log, Arc::clone(mesh.wakeup())).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let listener = Arc::clone(mesh.wakeup());
         let space = Arc::clone(FreeSpace::start(Path::new("."), 0, listener).unwrap().space());
@@ -357,7 +386,7 @@ mod tests {
         let (_, questions) = crate::runtime::inspect::port(mesh.wakeup());
         let driver = Driver {
             coordinator,
-            log,
+            writer,
             inbox,
             records,
             retry_us,
@@ -442,6 +471,29 @@ mod tests {
         driver.turn().unwrap_err();
         let answer = Control::Answer(RequestId(2), Answer::LoggedIn);
         assert_eq!(controls(&mut shard), [answer]);
+    }
+
+    #[test]
+    fn a_login_is_answered_while_facts_are_written() {
+        let disk = MemoryFolder::default();
+        let (mut driver, mut shard) = driver(&disk);
+        driver.turn().unwrap();
+        while shard.take(1).is_some() {}
+        declare(&mut shard);
+        thread::scope(|scope| {
+            let held = disk.hold();
+            let turn = scope.spawn(|| driver.turn());
+            log_in(&mut shard);
+            shard.wake_peers();
+            let sent = || Some(controls(&mut shard)).filter(|sent| !sent.is_empty());
+            let first =
+                std::iter::repeat_with(sent).inspect(|_| thread::yield_now()).flatten().next();
+            assert_eq!(first, Some(vec![Control::Answer(RequestId(2), Answer::LoggedIn)]));
+            assert!(!turn.is_finished());
+            drop(held);
+            turn.join().unwrap().unwrap();
+        });
+        assert!(matches!(controls(&mut shard)[..], [Control::Apply(..)]));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod clock;
 mod coordinator;
 mod definitions;
 pub mod disk;
+mod fact_writer;
 pub mod inspect;
 mod machine;
 pub mod memory;

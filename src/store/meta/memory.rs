@@ -1,8 +1,7 @@
 //! A folder in memory. Its crashes lose unsynced changes at random.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fastrand::Rng;
 
@@ -42,7 +41,7 @@ struct MemoryDisk {
 
 /// The folder; a clone is the same one.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryFolder(Rc<RefCell<MemoryDisk>>);
+pub struct MemoryFolder(Arc<Mutex<MemoryDisk>>);
 
 impl NameChange {
     fn take(&self, names: &mut BTreeMap<String, usize>) {
@@ -82,36 +81,45 @@ impl MemoryFile {
 }
 
 impl MemoryFolder {
+    fn disk(&self) -> MutexGuard<'_, MemoryDisk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets every operation wait until the result is dropped.
+    pub fn hold(&self) -> impl Sized + '_ {
+        self.disk()
+    }
+
     /// All operations fail after so many.
     pub fn ends_after(&self, operations: u64) {
-        self.0.borrow_mut().left = Some(operations);
+        self.disk().left = Some(operations);
     }
 
     /// So many bytes still fit; `None`: any number.
     pub fn has_room(&self, bytes: Option<usize>) {
-        self.0.borrow_mut().room = bytes;
+        self.disk().room = bytes;
     }
 
     /// So many writes find no space.
     pub fn is_full_for(&self, writes: u32) {
-        self.0.borrow_mut().waits = writes;
+        self.disk().waits = writes;
     }
 
     /// Every sync fails from now on.
     pub fn breaks(&self) {
-        self.0.borrow_mut().broken = true;
+        self.disk().broken = true;
     }
 
     /// All operations succeed again.
     pub fn heals(&self) {
-        let disk = &mut *self.0.borrow_mut();
+        let disk = &mut *self.disk();
         (disk.left, disk.broken, disk.waits) = (None, false, 0);
     }
 
     /// Loses power and starts again.
     pub fn crash(&self, random: &mut Rng) {
         self.heals();
-        let disk = &mut *self.0.borrow_mut();
+        let disk = &mut *self.disk();
         for step in std::mem::take(&mut disk.steps) {
             if random.bool() {
                 step.take(&mut disk.synced);
@@ -133,7 +141,7 @@ impl MemoryFolder {
         &self,
         work: impl FnOnce(&mut MemoryDisk) -> Result<T, DiskError>,
     ) -> Result<T, DiskError> {
-        let disk = &mut *self.0.borrow_mut();
+        let disk = &mut *self.disk();
         if let Some(left) = &mut disk.left {
             *left = left.checked_sub(1).ok_or_else(|| failure(false))?;
         }
