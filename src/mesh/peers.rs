@@ -162,6 +162,13 @@ impl Peer {
         }
     }
 
+    /// Whether the home has said that all enqueues up to this one are applied, or also durable, and
+    /// holds none.
+    pub fn has_answered(&self, enqueue: u64, durable: bool) -> bool {
+        let done = if durable { self.answered.durable } else { self.answered.applied };
+        done >= enqueue && !self.holds_any()
+    }
+
     /// A publish that the home's progress and its lists confirm.
     pub fn confirmed(&mut self) -> Option<Awaiting> {
         loop {

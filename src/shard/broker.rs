@@ -114,9 +114,12 @@ impl BrokerAccess for ShardBroker<'_> {
     fn await_published(&mut self, publisher: Publisher, home: ShardId, persistent: bool) -> bool {
         // Unless it is held, what is not persistent was applied here at once.
         let here = home == self.me;
-        let waits = !here || persistent || self.peers.get(home).holds_any();
+        let peer = self.peers.get(home);
+        let enqueue = peer.sent();
+        let waits = !here || persistent || peer.holds_any();
+        // A commit that took several turns may have its answer already; no other comes.
+        let waits = waits && !peer.has_answered(enqueue, persistent);
         if waits {
-            let enqueue = self.peers.get(home).sent();
             self.await_home(publisher, (home, enqueue), persistent);
         }
         waits

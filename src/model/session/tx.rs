@@ -15,6 +15,8 @@ struct Held {
     body: Option<Body>,
     queues: usize,
     mandatory: bool,
+    /// It was sent to some of its queues.
+    begun: bool,
 }
 
 /// Settles that wait. A rollback makes the deliveries outstanding again.
@@ -120,7 +122,13 @@ impl Transaction {
         let body = message.large_body().cloned();
         self.body_bytes += body.as_ref().map_or(0, Body::len);
         let place = self.arena.push(message.record());
-        self.publishes.push_back(Held { place, body, queues: queues.len(), mandatory });
+        self.publishes.push_back(Held {
+            place,
+            body,
+            queues: queues.len(),
+            mandatory,
+            begun: false,
+        });
         queues.iter().for_each(|queue| self.queues.push_back(*queue));
     }
 
@@ -139,6 +147,12 @@ impl Transaction {
         Some((message, first.mandatory))
     }
 
+    /// Whether the first publish was sent to some of its queues.
+    #[must_use]
+    pub fn front_is_begun(&self) -> bool {
+        self.publishes.front().is_some_and(|first| first.begun)
+    }
+
     /// Drops the first queues of the first publish, which it was sent to. False if there are more.
     pub fn sent(&mut self, queues: usize) -> bool {
         let Some(first) = self.publishes.front_mut() else { return true };
@@ -146,6 +160,7 @@ impl Transaction {
             return true;
         }
         first.queues -= queues;
+        first.begun = true;
         self.queues.drain(0..queues, drop);
         false
     }

@@ -100,7 +100,8 @@ impl Sessions {
         self.published();
     }
 
-    /// Sends a message that a transaction has held; true if a queue of this shard refused it.
+    /// Sends a message that a transaction has held and that was counted; true if a queue of this
+    /// shard refused it.
     #[cold]
     pub(super) fn send_held(
         &mut self,
@@ -109,7 +110,6 @@ impl Sessions {
         queues: &mut [QueueAt],
         broker: &mut impl BrokerAccess,
     ) -> bool {
-        self.count_held(publisher, message, queues.len());
         send_routed(&mut self.connections, publisher, message, queues, broker)
     }
 
@@ -247,7 +247,7 @@ impl Sessions {
     }
 
     /// Counts a message that a transaction has held. Its exchange may be gone by now.
-    fn count_held(&mut self, publisher: Publisher, message: Message<'_>, copies: usize) {
+    pub(super) fn count_held(&mut self, publisher: Publisher, message: Message<'_>, copies: usize) {
         let Some(conn) = self.connections.get(publisher.conn) else { return };
         if let Some(channel) = conn.channels.get(publisher.number) {
             channel.counted.publish += 1;

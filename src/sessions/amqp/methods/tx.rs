@@ -273,6 +273,9 @@ impl Sessions {
                 tx.pop();
                 continue;
             }
+            if !tx.front_is_begun() {
+                self.count_held(publisher, message, queues.len());
+            }
             let (most, units) = copies_now(message, broker);
             queues.truncate(most);
             broker.work().spend(units.saturating_mul(queues.len().max(1) as u32));
@@ -300,6 +303,9 @@ impl Sessions {
     ) {
         let mut found = self.relay_held(publisher, held, broker);
         let here = !found.iter().any(|(queue, _)| *queue == QueueId::RELAY);
+        if here {
+            self.count_held(publisher, held.1, found.len());
+        }
         let refused = here && self.send_held(publisher, held.1, &mut found, broker);
         if let Some(commit) = commit {
             commit.refused |= refused;
