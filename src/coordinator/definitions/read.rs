@@ -56,6 +56,23 @@ impl<'j> Object<'j> {
         DefinitionsError { object, why: why.to_string() }
     }
 
+    /// Whether there is such a field.
+    pub fn has(&self, key: &str) -> bool {
+        self.fields.get(key).is_some_and(|value| !value.is_null())
+    }
+
+    /// The names of all fields.
+    pub fn keys(&self) -> impl Iterator<Item = &'j str> {
+        self.fields.keys().map(String::as_str)
+    }
+
+    /// A field of any kind, as JSON.
+    pub fn json(&self, key: &str) -> Result<Name, DefinitionsError> {
+        let value = self.fields.get(key);
+        let value = value.ok_or_else(|| self.refused(format!("'{key}' is missing")))?;
+        Ok(value.to_string().into())
+    }
+
     /// A field that has to be there.
     pub fn text(&self, key: &str) -> Result<&'j str, DefinitionsError> {
         self.text_if(key)?.ok_or_else(|| self.refused(format!("'{key}' is missing")))
