@@ -116,6 +116,7 @@ fn write_settings(to: &mut Writer<'_>, vhost: &str, settings: &VhostSettings) {
     write_text(to, description);
     write_names(to, tags);
     if has_more {
+        to.bit(default_queue_type.is_some());
         write_text(to, default_queue_type.as_deref().unwrap_or_default());
         to.bit(*protected);
     }
@@ -125,7 +126,8 @@ fn read_settings(kind: u8, from: &mut Reader<'_>) -> Result<VhostSettings, Malfo
     let (description, tags) = (read_text(from)?, read_names(from)?);
     let mut settings = VhostSettings { description, tags, ..VhostSettings::default() };
     if kind == VHOST_METADATA {
-        settings.default_queue_type = Some(read_text(from)?).filter(|kind| !kind.is_empty());
+        let (is_set, kind) = (from.bit()?, read_text(from)?);
+        settings.default_queue_type = is_set.then_some(kind);
         settings.protected = from.bit()?;
     }
     Ok(settings)
