@@ -147,10 +147,12 @@ impl Coordinator {
             removals: Removals::new(config.removed_at_once),
             telling: Telling::default(),
         };
+        let given = (config.vhost_defaults.clone(), config.validator.clone());
+        let loopback = config.loopback_users.clone();
         Self {
             decisions: Decisions::new(Topology::new(config.entropy.map_seed()), shards),
             queues,
-            admin: Administration::recovered(config, state),
+            admin: Administration::recovered(loopback, given, state),
             login_pace: LoginPace::default(),
             alarm: AlarmState::new(shards, config.memory_limit),
             open: OpenCounts::default(),

@@ -551,8 +551,8 @@ SECTIONS = {
          "rabbit_reader.erl, server_properties"),
         ("Names of the broker", "queues and exchanges whose names begin with `amq.` are left out, "
          "and what is bound to them", "rabbit_definitions.erl, add_queue_int"),
-        ("Form of the file", "comments and a comma behind the last item are allowed; unknown "
-         "sections are ignored", "rabbit_json.erl"),
+        ("Form of the file", "comments and a comma behind the last item are allowed, as before "
+         "RabbitMQ 3.11; unknown sections are ignored", "rabbit_json.erl"),
         ("Settings of vhosts", "description, tags and default_queue_type stand in the vhost or in "
          "its metadata", "rabbit_definitions.erl, add_vhost"),
         ("Components that are not built", "a start is refused, and names the component: shovel, "

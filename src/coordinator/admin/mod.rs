@@ -28,7 +28,6 @@ use model::topology::Change;
 pub(in crate::coordinator) use self::permissions::compile;
 pub(in crate::coordinator) use self::policies::check as check_policy;
 pub(in crate::coordinator) use self::users::Users;
-use crate::coordinator::CoordinatorConfig;
 use crate::coordinator::admin::limits::OwnLimits;
 use crate::coordinator::admin::permissions::Permissions;
 use crate::coordinator::decisions::Decisions;
@@ -61,12 +60,15 @@ pub(in crate::coordinator) struct Administration {
 
 impl Administration {
     /// What outlived a restart.
-    pub fn recovered(config: &CoordinatorConfig, state: &MetaState) -> Self {
-        let mut users = Users::new(config.loopback_users.clone());
+    pub fn recovered(
+        loopback: Vec<String>,
+        (defaults, validator): (VhostDefaults, CredentialValidator),
+        state: &MetaState,
+    ) -> Self {
+        let mut users = Users::new(loopback);
         state.users.values().for_each(|user| users.adopt(user.clone()));
         let permissions = Permissions::recovered(&state.access);
         let limits = OwnLimits::recovered(&state.access);
-        let (defaults, validator) = (config.vhost_defaults.clone(), config.validator.clone());
         let vhosts = state.access.vhosts.clone();
         Self { users, permissions, limits, defaults, validator, vhosts }
     }
