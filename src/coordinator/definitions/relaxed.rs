@@ -73,6 +73,7 @@ fn behind_comment(bytes: &[u8], at: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -101,6 +102,19 @@ mod tests {
         {
             let why = serde_json::from_str::<Json>(text).unwrap_err().to_string();
             assert_eq!(parse(text).unwrap_err().to_string(), why, "{text}");
+        }
+    }
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "([\\[\\]{},/*\"\\\\ a1:\nä]|//|/\\*|\\*/){0,40}") {
+            prop_assert_eq!(strict(&text).len(), text.len());
+            parse(&text).ok();
+        }
+
+        #[test]
+        fn what_is_json_stays_as_it_is(text: String, number: i64) {
+            let json = json!({"a": [text, number], "b": {text.as_str(): [[], {}]}}).to_string();
+            prop_assert_eq!(strict(&json), json);
         }
     }
 }
