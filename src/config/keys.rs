@@ -1,5 +1,6 @@
 //! The one table of keys of the configuration file, which has the format of rabbitmq.conf.
 
+use super::credentials;
 use super::defaults;
 use super::units::{self, ADDRESS, COUNT, LIMIT, SIZE};
 use super::{Config, DurabilityMode, IoMode, LogLevel, Mechanism, MemoryStrategy, SizeLimit};
@@ -207,7 +208,7 @@ const TIMEOUT: &str = "infinity, milliseconds from 1 on, or a duration like 10s 
 
 /// All keys.
 pub fn all() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(defaults::KEYS)
+    KEYS.iter().chain(defaults::KEYS).chain(credentials::KEYS)
 }
 
 /// The key with this name, and what its `*` stands for.

@@ -4,6 +4,7 @@
 //! the caller passes; only the flag parser reads `RINGTAIL_…` variables itself.
 
 mod conf;
+mod credentials;
 mod defaults;
 mod faults;
 mod keys;
@@ -11,6 +12,7 @@ mod options;
 mod settings;
 pub mod units;
 
+pub use self::credentials::{CredentialBackend, CredentialKeys};
 pub use self::faults::{DiskAction, DiskEffect, DiskFault, DiskWorker};
 pub use self::settings::{
     DurabilityMode, IoMode, LogFormat, LogLevel, Mechanism, MemoryStrategy, SizeLimit, StageKind,
@@ -23,6 +25,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use model::Secret;
+use model::access::credentials::PasswordRefused;
 use model::access::defaults::VhostDefaults;
 
 use options::Flags;
@@ -50,7 +53,9 @@ pub struct Config {
     pub default_pass: Secret,
     /// The first vhost.
     pub default_vhost: String,
-    /// Limits and operator policies that new vhosts get.
+    /// What passwords in clear have to be.
+    pub credentials: CredentialKeys,
+    /// Limits, operator policies and users that new vhosts get.
     pub vhost_defaults: VhostDefaults,
     /// The file or folder with definitions that every start imports.
     pub load_definitions: Option<PathBuf>,
@@ -120,6 +125,7 @@ impl Default for Config {
             default_user: "guest".to_owned(),
             default_pass: "guest".into(),
             default_vhost: "/".to_owned(),
+            credentials: CredentialKeys::default(),
             vhost_defaults: VhostDefaults::default(),
             load_definitions: None,
             loopback_users: vec!["guest".to_owned()],
@@ -185,6 +191,15 @@ pub enum ConfigError {
         /// The variable.
         variable: String,
     },
+    /// Passwords are to match a pattern, and none is given.
+    #[error(
+        "credential_validator.validation_backend = rabbit_credential_validator_password_regexp \
+         needs credential_validator.regexp"
+    )]
+    NoRegexp,
+    /// A default user has a password that the validator refuses.
+    #[error("default_users.{0}.password: {1}")]
+    Password(String, PasswordRefused),
     /// `RINGTAIL_TEST_DISK` is not a list of faults.
     #[error("RINGTAIL_TEST_DISK: '{0}' is not a list of faults")]
     Faults(String),
@@ -244,7 +259,7 @@ impl Config {
             self.apply_setting(&path, &setting, env)?;
         }
         defaults::check(self);
-        Ok(())
+        credentials::check(self)
     }
 
     fn apply_setting(

@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use model::access::Rights;
 use model::access::command::Credential;
+use model::access::credentials::CredentialValidator;
 use model::access::defaults::VhostDefaults;
 use model::access::limits::{UserLimit, VhostLimit};
 use model::access::state::UserInVhost;
@@ -61,6 +62,8 @@ pub struct CoordinatorConfig {
     pub removed_at_once: usize,
     /// What new vhosts get.
     pub vhost_defaults: VhostDefaults,
+    /// What passwords in clear have to be.
+    pub validator: CredentialValidator,
 }
 
 impl CoordinatorConfig {
@@ -80,6 +83,7 @@ impl CoordinatorConfig {
             limits: NodeLimits::default(),
             removed_at_once: REMOVED_AT_ONCE,
             vhost_defaults: VhostDefaults::default(),
+            validator: CredentialValidator::default(),
         }
     }
 }
@@ -143,12 +147,12 @@ impl Coordinator {
             removals: Removals::new(config.removed_at_once),
             telling: Telling::default(),
         };
-        let defaults = config.vhost_defaults.clone();
+        let given = (config.vhost_defaults.clone(), config.validator.clone());
         let loopback = config.loopback_users.clone();
         Self {
             decisions: Decisions::new(Topology::new(config.entropy.map_seed()), shards),
             queues,
-            admin: Administration::recovered(loopback, defaults, state),
+            admin: Administration::recovered(loopback, given, state),
             login_pace: LoginPace::default(),
             alarm: AlarmState::new(shards, config.memory_limit),
             open: OpenCounts::default(),

@@ -16,6 +16,7 @@ pub struct Entropy([u8; 32]);
 const ID_SEED: u64 = 0;
 const MAP_SEED: u64 = 1;
 const REPLY_KEY: u64 = 2;
+const SALTS: u64 = 3;
 const FIRST_ENDPOINT: u64 = 1 << 32;
 
 impl Entropy {
@@ -51,6 +52,13 @@ impl Entropy {
     #[must_use]
     pub fn reply_key(&self) -> [u8; 32] {
         Generator(self.stream(REPLY_KEY)).bytes()
+    }
+
+    /// The generator of salts for the passwords that the configuration names: in definitions files
+    /// and of default users.
+    #[must_use]
+    pub fn salts(&self) -> Generator {
+        Generator(self.stream(SALTS))
     }
 
     /// The generator of an endpoint. Endpoints that share the entropy have different ones.

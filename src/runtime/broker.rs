@@ -13,7 +13,7 @@ use model::{BodyCounts, Entropy, Name, QueueSpec, ShardId};
 
 use super::clock::Clock;
 use super::coordinator::{self, CoordinatorThread};
-use super::definitions;
+use super::definitions::{self, GivenState};
 use super::machine::Machine;
 use super::probe::{self, StartError, cannot};
 use super::shard_thread::{self, Report, Restored, ThreadConfig};
@@ -85,15 +85,13 @@ fn launch(
     config: &Config,
     log: Option<&TextLog>,
 ) -> Result<(Broker, DataDir), StartError> {
-    let plan = Plan::new(config)?;
+    let mut plan = Plan::new(config)?;
     let data_dir = DataDir::open(&config.data_dir)?;
     let listeners = probe::listen(&config.listen, config.tcp)?;
     banner(config, &plan, &listeners);
     let faults = Faults::new(config.disk_faults.clone());
     let mut meta = meta::open(&config.data_dir.join("meta"), faults)?;
-    if let Some(path) = &config.load_definitions {
-        definitions::load(path, &config.vhost_defaults, &mut meta)?;
-    }
+    plan.given = definitions::load(config, plan.entropy, &mut meta)?;
     let broker = Broker::start(config, &plan, (meta, log.cloned()), listeners, signals)?;
     tracing::info!("Ringtail is ready");
     Ok((broker, data_dir))
@@ -164,6 +162,7 @@ struct Plan {
     poller: Choice,
     caps: SocketCaps,
     entropy: Entropy,
+    given: GivenState,
 }
 
 impl Plan {
@@ -188,6 +187,7 @@ impl Plan {
             poller: poller::choose(config.io)?,
             caps: caps.map_err(|needed| StartError::Files { files, needed })?,
             entropy: Entropy::new(sys::random().map_err(cannot("get random numbers"))?),
+            given: GivenState::default(),
         })
     }
 
@@ -465,7 +465,8 @@ fn coordinator(config: &Config, plan: &Plan, state: &MetaState) -> Coordinator {
             QueuePlacement::Balanced
         },
         limits: node_limits(config, plan),
-        vhost_defaults: config.vhost_defaults.clone(),
+        vhost_defaults: plan.given.vhost_defaults.clone(),
+        validator: config.credentials.validator(),
         ..CoordinatorConfig::new(plan.shards(), plan.entropy)
     };
     Coordinator::recovered(coordinator, state)
@@ -568,6 +569,7 @@ fn shard_config(config: &Config, plan: &Plan, boot: u32, number: usize) -> Shard
         counts_channels: config.channel_max_per_node.is_some(),
         plain: config.auth_mechanisms.contains(&Mechanism::Plain),
         amqplain: config.auth_mechanisms.contains(&Mechanism::AmqPlain),
+        cluster_name: plan.given.cluster_name.clone().into(),
     };
     ShardConfig {
         limits,

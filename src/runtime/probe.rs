@@ -4,6 +4,8 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use model::access::credentials::PasswordRefused;
+
 use super::sys::{self, ProcessLimit, SocketOption};
 use crate::config::TcpOptions;
 use crate::runtime::disk::data_dir::DataDirError;
@@ -55,6 +57,9 @@ pub enum StartError {
         /// The object and what is wrong with it, or the system's reason.
         why: String,
     },
+    /// The first user's password is not one that the configuration allows.
+    #[error("default_pass: {0}")]
+    DefaultPass(#[from] PasswordRefused),
     /// A CPU that the process may not use.
     #[error("--cpus: CPU {cpu} is not among those this process may use ({allowed:?})")]
     Cpu {

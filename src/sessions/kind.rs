@@ -58,7 +58,7 @@ type Parts<'a> = (&'a mut ClientOutput, &'a mut Channels);
 
 impl SessionKind {
     /// The kind of a connection that begins with this byte.
-    pub fn choose(first: u8, limits: Limits) -> Self {
+    pub fn choose(first: u8, limits: &Limits) -> Self {
         match first {
             #[cfg(feature = "second-kinds")]
             b'P' | b'S' | b'Q' => Self::Line(LineWire::default()),

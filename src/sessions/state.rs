@@ -26,7 +26,7 @@ use crate::sessions::partial_messages::PartialMessages;
 use crate::sessions::routing::pending::PendingPublish;
 
 /// What the sessions of a shard are started with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct SessionsConfig {
     pub shard: ShardId,
     /// How many there are.
@@ -167,7 +167,7 @@ impl Sessions {
     fn run(&mut self, id: ConnId, chunk: &Bytes, broker: &mut impl BrokerAccess) -> usize {
         let Some(conn) = self.connections.get(id) else { return chunk.len() };
         if let (SessionKind::Undecided, Some(first)) = (&conn.kind, chunk.first()) {
-            conn.kind = SessionKind::choose(*first, self.limits);
+            conn.kind = SessionKind::choose(*first, &self.limits);
         }
         match &conn.kind {
             SessionKind::Undecided => 0,

@@ -19,7 +19,7 @@ use crate::sessions::{ConnInfo, Phase, ReplyKey, Sessions, SessionsConfig};
 use crate::store::{Done, Op, RecoveredQueue, StoreConfig};
 
 /// What a shard is started with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ShardConfig {
     /// Its number.
     pub id: ShardId,

@@ -530,6 +530,11 @@ SECTIONS = {
     "Users": section(
         ("Password hashes", "salted SHA-256, SHA-512 and MD5", "rabbit_password.erl:42"),
         ("No password", "no password logs in", "rabbit_auth_backend_internal.erl:100"),
+        ("Passwords that are allowed", "`credential_validator.…`: a start is refused if a password "
+         "in clear is too short or does not match; hashes are taken",
+         "rabbit_credential_validation.erl:28"),
+        ("Users of new vhosts", "`default_users.…`: those whose pattern matches the vhost's name "
+         "exist and may use it", "rabbit_db_vhost_defaults.erl, add_user"),
     ),
     "Definitions": section(
         ("First start", "a broker that loads definitions makes no user of its own",
@@ -538,6 +543,20 @@ SECTIONS = {
          "limits that were there before it", "rabbit_definitions.erl:1004"),
         ("Objects", "users, vhosts, permissions, policies, exchanges, queues and bindings are "
          "there when the broker answers", "rabbit_definitions.erl"),
+        ("Passwords in clear", "`password` is taken in place of `password_hash`, never both",
+         "rabbit_auth_backend_internal.erl, put_user"),
+        ("Hashes without an algorithm", "are MD5 in files of versions before 3.6, else SHA-256",
+         "rabbit_auth_backend_internal.erl, hashing_algorithm"),
+        ("Global parameters", "are kept; cluster_name is what clients find in server-properties",
+         "rabbit_reader.erl, server_properties"),
+        ("Names of the broker", "queues and exchanges whose names begin with `amq.` are left out, "
+         "and what is bound to them", "rabbit_definitions.erl, add_queue_int"),
+        ("Form of the file", "comments and a comma behind the last item are allowed, as before "
+         "RabbitMQ 3.11; unknown sections are ignored", "rabbit_json.erl"),
+        ("Settings of vhosts", "description, tags and default_queue_type stand in the vhost or in "
+         "its metadata", "rabbit_definitions.erl, add_vhost"),
+        ("Components that are not built", "a start is refused, and names the component: shovel, "
+         "federation, any other", "rabbit_runtime_parameters.erl, lookup_component"),
     ),
     "Dead letters": section(
         ("Rejected messages", "basic.reject and basic.nack without requeue publish the message to "

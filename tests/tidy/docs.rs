@@ -52,7 +52,7 @@ impl<'f> Known<'f> {
         });
         let code: Vec<_> = code.collect();
         let text = |path: &str| code.iter().find(|file| file.path == path).map(|file| &file.text);
-        let keys = ["src/config/keys.rs", "src/config/defaults.rs"];
+        let keys = ["src/config/keys.rs", "src/config/defaults.rs", "src/config/credentials.rs"];
         let keys = keys.map(|path| text(path).map_or("", |text| text.as_str()));
         let mutants = text("src/model/mutant.rs").map_or("", |text| text.as_str());
         Self {

@@ -15,7 +15,8 @@ use crate::coordinator::queues::QueueLifeCycle;
 use crate::store::meta::Fact;
 
 impl Administration {
-    /// Creates a vhost, with the limits and operator policies that the configuration gives it.
+    /// Creates a vhost, with the limits, operator policies and users that the configuration gives
+    /// it.
     pub(super) fn create_vhost(
         &mut self,
         (decisions, queues): (&mut Decisions, &mut QueueLifeCycle),
@@ -32,6 +33,7 @@ impl Administration {
                 queues.adopt_policy(decisions, (vhost, scope), policy).ok();
             }
         }
+        self.admit_default_users(decisions, name);
     }
 
     /// Gives the vhost other limits, made from those that it has.

@@ -18,6 +18,7 @@ use model::Name;
 use model::access::command::{
     AdminAnswer, AdminCommand, AdminError, Credential, NAME_MAX, RECORDS_MAX, TAGS_MAX, VHOSTS_MAX,
 };
+use model::access::credentials::CredentialValidator;
 use model::access::defaults::VhostDefaults;
 use model::access::limits::{merged, without};
 use model::access::state::{AccessFact, UserInVhost};
@@ -53,17 +54,23 @@ pub(in crate::coordinator) struct Administration {
     permissions: Permissions,
     pub limits: OwnLimits,
     defaults: VhostDefaults,
+    validator: CredentialValidator,
     vhosts: BTreeMap<Name, VhostSettings>,
 }
 
 impl Administration {
     /// What outlived a restart.
-    pub fn recovered(loopback: Vec<String>, defaults: VhostDefaults, state: &MetaState) -> Self {
+    pub fn recovered(
+        loopback: Vec<String>,
+        (defaults, validator): (VhostDefaults, CredentialValidator),
+        state: &MetaState,
+    ) -> Self {
         let mut users = Users::new(loopback);
         state.users.values().for_each(|user| users.adopt(user.clone()));
         let permissions = Permissions::recovered(&state.access);
         let limits = OwnLimits::recovered(&state.access);
-        Self { users, permissions, limits, defaults, vhosts: state.access.vhosts.clone() }
+        let vhosts = state.access.vhosts.clone();
+        Self { users, permissions, limits, defaults, validator, vhosts }
     }
 
     /// The user, vhost and permissions of a first start.
@@ -98,6 +105,23 @@ impl Administration {
         let set = self.permissions.set(of.clone(), &patterns);
         debug_assert!(set.is_ok(), "the pattern is valid");
         decisions.record(Fact::Access(AccessFact::Permissions(of, patterns)));
+    }
+
+    /// The users of the configuration may use a new vhost. Who exists already keeps its password.
+    fn admit_default_users(&mut self, decisions: &mut Decisions, vhost: &Name) {
+        let users = self.defaults.users_of(vhost);
+        let users: Vec<_> = users.map(|(name, user)| (name.clone(), user.clone())).collect();
+        for (name, user) in users {
+            let (credential, tags) = (user.credential(), user.tags);
+            let exists = self.users.contains(&name)
+                || self.put_user(decisions, name.clone(), credential, tags).is_ok();
+            if exists {
+                let of = UserInVhost { user: name, vhost: vhost.clone() };
+                // The configuration checks the patterns. If there are too many permissions, the
+                // user has none here.
+                self.set_permissions(decisions, of, user.patterns).ok();
+            }
+        }
     }
 
     /// What a shard is told of the user's rights; `None`: the user may not open the vhost.
@@ -137,6 +161,9 @@ impl Administration {
     ) -> Result<CommandProgress, AdminError> {
         match command {
             AdminCommand::PutUser { name, credential, tags } => {
+                if let Credential::Password(password, _) = &credential {
+                    self.validator.check(password.expose())?;
+                }
                 self.put_user(decisions, name, credential, tags)?;
             }
             AdminCommand::DeleteUser(name) => self.delete_user(decisions, name)?,
@@ -250,6 +277,9 @@ impl Administration {
         name: Name,
     ) -> Result<(), AdminError> {
         find_vhost(decisions, &name)?;
+        if self.vhosts.get(&name).is_some_and(|settings| settings.protected) {
+            return Err(AdminError::Protected(name));
+        }
         self.permissions.forget_vhost(&name);
         self.limits.forget_vhost(&name);
         self.vhosts.remove(&name);

@@ -35,6 +35,11 @@ pub(super) fn is_hash(algorithm: HashAlgorithm, hash: &Secret) -> bool {
     hash.expose().is_empty() || BASE64.decode(hash.expose()).is_ok_and(|bytes| bytes.len() == len)
 }
 
+/// Whether it is base64 at all.
+pub(super) fn is_base64(hash: &Secret) -> bool {
+    BASE64.decode(hash.expose()).is_ok()
+}
+
 fn digest(algorithm: HashAlgorithm, salt: &[u8], password: &[u8]) -> Vec<u8> {
     fn of<D: Digest>(salt: &[u8], password: &[u8]) -> Vec<u8> {
         D::new().chain_update(salt).chain_update(password).finalize().to_vec()

@@ -40,6 +40,23 @@ impl Users {
         Ok(User { name, password_hash, algorithm, tags })
     }
 
+    /// A user with a hash that no password fits, as RabbitMQ takes one from a definitions file.
+    pub fn with_unfit_hash(
+        name: Name,
+        (algorithm, password_hash): (HashAlgorithm, Secret),
+        tags: Vec<Name>,
+    ) -> Result<User, AdminError> {
+        if !passwords::is_base64(&password_hash) {
+            return Err(AdminError::Hash(name));
+        }
+        Ok(User { name, password_hash, algorithm, tags })
+    }
+
+    /// Whether the user's password is this.
+    pub fn has_password(user: &User, password: &[u8]) -> bool {
+        passwords::is_of(user.algorithm, &user.password_hash, password)
+    }
+
     /// Takes in a user, instead of one of the same name.
     pub fn adopt(&mut self, user: User) {
         self.users.insert(user.name.clone(), user);

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 
 use model::Name;
 use model::access::limits::{UserLimit, VhostLimit, VhostLimits, WantedLimits, merged};
-use model::access::state::AccessFact;
+use model::access::state::{AccessFact, UserInVhost};
 use model::topology::Change;
 
+use crate::coordinator::admin::Users;
 use crate::coordinator::admin::limits::of_queues;
 use crate::coordinator::definitions::Importer;
 use crate::coordinator::definitions::read::{DefinitionsError, Object};
+use crate::store::meta::Fact;
 
-impl Importer {
-    /// Creates a vhost, with the limits and operator policies that the configuration gives it. New
-    /// queues of the file have to keep these limits.
+impl Importer<'_> {
+    /// Creates a vhost, with the limits, operator policies and users that the configuration gives
+    /// it. New queues of the file have to keep these limits.
     pub(super) fn create_vhost(&mut self, vhost: &Name) {
         self.change(Change::VhostCreated(vhost.clone()));
         for fact in self.defaults.facts(vhost) {
@@ -23,6 +25,20 @@ impl Importer {
                 self.queue_limits.insert(vhost.clone(), *limit);
             }
             self.access(fact);
+        }
+        self.admit_default_users(vhost);
+    }
+
+    /// The users of the configuration may use the vhost. Who exists already keeps its password.
+    fn admit_default_users(&mut self, vhost: &Name) {
+        for (name, user) in self.defaults.users_of(vhost) {
+            let exists = self.state.users.contains_key(name);
+            let made = Users::user(name.clone(), user.credential(), user.tags.clone());
+            if let (false, Ok(user)) = (exists, made) {
+                self.add(Fact::User(user));
+            }
+            let of = UserInVhost { user: name.clone(), vhost: vhost.clone() };
+            self.access(AccessFact::Permissions(of, user.patterns.clone()));
         }
     }
 

@@ -4,18 +4,24 @@
 
 mod limits;
 mod objects;
+mod parameters;
 mod read;
+mod relaxed;
+mod users;
+mod vhosts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::access::PermissionPatterns;
+use model::access::credentials::CredentialValidator;
 use model::access::defaults::VhostDefaults;
 use model::access::state::{AccessFact, UserInVhost};
 use model::topology::Change;
 use model::topology::spec::{Arguments, Destination};
-use model::{IdSource, Name, QueueId, ShardId};
+use model::{Generator, IdSource, Name, QueueId, ShardId};
 use serde_json::{Map, Value as Json};
 
+pub use self::parameters::cluster_name;
 pub use self::read::DefinitionsError;
 use crate::coordinator::definitions::read::{Object, section};
 use crate::store::meta::{Fact, MetaState};
@@ -32,13 +38,30 @@ pub struct Import {
 /// What identifies a binding in a vhost.
 type BindingKey = (Destination, Name, Name, Arguments);
 
+/// What the configuration says about imports.
+#[derive(Debug)]
+pub struct ImportRules<'r> {
+    /// What new vhosts get.
+    pub defaults: &'r VhostDefaults,
+    /// What passwords in clear have to be.
+    pub validator: &'r CredentialValidator,
+    /// For the hashes of passwords in clear.
+    pub salts: &'r mut Generator,
+}
+
+/// An object is taken, or refused.
+type ObjectTaken = Result<(), DefinitionsError>;
+
 /// An import under way.
-struct Importer {
+struct Importer<'r> {
     /// The state with what was imported so far.
     state: MetaState,
-    /// What new vhosts get.
-    defaults: VhostDefaults,
+    defaults: &'r VhostDefaults,
+    validator: &'r CredentialValidator,
+    salts: &'r mut Generator,
     import: Import,
+    /// The version of RabbitMQ that wrote the file, or nothing.
+    version: String,
     ids: IdSource,
     /// The most queues that a vhost may have with new ones of the file.
     queue_limits: BTreeMap<Name, u64>,
@@ -48,14 +71,13 @@ struct Importer {
     left_out: BTreeSet<(Name, Destination)>,
 }
 
-/// What the texts of definitions files add to the state, in this order. New vhosts get the
-/// defaults.
+/// What the texts of definitions files add to the state, in this order.
 ///
 /// # Errors
 /// The first object that cannot be taken, and why.
 pub fn import(
     state: &MetaState,
-    defaults: &VhostDefaults,
+    rules: ImportRules<'_>,
     files: &[String],
 ) -> Result<Import, DefinitionsError> {
     let ids = match state.queues_below {
@@ -64,8 +86,11 @@ pub fn import(
     };
     let mut importer = Importer {
         state: state.clone(),
-        defaults: defaults.clone(),
+        defaults: rules.defaults,
+        validator: rules.validator,
+        salts: rules.salts,
         import: Import::default(),
+        version: String::new(),
         ids,
         queue_limits: BTreeMap::new(),
         bindings: BTreeMap::new(),
@@ -77,9 +102,9 @@ pub fn import(
 }
 
 /// Takes in one object of a section.
-type ImportStep = fn(&mut Importer, &Object<'_>) -> Result<(), DefinitionsError>;
+type ImportStep<'r> = fn(&mut Importer<'r>, &Object<'_>) -> ObjectTaken;
 
-impl Importer {
+impl<'r> Importer<'r> {
     /// Permissions are looked at from now on; in an older data folder everybody keeps all rights.
     fn begin(&mut self) {
         if self.state.access.in_force {
@@ -98,14 +123,17 @@ impl Importer {
 
     fn file(&mut self, text: &str) -> Result<(), DefinitionsError> {
         let refused = |why: String| DefinitionsError { object: "the file".to_owned(), why };
-        let json: Json = serde_json::from_str(text).map_err(|why| refused(why.to_string()))?;
+        let json = relaxed::parse(text).map_err(|why| refused(why.to_string()))?;
         let file = json.as_object().ok_or_else(|| refused("is no JSON object".to_owned()))?;
         self.queue_limits = self.queue_limits_before();
+        let version = ["rabbitmq_version", "rabbit_version"].into_iter();
+        let version = version.filter_map(|key| file.get(key)).find_map(Json::as_str);
+        self.version = version.unwrap_or_default().to_owned();
         self.sections(file)
     }
 
     fn sections(&mut self, file: &Map<String, Json>) -> Result<(), DefinitionsError> {
-        let steps: [(&str, ImportStep); 10] = [
+        let steps: [(&str, ImportStep<'r>); 10] = [
             ("vhosts", Self::vhost),
             ("users", Self::user),
             ("permissions", Self::permissions),
@@ -158,5 +186,7 @@ impl Importer {
     }
 }
 
+#[cfg(test)]
+mod shapes_test;
 #[cfg(test)]
 mod tests;

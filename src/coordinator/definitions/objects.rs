@@ -1,12 +1,8 @@
-//! What each object of a definitions file adds.
+//! What each exchange, queue and binding of a definitions file adds.
 
 use std::collections::BTreeSet;
 
-use model::access::command::Credential;
-use model::access::state::{AccessFact, UserInVhost};
-use model::access::{HashAlgorithm, PermissionPatterns, TopicPatterns, VhostSettings};
 use model::exchange::validate_binding;
-use model::policy::{ApplyTo, Policy, PolicyScope};
 use model::session::arguments;
 use model::topology::Change;
 use model::topology::spec::{Destination, clean};
@@ -14,13 +10,11 @@ use model::{
     Binding, ExchangeKind, ExchangeSpec, Name, QueueId, QueueSpec, Refusal, Resource, ShardId,
 };
 
-use crate::coordinator::admin::{Users, check_name, check_policy, check_tags, compile};
-use crate::coordinator::definitions::read::{DefinitionsError, Object};
-use crate::coordinator::definitions::{BindingKey, Importer};
+use crate::coordinator::admin::check_name;
+use crate::coordinator::definitions::read::DefinitionsError;
+use crate::coordinator::definitions::read::Object;
+use crate::coordinator::definitions::{BindingKey, Importer, ObjectTaken};
 use crate::store::meta::Fact;
-
-/// An object is taken, or refused.
-type ObjectTaken = Result<(), DefinitionsError>;
 
 /// The standard exchanges of every vhost, by name.
 fn standard(name: &str) -> Option<ExchangeKind> {
@@ -33,151 +27,26 @@ fn standard(name: &str) -> Option<ExchangeKind> {
     })
 }
 
+const NOT_DURABLE: &str = "is not durable, and left out";
+const RESERVED: &str = "has a name that begins with 'amq.', and is left out";
+
+/// Names that only the broker gives. RabbitMQ does not import such objects either.
+fn is_reserved(name: &str) -> bool {
+    name.starts_with("amq.")
+}
+
 fn explained(object: &Object<'_>, refusal: &Refusal) -> DefinitionsError {
     object.refused(refusal.fault((0, 0)).text)
 }
 
-impl Importer {
-    pub(super) fn vhost(&mut self, object: &Object<'_>) -> ObjectTaken {
-        let name = Name::from(object.text("name")?);
-        check_name(&name).map_err(|why| object.refused(why))?;
-        let limits = object.limits("limits")?;
-        if let Some(kind @ ("quorum" | "stream")) = object.text_if("default_queue_type")? {
-            return Err(object.refused(format!("queue type '{kind}' is not supported yet")));
-        }
-        let description = object.text_if("description")?.unwrap_or_default().into();
-        let settings = VhostSettings { description, tags: object.tags()? };
-        check_tags(&settings.tags).map_err(|why| object.refused(why))?;
-        if !self.state.vhosts.contains_key(&name) {
-            self.create_vhost(&name);
-        }
-        self.limit_vhost(&name, &limits);
-        if settings != self.state.access.vhosts.get(&name).cloned().unwrap_or_default() {
-            self.access(AccessFact::VhostSettings(name, settings));
-        }
-        Ok(())
-    }
-
-    pub(super) fn user(&mut self, object: &Object<'_>) -> ObjectTaken {
-        let name = Name::from(object.text("name")?);
-        check_name(&name).map_err(|why| object.refused(why))?;
-        let limits = object.limits("limits")?;
-        let algorithm = match object.text_if("hashing_algorithm")? {
-            None => HashAlgorithm::default(),
-            Some(name) => HashAlgorithm::from_name(name)
-                .ok_or_else(|| object.refused(format!("unknown hashing algorithm '{name}'")))?,
-        };
-        let credential = match object.text_if("password_hash")? {
-            Some(hash) if !hash.is_empty() => Credential::Hash(algorithm, hash.into()),
-            _ if object.text_if("password")?.is_some() => {
-                return Err(object.refused("'password' is not taken, only 'password_hash'"));
-            }
-            _ => Credential::None,
-        };
-        let tags = object.tags()?;
-        check_tags(&tags).map_err(|why| object.refused(why))?;
-        let user =
-            Users::user(name.clone(), credential, tags).map_err(|why| object.refused(why))?;
-        if self.state.users.get(&user.name) != Some(&user) {
-            self.add(Fact::User(user));
-        }
-        self.limit_user(&name, &limits);
-        Ok(())
-    }
-
-    fn user_in_vhost(&self, object: &Object<'_>) -> Result<UserInVhost, DefinitionsError> {
-        let (user, vhost) = (object.text("user")?, self.vhost_of(object)?);
-        if !self.state.users.contains_key(user) {
-            return Err(object.refused(format!("User \"{user}\" does not exist")));
-        }
-        Ok(UserInVhost { user: user.into(), vhost })
-    }
-
-    fn pattern(object: &Object<'_>, key: &str) -> Result<Name, DefinitionsError> {
-        let pattern = object.text(key)?;
-        compile(pattern).map_err(|why| object.refused(why))?;
-        Ok(pattern.into())
-    }
-
-    pub(super) fn permissions(&mut self, object: &Object<'_>) -> ObjectTaken {
-        let of = self.user_in_vhost(object)?;
-        let pattern = |key| Self::pattern(object, key);
-        let (configure, write, read) = (pattern("configure")?, pattern("write")?, pattern("read")?);
-        let patterns = PermissionPatterns { configure, write, read };
-        self.access(AccessFact::Permissions(of, patterns));
-        Ok(())
-    }
-
-    pub(super) fn topic_permissions(&mut self, object: &Object<'_>) -> ObjectTaken {
-        let of = self.user_in_vhost(object)?;
-        let exchange = object.text("exchange")?.into();
-        // Braces of variables may be no regular expression by themselves.
-        let pattern = |key: &str| {
-            let text = object.text(key)?;
-            let sample = text.replace("{username}", "u").replace("{vhost}", "v");
-            compile(&sample).map_err(|why| object.refused(why))?;
-            Ok(Name::from(text))
-        };
-        let patterns = TopicPatterns { write: pattern("write")?, read: pattern("read")? };
-        self.access(AccessFact::TopicPermissions(of, exchange, patterns));
-        Ok(())
-    }
-
-    /// Operator policies and limits of vhosts stand among the parameters. No other component is
-    /// built.
-    pub(super) fn parameter(&mut self, object: &Object<'_>) -> ObjectTaken {
-        let vhost = self.vhost_of(object)?;
-        let component = object.text("component")?;
-        let scope = match component {
-            "vhost-limits" => return self.vhost_limits(object, vhost),
-            "operator_policy" => PolicyScope::Operator,
-            "policy" => PolicyScope::User,
-            other => return Err(object.refused(format!("component '{other}' is not built"))),
-        };
-        let name = object.text("name")?.into();
-        let value = object.object("value")?;
-        let value = value.ok_or_else(|| object.refused("'value' is missing"))?;
-        self.put_policy(object, vhost, scope, (name, &value))
-    }
-
-    pub(super) fn global_parameter(&mut self, object: &Object<'_>) -> ObjectTaken {
-        self.warn(object, "global parameters have no effect");
-        Ok(())
-    }
-
-    pub(super) fn policy(&mut self, object: &Object<'_>) -> ObjectTaken {
-        let (vhost, name) = (self.vhost_of(object)?, object.text("name")?.into());
-        self.put_policy(object, vhost, PolicyScope::User, (name, object))
-    }
-
-    fn put_policy(
-        &mut self,
-        object: &Object<'_>,
-        vhost: Name,
-        scope: PolicyScope,
-        (name, value): (Name, &Object<'_>),
-    ) -> ObjectTaken {
-        let apply_to = value.text_if("apply-to")?.unwrap_or("all");
-        let unknown = || object.refused(format!("'apply-to' cannot be '{apply_to}'"));
-        let policy = Policy {
-            name,
-            pattern: value.text("pattern")?.into(),
-            apply_to: ApplyTo::from_name(apply_to).ok_or_else(unknown)?,
-            priority: value.integer("priority")?,
-            definition: value.definition()?,
-        };
-        let without_effect = check_policy(scope, &policy).map_err(|why| object.refused(why))?;
-        if !without_effect.is_empty() {
-            let keys = without_effect.join(", ");
-            self.warn(object, &format!("these settings have no effect: {keys}"));
-        }
-        self.access(AccessFact::Policy(vhost, scope, policy));
-        Ok(())
-    }
-
+impl Importer<'_> {
     pub(super) fn exchange(&mut self, object: &Object<'_>) -> ObjectTaken {
         let (vhost, name) = (self.vhost_of(object)?, clean(object.text("name")?));
         if name.is_empty() || standard(&name).is_some() {
+            return Ok(());
+        }
+        if is_reserved(&name) {
+            self.leave_out(object, vhost, Destination::Exchange(name), RESERVED);
             return Ok(());
         }
         let kind = object.text("type")?;
@@ -191,9 +60,6 @@ impl Importer {
             name,
         };
         let resource = Resource::exchange(&vhost, &spec.name);
-        if spec.name.starts_with("amq.") {
-            return Err(explained(object, &Refusal::ReservedName(resource)));
-        }
         arguments::check_exchange(spec.kind, &resource, spec.arguments.table())
             .map_err(|why| explained(object, &why))?;
         let found = self.state.vhosts.get(&vhost).and_then(|vhost| vhost.exchanges.get(&spec.name));
@@ -201,8 +67,7 @@ impl Importer {
             return Ok(());
         }
         if !spec.durable {
-            self.left_out.insert((vhost, Destination::Exchange(spec.name)));
-            self.warn(object, "is not durable, and left out");
+            self.leave_out(object, vhost, Destination::Exchange(spec.name), NOT_DURABLE);
             return Ok(());
         }
         self.change(Change::ExchangeCreated(vhost, spec));
@@ -212,6 +77,10 @@ impl Importer {
     pub(super) fn queue(&mut self, object: &Object<'_>) -> ObjectTaken {
         let (vhost, name) = (self.vhost_of(object)?, clean(object.text("name")?));
         check_name(&name).map_err(|why| object.refused(why))?;
+        if is_reserved(&name) {
+            self.leave_out(object, vhost, Destination::Queue(name), RESERVED);
+            return Ok(());
+        }
         let spec = QueueSpec {
             id: QueueId(0),
             home: ShardId::default(),
@@ -230,8 +99,7 @@ impl Importer {
             return Ok(());
         }
         if !spec.durable {
-            self.left_out.insert((vhost, Destination::Queue(spec.name)));
-            self.warn(object, "is not durable, and left out");
+            self.leave_out(object, vhost, Destination::Queue(spec.name), NOT_DURABLE);
             return Ok(());
         }
         self.check_queues(object, &vhost)?;
@@ -266,6 +134,12 @@ impl Importer {
             self.change(Change::Bound(vhost, binding));
         }
         Ok(())
+    }
+
+    /// Leaves an exchange or a queue out, with a warning, and later all that is bound to it.
+    fn leave_out(&mut self, object: &Object<'_>, vhost: Name, what: Destination, why: &str) {
+        self.left_out.insert((vhost, what));
+        self.warn(object, why);
     }
 
     /// The type of the source of a binding. Both ends have to exist.

@@ -25,6 +25,8 @@ pub(super) struct Object<'j> {
     section: &'static str,
     number: usize,
     fields: &'j Map<String, Json>,
+    /// The fields that name it: its own, or those of the object that it is in.
+    named: &'j Map<String, Json>,
 }
 
 /// The objects of a section; none if there is no such section.
@@ -37,7 +39,7 @@ pub(super) fn section<'j>(
     let items = items.as_array().ok_or_else(|| refused("is no list"))?;
     let objects = (1..).zip(items).map(|(number, item)| {
         let fields = item.as_object().ok_or_else(|| refused("has an item that is no object"))?;
-        Ok(Object { section, number, fields })
+        Ok(Object { section, number, fields, named: fields })
     });
     objects.collect()
 }
@@ -45,7 +47,7 @@ pub(super) fn section<'j>(
 impl<'j> Object<'j> {
     /// Refuses the object.
     pub fn refused(&self, why: impl ToString) -> DefinitionsError {
-        let field = |key: &str| self.fields.get(key).and_then(Json::as_str);
+        let field = |key: &str| self.named.get(key).and_then(Json::as_str);
         let name = ["name", "user", "destination"].into_iter().find_map(field);
         let name =
             name.map_or_else(|| format!("number {}", self.number), |name| format!("'{name}'"));
@@ -54,6 +56,23 @@ impl<'j> Object<'j> {
         let kind = kind.unwrap_or_else(|| self.section.trim_end_matches('s').replace('_', " "));
         let object = format!("{kind} {name}{}", vhost.unwrap_or_default());
         DefinitionsError { object, why: why.to_string() }
+    }
+
+    /// Whether there is such a field.
+    pub fn has(&self, key: &str) -> bool {
+        self.fields.get(key).is_some_and(|value| !value.is_null())
+    }
+
+    /// The names of all fields.
+    pub fn keys(&self) -> impl Iterator<Item = &'j str> {
+        self.fields.keys().map(String::as_str)
+    }
+
+    /// A field of any kind, as JSON.
+    pub fn json(&self, key: &str) -> Result<Name, DefinitionsError> {
+        let value = self.fields.get(key);
+        let value = value.ok_or_else(|| self.refused(format!("'{key}' is missing")))?;
+        Ok(value.to_string().into())
     }
 
     /// A field that has to be there.
@@ -111,7 +130,8 @@ impl<'j> Object<'j> {
         match self.fields.get(key) {
             None | Some(Json::Null) => Ok(None),
             Some(Json::Object(fields)) => {
-                Ok(Some(Object { section: self.section, number: self.number, fields }))
+                let Self { section, number, named, .. } = *self;
+                Ok(Some(Object { section, number, fields, named }))
             }
             // Erlang's empty list stands for nothing.
             Some(Json::Array(items)) if items.is_empty() => Ok(None),

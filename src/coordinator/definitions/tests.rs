@@ -1,11 +1,13 @@
 //! Definitions files, object by object.
 
+use model::Entropy;
+use model::access::credentials::CredentialValidator;
 use model::access::defaults::{DefaultLimits, DefaultPolicy, VhostDefaults};
 use model::access::limits::{UserLimit, VhostLimit};
 use model::policy::PolicyValue;
 
 use crate::coordinator::Coordinator;
-use crate::coordinator::definitions::{Import, import};
+use crate::coordinator::definitions::{DefinitionsError, Import, ImportRules, import as import_by};
 use crate::coordinator::tests::script::{Script, config, login};
 use crate::mesh::control::Answer;
 use crate::store::meta::MetaState;
@@ -51,13 +53,31 @@ const FILE: &str = r##"{
          "routing_key": "", "arguments": {}}]
 }"##;
 
-fn imported(state: &mut MetaState, text: &str) -> Import {
+/// With these rules beside the defaults of new vhosts.
+fn import(
+    state: &MetaState,
+    defaults: &VhostDefaults,
+    files: &[String],
+) -> Result<Import, DefinitionsError> {
+    import_with(state, (defaults, &CredentialValidator::Any), files)
+}
+
+pub(super) fn import_with(
+    state: &MetaState,
+    (defaults, validator): (&VhostDefaults, &CredentialValidator),
+    files: &[String],
+) -> Result<Import, DefinitionsError> {
+    let salts = &mut Entropy::from_seed(1).salts();
+    import_by(state, ImportRules { defaults, validator, salts }, files)
+}
+
+pub(super) fn imported(state: &mut MetaState, text: &str) -> Import {
     let import = import(state, &VhostDefaults::default(), &[text.to_owned()]).unwrap();
     import.facts.iter().for_each(|fact| state.apply(fact));
     import
 }
 
-fn refused(text: &str) -> String {
+pub(super) fn refused(text: &str) -> String {
     let mut state = MetaState::default();
     imported(&mut state, r#"{"vhosts": [{"name": "/"}], "users": [{"name": "u"}]}"#);
     import(&state, &VhostDefaults::default(), &[text.to_owned()]).unwrap_err().to_string()
@@ -67,7 +87,7 @@ fn refused(text: &str) -> String {
 fn a_fresh_broker_has_what_the_file_says_and_nothing_else() {
     let mut state = MetaState::default();
     let import = imported(&mut state, FILE);
-    assert_eq!(import.warnings.len(), 4, "{:?}", import.warnings);
+    assert_eq!(import.warnings.len(), 3, "{:?}", import.warnings);
     assert_eq!(state.users.keys().map(|name| &**name).collect::<Vec<_>>(), ["anna", "otto"]);
     let vhost = &state.vhosts["v"];
     assert_eq!((vhost.queues.len(), vhost.exchanges.len(), vhost.bindings().count()), (1, 1, 2));
@@ -159,7 +179,7 @@ fn new_vhosts_get_what_the_configuration_gives_them() {
     let take = |state: &mut MetaState, text: &str| {
         let import = import(state, &defaults, &[text.to_owned()])?;
         import.facts.iter().for_each(|fact| state.apply(fact));
-        Ok::<_, crate::coordinator::definitions::DefinitionsError>(())
+        Ok::<_, DefinitionsError>(())
     };
     let two = r#"{"vhosts": [{"name": "v"}],
         "queues": [{"name": "q", "vhost": "v"}, {"name": "r", "vhost": "v"}]}"#;

@@ -1,15 +1,17 @@
 //! What administrators tell the coordinator, message by message.
 
 use model::access::command::{AdminAnswer, AdminCommand, AdminError, Credential};
+use model::access::credentials::{CredentialValidator, PasswordRefused};
+use model::access::defaults::DefaultUser;
 use model::access::state::UserInVhost;
 use model::access::{Access, PermissionPatterns, Reach, Right, Rights, VhostSettings};
 use model::policy::{ApplyTo, Policy, PolicyScope, PolicyValue, merge};
 use model::topology::Change;
 use model::{ConnId, Name, QueueId, RequestId};
 
-use crate::coordinator::CoordinatorConfig;
 use crate::coordinator::tests::replica::Replica;
 use crate::coordinator::tests::script::{Script, config, declare, login, queue};
+use crate::coordinator::{Coordinator, CoordinatorConfig};
 use crate::mesh::control::{Answer, Control, Request};
 use crate::store::meta::{Fact, MetaState};
 
@@ -106,6 +108,43 @@ fn rights_change_for_every_shard_before_the_answer() {
     assert_eq!(to_nobody, refused(AdminError::NoUser("otto".into())));
     let nowhere = script.answer(admin(permit("anna", "v", ".*")));
     assert_eq!(nowhere, refused(AdminError::NoVhost("v".into())));
+}
+
+#[test]
+fn a_password_that_is_not_allowed_is_refused_and_a_hash_is_taken() {
+    let validator = CredentialValidator::Length(6);
+    let mut script = Script(Coordinator::new(CoordinatorConfig { validator, ..config() }));
+    script.settle();
+    let mut put = |credential| {
+        let name = "anna".into();
+        script.answer(admin(AdminCommand::PutUser { name, credential, tags: Vec::new() }))
+    };
+    let password = |text: &str| Credential::Password(text.into(), [1; 4]);
+    assert_eq!(put(password("short")), refused(PasswordRefused::Short(6).into()));
+    assert_eq!([put(password("longer")), put(Credential::None)], [done(), done()]);
+}
+
+#[test]
+fn a_new_vhost_has_the_users_of_the_configuration() {
+    let mut with_users = config();
+    let user = |vhosts: &str| DefaultUser {
+        vhosts: Some(vhosts.into()),
+        password: "secret".into(),
+        ..DefaultUser::default()
+    };
+    with_users.vhost_defaults.users =
+        [("qa".into(), user("^v")), ("guest".into(), user("^w"))].into();
+    let mut script = Script(Coordinator::new(with_users));
+    script.settle();
+    for vhost in ["v", "w"] {
+        let put = AdminCommand::PutVhost(vhost.into(), VhostSettings::default());
+        assert_eq!(script.answer(admin(put)), done());
+    }
+    assert_eq!(script.answer(login("qa", "secret")), Answer::LoggedIn);
+    assert_eq!(script.answer(login("guest", "guest")), Answer::LoggedIn, "it was there before");
+    assert!(matches!(script.answer(open("qa", "v")), Answer::Opened { .. }));
+    assert!(matches!(script.answer(open("guest", "w")), Answer::Opened { .. }));
+    assert_eq!(script.answer(open("qa", "w")), Answer::VhostRefused);
 }
 
 #[test]
@@ -283,7 +322,7 @@ fn a_data_folder_without_permissions_lets_everybody_go_on() {
     state.apply(&Fact::Changed(Change::VhostCreated("/".into())));
     state.apply(&Fact::User(user("anna")));
     let start = |state: &MetaState| {
-        let coordinator = crate::coordinator::Coordinator::recovered(config(), state);
+        let coordinator = Coordinator::recovered(config(), state);
         let mut script = Script(coordinator);
         script.settle();
         script

@@ -1,6 +1,7 @@
 //! What an administrator tells the coordinator, and what it answers. The HTTP API and the command
 //! line speak to a running broker in these values only.
 
+use crate::access::credentials::PasswordRefused;
 use crate::access::limits::{UserLimit, VhostLimit, WantedLimits};
 use crate::access::{HashAlgorithm, PermissionPatterns, TopicPatterns, VhostSettings};
 use crate::policy::{Policy, PolicyScope};
@@ -116,6 +117,9 @@ pub enum AdminError {
     /// There is no such policy.
     #[error("Policy \"{0}\" does not exist")]
     NoPolicy(Name),
+    /// The vhost cannot be deleted.
+    #[error("Refusing to delete virtual host '{0}' because it is protected from deletion")]
+    Protected(Name),
     /// The vhost is being deleted.
     #[error("Virtual host '{0}' is being deleted")]
     VhostGoes(Name),
@@ -130,6 +134,9 @@ pub enum AdminError {
     /// The settings of a policy are not valid; RabbitMQ's text.
     #[error("Validation failed\n\n{0}\n")]
     Policy(String),
+    /// The password is not one that the configuration allows; RabbitMQ's text.
+    #[error(transparent)]
+    Password(#[from] PasswordRefused),
     /// A hash of a password is not base64 of a salt and a hash.
     #[error("the password hash of user '{0}' is not valid")]
     Hash(Name),

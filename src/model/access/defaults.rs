@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::access::PermissionPatterns;
+use crate::access::command::Credential;
 use crate::access::limits::VhostLimits;
 use crate::access::pattern::NamePattern;
 use crate::access::state::AccessFact;
 use crate::policy::{ApplyTo, Definition, Policy, PolicyScope};
+use crate::secret::Secret;
 use crate::topology::spec::Name;
 
 /// The pattern where none is given.
@@ -31,6 +34,44 @@ pub struct DefaultPolicy {
     pub definition: Definition,
 }
 
+/// A user with permissions in vhosts; without a pattern, in all.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DefaultUser {
+    /// Which vhosts.
+    pub vhosts: Option<Name>,
+    /// Its password, if none of that name exists yet.
+    pub password: Secret,
+    /// Random bytes for the hash of the password.
+    pub salt: [u8; 4],
+    /// Its tags, likewise.
+    pub tags: Vec<Name>,
+    /// What it may do in the vhost.
+    pub patterns: PermissionPatterns,
+}
+
+impl Default for DefaultUser {
+    fn default() -> Self {
+        Self {
+            vhosts: None,
+            password: Secret::default(),
+            salt: [0; 4],
+            tags: Vec::new(),
+            patterns: PermissionPatterns::all(),
+        }
+    }
+}
+
+impl DefaultUser {
+    /// How the user logs in. Without a password it does not.
+    #[must_use]
+    pub fn credential(&self) -> Credential {
+        if self.password.expose().is_empty() {
+            return Credential::None;
+        }
+        Credential::Password(self.password.clone(), self.salt)
+    }
+}
+
 /// All defaults, by the names that the configuration gives them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct VhostDefaults {
@@ -38,10 +79,12 @@ pub struct VhostDefaults {
     pub limits: BTreeMap<Name, DefaultLimits>,
     /// All that match count.
     pub policies: BTreeMap<Name, DefaultPolicy>,
+    /// All that match exist, and may use the vhost.
+    pub users: BTreeMap<Name, DefaultUser>,
 }
 
 impl VhostDefaults {
-    /// What a new vhost of this name gets.
+    /// The limits and policies that a new vhost of this name gets.
     #[must_use]
     pub fn facts(&self, vhost: &Name) -> Vec<AccessFact> {
         let is_meant = |pattern: &Option<Name>| matches(pattern.as_deref().unwrap_or(ANY), vhost);
@@ -53,6 +96,13 @@ impl VhostDefaults {
             AccessFact::Policy(vhost.clone(), PolicyScope::Operator, policy(name, default))
         });
         limits.into_iter().chain(policies).collect()
+    }
+
+    /// The users that a new vhost of this name gets.
+    pub fn users_of(&self, vhost: &str) -> impl Iterator<Item = (&Name, &DefaultUser)> {
+        let is_meant =
+            move |user: &DefaultUser| matches(user.vhosts.as_deref().unwrap_or(ANY), vhost);
+        self.users.iter().filter(move |(_, user)| is_meant(user))
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod cache;
 pub mod command;
+pub mod credentials;
 pub mod defaults;
 pub mod limits;
 pub mod pattern;
@@ -202,4 +203,8 @@ pub struct VhostSettings {
     pub description: Name,
     /// Tags.
     pub tags: Vec<Name>,
+    /// The type of queues that are declared without one.
+    pub default_queue_type: Option<Name>,
+    /// The vhost cannot be deleted.
+    pub protected: bool,
 }

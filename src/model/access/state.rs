@@ -32,6 +32,8 @@ pub enum AccessFact {
     Policy(Name, PolicyScope, Policy),
     /// No longer a policy: vhost, scope, name.
     PolicyCleared(Name, PolicyScope, Name),
+    /// A global parameter: its name, and its value as JSON.
+    GlobalParameter(Name, Name),
 }
 
 /// A user in a vhost.
@@ -60,6 +62,8 @@ pub struct AccessState {
     pub user_limits: BTreeMap<Name, UserLimits>,
     /// By vhost, scope and name.
     pub policies: BTreeMap<(Name, PolicyScope, Name), Policy>,
+    /// Values as JSON, by name.
+    pub global_parameters: BTreeMap<Name, Name>,
 }
 
 impl AccessState {
@@ -84,6 +88,9 @@ impl AccessState {
             }
             AccessFact::PolicyCleared(vhost, scope, name) => {
                 self.policies.remove(&(vhost, scope, name));
+            }
+            AccessFact::GlobalParameter(name, value) => {
+                self.global_parameters.insert(name, value);
             }
         }
     }
@@ -129,6 +136,9 @@ impl AccessState {
                 let key = (vhost.clone(), *scope, policy.name.clone());
                 AccessFact::Policy(vhost.clone(), *scope, self.policies.get(&key)?.clone())
             }
+            AccessFact::GlobalParameter(name, _) => {
+                AccessFact::GlobalParameter(name.clone(), self.global_parameters.get(name)?.clone())
+            }
             _ => return None,
         })
     }
@@ -147,7 +157,9 @@ impl AccessState {
             AccessFact::Policy(vhost.clone(), *scope, policy.clone())
         });
         let first = in_force.into_iter().chain(permissions).chain(topics).chain(vhosts);
-        first.chain(self.limits()).chain(policies)
+        let globals = self.global_parameters.iter();
+        let globals = globals.map(|(name, v)| AccessFact::GlobalParameter(name.clone(), v.clone()));
+        first.chain(self.limits()).chain(policies).chain(globals)
     }
 
     fn limits(&self) -> impl Iterator<Item = AccessFact> {
@@ -188,6 +200,7 @@ mod tests {
         let limits = [(UserLimit::Channels, 7)].into();
         state.apply(&AccessFact::UserLimits("anna".into(), limits));
         state.apply(&AccessFact::InForce);
+        state.apply(&AccessFact::GlobalParameter("cluster_name".into(), "\"here\"".into()));
         state
     }
 
@@ -217,6 +230,8 @@ mod tests {
         assert_eq!(state.permissions.keys().collect::<Vec<_>>(), [&of("otto", "v")]);
         assert_eq!(state.topic_permissions.len(), 1);
         state.forget_vhost("v");
-        assert_eq!(state, AccessState { in_force: true, ..AccessState::default() });
+        let global_parameters = [("cluster_name".into(), "\"here\"".into())].into();
+        let left = AccessState { in_force: true, global_parameters, ..AccessState::default() };
+        assert_eq!(state, left);
     }
 }

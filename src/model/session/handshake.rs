@@ -4,6 +4,8 @@
 //!  Header --> StartOk --> LoggingIn --> TuneOk --> Open --> Opening --> Running
 //! ```
 
+use std::sync::Arc;
+
 use amqp::frame::FRAME_MIN;
 use amqp::methods::Method;
 use amqp::{Code, PROTOCOL_HEADER, Table, TableWriter, Value};
@@ -17,7 +19,7 @@ use crate::topology::spec::Name;
 pub const COMPATIBLE_VERSION: &str = "4.2.0";
 
 /// The limits that clients are offered, with RabbitMQ's names and defaults.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Channels per connection; 0: no limit.
     pub channel_max: u16,
@@ -40,6 +42,8 @@ pub struct Limits {
     pub plain: bool,
     /// AMQPLAIN is offered.
     pub amqplain: bool,
+    /// The name of the cluster, as clients are told it.
+    pub cluster_name: Arc<str>,
 }
 
 impl Default for Limits {
@@ -55,6 +59,7 @@ impl Default for Limits {
             counts_channels: false,
             plain: true,
             amqplain: true,
+            cluster_name: "ringtail".into(),
         }
     }
 }
@@ -187,7 +192,7 @@ impl Handshake {
             return None;
         }
         if self.header.len() == PROTOCOL_HEADER.len() {
-            start(self.limits, out);
+            start(&self.limits, out);
             self.state = HandshakeState::StartOk;
         }
         Some(taken)
@@ -280,7 +285,7 @@ impl Handshake {
         heartbeat_s: u16,
         method: (u16, u16),
     ) -> Result<Next, Fault> {
-        let limits = self.limits;
+        let limits = &self.limits;
         let check = |name, value, min, max| negotiable(name, value, min, max, method);
         check("channel_max", u32::from(channel_max), 1, u32::from(limits.channel_max))?;
         check("frame_max", frame_max, FRAME_MIN, limits.frame_max)?;
@@ -342,7 +347,7 @@ fn capabilities(properties: Table<'_>) -> Capabilities {
     }
 }
 
-fn start(limits: Limits, out: &mut Outbox) {
+fn start(limits: &Limits, out: &mut Outbox) {
     let mechanisms: &[u8] = match (limits.plain, limits.amqplain) {
         (true, true) => b"PLAIN AMQPLAIN",
         (true, false) => b"PLAIN",
@@ -363,7 +368,7 @@ fn start(limits: Limits, out: &mut Outbox) {
     let text = |text: &'static str| Value::LongString(text.as_bytes());
     let properties = TableWriter::new()
         .with("capabilities", Value::Table(capabilities.table()))
-        .with("cluster_name", text("ringtail"))
+        .with("cluster_name", Value::LongString(limits.cluster_name.as_bytes()))
         .with("copyright", text("The Ringtail authors"))
         .with("information", text("Licensed under Apache-2.0 or MIT, at your choice"))
         .with("platform", text("Rust"))

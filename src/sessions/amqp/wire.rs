@@ -13,8 +13,8 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub fn new(limits: Limits) -> Self {
-        let handshake = Handshake::new(limits);
+    pub fn new(limits: &Limits) -> Self {
+        let handshake = Handshake::new(limits.clone());
         Self {
             parser: Parser::new(handshake.negotiated().frame_max),
             handshake,

@@ -22,6 +22,8 @@ const POLICY_CLEARED: u8 = 18;
 // 19 and 20 are other facts.
 const VHOST_LIMITS: u8 = 21;
 const USER_LIMITS: u8 = 22;
+const VHOST_METADATA: u8 = 23;
+const GLOBAL_PARAMETER: u8 = 24;
 
 const INTEGER: u8 = 0;
 const TEXT: u8 = 1;
@@ -48,12 +50,7 @@ pub(super) fn write(to: &mut Writer<'_>, fact: &AccessFact) {
             write_of(to, TOPIC_PERMISSIONS_CLEARED, of);
             write_text(to, exchange);
         }
-        AccessFact::VhostSettings(vhost, VhostSettings { description, tags }) => {
-            to.octet(VHOST_SETTINGS);
-            write_text(to, vhost);
-            write_text(to, description);
-            write_names(to, tags);
-        }
+        AccessFact::VhostSettings(vhost, settings) => write_settings(to, vhost, settings),
         AccessFact::VhostLimits(vhost, limits) => write_limits(to, VHOST_LIMITS, vhost, limits),
         AccessFact::UserLimits(user, limits) => write_limits(to, USER_LIMITS, user, limits),
         AccessFact::Policy(vhost, scope, policy) => {
@@ -68,12 +65,17 @@ pub(super) fn write(to: &mut Writer<'_>, fact: &AccessFact) {
             to.bit(*scope == PolicyScope::Operator);
             write_text(to, name);
         }
+        AccessFact::GlobalParameter(name, value) => {
+            to.octet(GLOBAL_PARAMETER);
+            write_text(to, name);
+            write_text(to, value);
+        }
     }
 }
 
 /// Decodes a fact of this kind. `None`: it is of no kind that is known here.
 pub(super) fn read(kind: u8, from: &mut Reader<'_>) -> Option<Result<AccessFact, Malformed>> {
-    let is_known = matches!(kind, IN_FORCE..=POLICY_CLEARED | VHOST_LIMITS | USER_LIMITS);
+    let is_known = matches!(kind, IN_FORCE..=POLICY_CLEARED | VHOST_LIMITS..=GLOBAL_PARAMETER);
     is_known.then(|| read_known(kind, from))
 }
 
@@ -91,10 +93,8 @@ fn read_known(kind: u8, from: &mut Reader<'_>) -> Result<AccessFact, Malformed> 
         TOPIC_PERMISSIONS_CLEARED => {
             AccessFact::TopicPermissionsCleared(read_of(from)?, read_text(from)?)
         }
-        VHOST_SETTINGS => {
-            let (vhost, description) = (read_text(from)?, read_text(from)?);
-            let settings = VhostSettings { description, tags: read_names(from)? };
-            AccessFact::VhostSettings(vhost, settings)
+        VHOST_SETTINGS | VHOST_METADATA => {
+            AccessFact::VhostSettings(read_text(from)?, read_settings(kind, from)?)
         }
         VHOST_LIMITS => AccessFact::VhostLimits(read_text(from)?, read_limits(from)?),
         USER_LIMITS => AccessFact::UserLimits(read_text(from)?, read_limits(from)?),
@@ -102,8 +102,35 @@ fn read_known(kind: u8, from: &mut Reader<'_>) -> Result<AccessFact, Malformed> 
         POLICY_CLEARED => {
             AccessFact::PolicyCleared(read_text(from)?, read_scope(from)?, read_text(from)?)
         }
+        GLOBAL_PARAMETER => AccessFact::GlobalParameter(read_text(from)?, read_text(from)?),
         other => return Err(Malformed::Kind(other)),
     })
+}
+
+/// Settings that older versions know too are written as they write them.
+fn write_settings(to: &mut Writer<'_>, vhost: &str, settings: &VhostSettings) {
+    let VhostSettings { description, tags, default_queue_type, protected } = settings;
+    let has_more = default_queue_type.is_some() || *protected;
+    to.octet(if has_more { VHOST_METADATA } else { VHOST_SETTINGS });
+    write_text(to, vhost);
+    write_text(to, description);
+    write_names(to, tags);
+    if has_more {
+        to.bit(default_queue_type.is_some());
+        write_text(to, default_queue_type.as_deref().unwrap_or_default());
+        to.bit(*protected);
+    }
+}
+
+fn read_settings(kind: u8, from: &mut Reader<'_>) -> Result<VhostSettings, Malformed> {
+    let (description, tags) = (read_text(from)?, read_names(from)?);
+    let mut settings = VhostSettings { description, tags, ..VhostSettings::default() };
+    if kind == VHOST_METADATA {
+        let (is_set, kind) = (from.bit()?, read_text(from)?);
+        settings.default_queue_type = is_set.then_some(kind);
+        settings.protected = from.bit()?;
+    }
+    Ok(settings)
 }
 
 fn write_of(to: &mut Writer<'_>, kind: u8, of: &UserInVhost) {

@@ -61,7 +61,7 @@ fn access(random: &mut Rng) -> AccessFact {
     let of = UserInVhost { user: name(random), vhost: name(random) };
     let (one, two, three) = (name(random), name(random), name(random));
     let scope = if random.bool() { PolicyScope::User } else { PolicyScope::Operator };
-    match random.u8(0..11) {
+    match random.u8(0..12) {
         0 => AccessFact::InForce,
         1 => AccessFact::UserDeleted(one),
         2 => {
@@ -72,12 +72,15 @@ fn access(random: &mut Rng) -> AccessFact {
         4 => AccessFact::TopicPermissions(of, one, TopicPatterns { write: two, read: three }),
         5 => AccessFact::TopicPermissionsCleared(of, one),
         6 => {
-            let settings = VhostSettings { description: two, tags: names(random) };
+            let default_queue_type = random.bool().then_some(three);
+            let (tags, protected) = (names(random), random.bool());
+            let settings = VhostSettings { description: two, tags, default_queue_type, protected };
             AccessFact::VhostSettings(one, settings)
         }
         7 => AccessFact::Policy(one, scope, policy(random)),
         8 => AccessFact::VhostLimits(one, limits(random)),
         9 => AccessFact::UserLimits(one, limits(random)),
+        10 => AccessFact::GlobalParameter(one, two),
         _ => AccessFact::PolicyCleared(one, scope, two),
     }
 }

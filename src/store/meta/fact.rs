@@ -59,7 +59,7 @@ const QUEUE_DELETED: u8 = 6;
 const BOUND: u8 = 7;
 const UNBOUND: u8 = 8;
 const QUEUES_BELOW: u8 = 9;
-// 10 to 18, 21 and 22 are facts about access.
+// 10 to 18 and 21 to 24 are facts about access.
 const HASHED_USER: u8 = 19;
 const VHOST_DELETED: u8 = 20;
 
