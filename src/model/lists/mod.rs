@@ -12,8 +12,8 @@ use std::ops::Range;
 
 pub use holes::{ItemPlace, ListItem};
 
-/// Items of a piece.
-const PIECE: usize = 1024;
+/// Items of a piece. Few where simulated brokers with short lists are to have several.
+const PIECE: usize = if cfg!(feature = "mutants") { 8 } else { 1024 };
 
 /// A list of which the ends move. A short one is one piece, and costs what a `VecDeque` costs.
 #[derive(Debug, Clone)]
@@ -205,9 +205,7 @@ impl<T> PieceList<T> {
     pub fn pop_back(&mut self) -> Option<T> {
         let Some(rest) = &mut self.rest else { return self.first.items.pop_back() };
         let item = rest.pop_back();
-        if rest.pieces.is_empty() {
-            self.rest = None;
-        }
+        self.rest.take_if(|rest| rest.pieces.is_empty());
         item
     }
 
@@ -217,9 +215,7 @@ impl<T> PieceList<T> {
         if let Some(next) = self.rest.as_mut().and_then(|rest| rest.pop_front()) {
             self.first = next;
         }
-        if self.rest.as_ref().is_some_and(|rest| rest.pieces.is_empty()) {
-            self.rest = None;
-        }
+        self.rest.take_if(|rest| rest.pieces.is_empty());
     }
 
     /// Takes the items of a range out, in order.
@@ -236,24 +232,26 @@ impl<T> PieceList<T> {
             piece.items.drain(from..to).for_each(&mut each);
             (skip, left) = (skip - from, left - (to - from));
         }
-        if let Some(rest) = rest {
-            rest.measure();
-        }
+        self.measure();
         if self.first.items.is_empty() {
             self.advance();
         }
+    }
+
+    /// Counts anew after pieces of the rest have changed.
+    fn measure(&mut self) {
+        self.rest.iter_mut().for_each(|rest| rest.measure());
+        self.rest.take_if(|rest| rest.pieces.is_empty());
     }
 
     /// Gives back memory that a longer list needed, but for `kept` items.
     pub fn shrink(&mut self, kept: usize) {
         self.first.shrink(kept);
         // Inner pieces are full, but for those at an end of what was drained last.
-        if let Some(rest) = &mut self.rest {
-            for at in [0, rest.pieces.len() - 1] {
-                rest.pieces[at].shrink(kept);
-            }
-            rest.measure();
-        }
+        let Some(rest) = &mut self.rest else { return };
+        rest.pieces.front_mut().into_iter().for_each(|first| first.shrink(kept));
+        rest.pieces.back_mut().into_iter().for_each(|last| last.shrink(kept));
+        self.measure();
     }
 
     /// How many items at the beginning fulfil a condition that no item behind them does.
@@ -326,7 +324,11 @@ mod tests {
             4 => list.shrink(n as usize % 100),
             _ => {
                 let from = n as usize % (plain.len() + 1);
-                let to = from + (n as usize / 7) % (plain.len() + 1 - from);
+                // Often the whole end.
+                let to = match n % 3 {
+                    0 => plain.len(),
+                    _ => from + (n as usize / 7) % (plain.len() + 1 - from),
+                };
                 let mut drained = Vec::new();
                 list.drain(from..to, |item| drained.push(item));
                 assert_eq!(drained, plain.drain(from..to).collect::<Vec<_>>());
@@ -359,6 +361,15 @@ mod tests {
             assert_eq!(list.partition_point(|item| *item < n), 5000.min(n));
         }
         assert_eq!(PieceList::<u8>::default().partition_point(|_| true), 0);
+    }
+
+    #[test]
+    fn what_is_left_of_many_is_short() {
+        let mut list: PieceList<_> = (0..5000).collect();
+        list.drain(10..5000, drop);
+        check(&list);
+        list.shrink(64);
+        assert!(list.iter().copied().eq(0..10) && list.capacity() <= 128);
     }
 
     #[test]
