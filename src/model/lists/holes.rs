@@ -184,6 +184,8 @@ impl<T: ListItem> PieceList<T> {
             }
         }
         self.measure();
+        // What was joined may begin with holes.
+        self.first.skip_holes();
         self.next_held();
     }
 }
@@ -279,6 +281,16 @@ mod tests {
                 check(&list, map.len());
             }
         }
+    }
+
+    #[test]
+    fn an_empty_piece_is_joined_with_one_that_begins_with_a_hole() {
+        let many = PIECE as u64 + 3;
+        let mut list: PieceList<_> = (0..many).map(|number| One(number, true)).collect();
+        assert!(remove(&mut list, PIECE as u64));
+        (0..PIECE as u64).for_each(|number| assert!(remove(&mut list, number)));
+        check(&list, 2);
+        assert_eq!(list.pop_held().map(|one| one.0), Some(many - 2));
     }
 
     #[test]
