@@ -57,7 +57,7 @@ impl<T: ListItem> Piece<T> {
     #[inline]
     fn is_sparse(&self) -> bool {
         let holes = self.holes as usize;
-        holes > self.items.len() / 2 + SLACK || holes == self.items.len()
+        2 * holes > self.items.len() + SLACK || holes == self.items.len()
     }
 
     fn compact(&mut self) {

@@ -176,7 +176,7 @@ mod tests {
             ledger.push(number, ());
             ledger.remove(number);
         }
-        assert!(ledger.items.len() <= 40, "{}", ledger.items.len());
+        assert!(ledger.items.len() <= 34, "{}", ledger.items.len());
     }
 
     #[test]

@@ -230,6 +230,6 @@ mod tests {
             unacked.push(tag, one(2, tag % 7));
             unacked.remove(tag);
         }
-        assert!(unacked.runs.len() <= 100, "{}", unacked.runs.len());
+        assert!(unacked.runs.len() <= 96, "{}", unacked.runs.len());
     }
 }

@@ -31,7 +31,7 @@ pub(in crate::sessions) fn copies_now(
     (most, units)
 }
 
-/// Counts the copies of a message for its queues if they may all be made now.
+/// Whether all copies of a message for its queues may be made now; if so, they are counted.
 pub(super) fn copies_fit(
     message: Message<'_>,
     queues: usize,
