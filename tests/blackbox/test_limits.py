@@ -6,7 +6,7 @@ import subprocess
 
 import pika
 import pytest
-from pika import spec
+from pika import frame, spec
 
 from support import closes_channel, eventually, expect, tells
 from wire import HEADER, Wire, header, raw_frame
@@ -320,7 +320,11 @@ def test_what_crashed_does_not_count(broker, own_broker):
             client.send(0, spec.Connection.Open("/"))
             for channel in range(1, 41):
                 client.send(channel, spec.Channel.Open())
-            answers = [client.next() for _ in range(41)]
+            answers = [client.next() for _ in range(2)]
+            # As long as a crashed one still counts, a refusal is the last answer there is.
+            while isinstance(answers[-1], frame.Method) and len(answers) < 41 and not isinstance(
+                    answers[-1].method, spec.Connection.Close):
+                answers.append(client.next())
         return [type(answer.method) for answer in answers if answer] == (
             [spec.Connection.OpenOk] + [spec.Channel.OpenOk] * 40)
 

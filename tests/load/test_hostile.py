@@ -208,7 +208,9 @@ def test_floods_of_channels(broker, neighbour, raw, measured):
     client, sizes = raw(seconds=30).opened(channels=0), []
     numbers = range(1, 2048)
     close = spec.Channel.Close(200, "", 0, 0)
-    for _ in range(20):
+    # The allocator takes steps of some MiB at times of its own; a leak grows in every round.
+    while len(sizes) < 20 or sizes[-1] - sizes[-6] >= MIB // 2:
+        assert len(sizes) < 200, sizes
         client.write(b"".join(
             frame.Method(number, spec.Channel.Open()).marshal() for number in numbers))
         for number in numbers:
@@ -217,9 +219,7 @@ def test_floods_of_channels(broker, neighbour, raw, measured):
         client.write(b"".join(frame.Method(number, close).marshal() for number in numbers))
         for number in numbers:
             client.expect(spec.Channel.CloseOk, number)
-    # The allocator takes steps of some MiB in the first rounds; a leak grows in every round.
-    assert sizes[-1] - sizes[len(sizes) // 2] < 4 * MIB, sizes
-    measured(f"2,047 channels opened twenty times: {(sizes[-1] - sizes[0]) // 1024} KiB grown")
+    measured(f"2,047 channels opened {len(sizes)} times: {(sizes[-1] - sizes[0]) // 1024} KiB grown")
     # Any number is free as long as fewer than channel_max are open.
     for number in (*numbers[1:], 2048):
         client.send(number, spec.Channel.Open())
