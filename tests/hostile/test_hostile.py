@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import re
 import socket
 import struct
 import time
@@ -10,7 +11,7 @@ import pytest
 from pika import frame, spec
 
 import wire
-from many import open_all
+from many import open_all, push
 from neighbour import Neighbour
 from support import eventually
 from wire import HEADER, Wire
@@ -18,6 +19,7 @@ from wire import HEADER, Wire
 MIB = 1 << 20
 # Tables in each other that are taken, with room for those around them.
 LEVELS = 1000
+LARGE = "x" * 120_000
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -45,22 +47,6 @@ def closed(each):
         return False
     except OSError:
         return True
-
-
-def push(each, data, seconds=2):
-    """Sends as much as the broker takes until it has taken nothing for a moment, or all."""
-    each.setblocking(False)
-    view, deadline = memoryview(data), time.monotonic() + seconds
-    while view and time.monotonic() < deadline:
-        try:
-            sent = each.send(view[:1 << 20])
-            view, deadline = view[sent:], time.monotonic() + seconds
-        except BlockingIOError:
-            time.sleep(0.01)
-        except OSError:
-            break
-    each.setblocking(True)
-    return len(data) - len(view)
 
 
 def server_gone(each):
@@ -270,3 +256,26 @@ def test_garbage_behind_an_error(broker, neighbour, raw):
         frames = client.until_closed()
         assert isinstance(frames[-1].method, spec.Connection.Close), frames
         neighbour.goes_on(5)
+
+
+REFUSED_TABLES = {
+    "queue": lambda: spec.Queue.Declare(queue="large", arguments={"x-any": LARGE}),
+    "exchange": lambda: spec.Exchange.Declare(exchange="large", arguments={"x-any": LARGE}),
+    "binding": lambda: spec.Queue.Bind(
+        queue="bound", exchange="amq.headers", arguments={"h": LARGE}),
+    "unbinding": lambda: spec.Queue.Unbind(
+        queue="bound", exchange="amq.headers", arguments={"h": LARGE}),
+    "consumer": lambda: spec.Basic.Consume(queue="bound", arguments={"x-any": LARGE}),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED_TABLES)
+def test_a_table_of_arguments_has_a_limit(broker, raw, what):
+    client = raw().opened()
+    client.call(1, spec.Queue.Declare(queue="bound"), spec.Queue.DeclareOk)
+    client.send(1, REFUSED_TABLES[what]())
+    close = client.expect(spec.Channel.Close, 1)
+    assert close.reply_code == 406
+    assert re.fullmatch(
+        r"PRECONDITION_FAILED - arguments of 120\d\d\d bytes are larger than the limit of 16384",
+        close.reply_text)

@@ -1,4 +1,4 @@
-"""A broker whose memory is looked at, with a limit of open files of its own."""
+"""A broker whose memory is looked at, with a limit of open files and a CPU of its own."""
 
 import os
 import pathlib
@@ -8,11 +8,15 @@ import brokers
 
 
 class Measured(brokers.Ringtail):
-    """`files` is the limit of open files."""
+    """`files` is the limit of open files, `cpu` the one CPU that it may use."""
 
-    def __init__(self, shards, place, binary, io=None, files=None, **common):
+    def __init__(self, shards, place, binary, io=None, files=None, cpu=None, **common):
         super().__init__(shards, place, binary, io, **common)
-        self.files = files
+        self.files, self.cpu = files, cpu
+
+    def command(self):
+        command = super().command()
+        return command if self.cpu is None else ["taskset", "-c", str(self.cpu), *command]
 
     def start(self):
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -31,6 +35,10 @@ class Measured(brokers.Ringtail):
         """The most that it ever had in use, in bytes."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+    def forget_peak(self):
+        """`peak` tells the most from now on."""
+        pathlib.Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def descriptors(self):
         """How many descriptors it has open."""

@@ -1,8 +1,8 @@
 """Hostile and heavy load against a running broker. Not part of the black-box tests proper, since it
 is run once and not for every number of shards:
 
-    python -m pytest tests/load                          moderate, as part of tests/run
-    python -m pytest tests/load --scale 10               ten times as much of everything
+    python -m pytest tests/hostile                       moderate, as part of tests/run
+    python -m pytest tests/hostile --scale 10            ten times as much of everything
 
 What was measured is printed at the end.
 """
@@ -66,9 +66,8 @@ def make_broker(pytestconfig):
     if option.target != "ringtail":
         pytest.skip("what is measured here is this broker's process")
 
-    def make(**settings):
-        return process.Measured(
-            option.shards, option.place, option.binary, option.io, **settings)
+    def make(shards=option.shards, **settings):
+        return process.Measured(shards, option.place, option.binary, option.io, **settings)
 
     return make
 
