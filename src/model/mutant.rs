@@ -64,6 +64,24 @@ macro_rules! mutants {
                 Mutant::HeldValueStays,
             ];
 
+            /// Mutants of what counts as memory, caught by the tests of ledgers.
+            pub const MEMORY: &[Mutant] = &[
+                Mutant::UnackedUncounted,
+                Mutant::LedgerKept,
+                Mutant::BodiesUncounted,
+                Mutant::OutputUncounted,
+                Mutant::TagsUncounted,
+                Mutant::ConsumersUncounted,
+                Mutant::QuestionsUncounted,
+                Mutant::InputUncounted,
+                Mutant::TransactionsUncounted,
+                Mutant::PartialUncounted,
+                Mutant::ArgumentsUncounted,
+                Mutant::CopiesUncounted,
+                Mutant::ConnectionKept,
+                Mutant::GetsUnlimited,
+            ];
+
             /// The number of the rule it breaks.
             #[must_use]
             pub fn rule(self) -> u8 {
@@ -240,6 +258,50 @@ mutants! {
     23 CommitUncut
     /// A deleted queue is dropped in one turn.
     23 DropsUncut
+    /// A message is sent to its queues, however few at once, in one turn.
+    23 SendingUncut
+    /// Settles that are done one by one are done in one turn.
+    23 SinglesUncut
+    /// Publishes of a transaction that is rolled back are dropped in one turn.
+    23 RollbackUncut
+    /// What a transaction of a client that is gone has committed is published in one turn.
+    23 EndingUncut
+    /// All queues whose time has come are ticked in one turn.
+    23 TicksUncut
+    /// All requests that waited for a queue are answered in one turn.
+    23 AnswersUncut
+    /// What earlier turns put off has as much as a turn's own work.
+    23 ReserveDoubled
+    /// All dead letters leave in one turn.
+    23 LettersUncut
+    /// Deliveries that are not settled take no memory at their queue.
+    29 UnackedUncounted
+    /// What they take is not given back when many are settled at once.
+    29 LedgerKept
+    /// Large bodies take no memory.
+    29 BodiesUncounted
+    /// What waits for a socket takes no memory.
+    29 OutputUncounted
+    /// The tags of deliveries take no memory at their channel.
+    29 TagsUncounted
+    /// Consumers take no memory.
+    29 ConsumersUncounted
+    /// Methods that wait for an answer take no memory.
+    29 QuestionsUncounted
+    /// Input that is not looked at yet takes no memory.
+    29 InputUncounted
+    /// Transactions take no memory.
+    29 TransactionsUncounted
+    /// Messages that have not arrived as a whole take no memory.
+    29 PartialUncounted
+    /// What is declared takes no memory on a shard.
+    29 ArgumentsUncounted
+    /// What is declared takes no memory at the coordinator.
+    29 CopiesUncounted
+    /// The memory of a connection that is gone is not given back.
+    29 ConnectionKept
+    /// A connection may wait for any number of messages that it gets.
+    29 GetsUnlimited
     /// A client is given up before what it sent is read.
     12 LateJudged
     /// No heartbeats are sent.

@@ -5,8 +5,6 @@ use std::collections::BTreeSet;
 use model::QueueId;
 use model::mutant::{self, Mutant};
 
-/// Queues that are ticked at once; the rest waits for the next turn.
-const AT_ONCE: usize = 1000;
 /// No deadline.
 pub(super) const NEVER_US: u64 = u64::MAX;
 
@@ -41,12 +39,8 @@ impl QueueTimers {
         self.due.first().map(|(due_us, _)| *due_us)
     }
 
-    /// Takes the queues whose deadlines have come, a bounded number at once.
-    pub fn take_due(&mut self, now_us: u64) -> Vec<QueueId> {
-        std::iter::from_fn(|| self.pop_due(now_us)).take(AT_ONCE).collect()
-    }
-
-    fn pop_due(&mut self, now_us: u64) -> Option<QueueId> {
+    /// Takes the first queue whose deadline has come.
+    pub fn pop_due(&mut self, now_us: u64) -> Option<QueueId> {
         let first = self.due.first().filter(|(due_us, _)| *due_us <= now_us)?;
         let id = first.1;
         self.due.pop_first();

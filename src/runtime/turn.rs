@@ -39,7 +39,7 @@ const BUFFER: usize = 64 * 1024;
 /// Batches taken from one ring in one turn.
 const BATCHES: usize = 16;
 /// What leaves for a socket reopens credit, which may bring more output. So often that is followed
-/// up before the sockets are read again.
+/// up before the sockets are read again, unless the shard has put work off.
 const ROUNDS: usize = 4;
 
 /// The shard and all its ways to the outside.
@@ -327,8 +327,9 @@ impl<S: Socket> Core<S> {
             if !self.clients.write_dirty(&mut self.shard, now) {
                 return;
             }
-            if round == ROUNDS {
-                self.request_turn();
+            // Another round would have the work of a turn to itself: sockets are read before.
+            if round == ROUNDS || self.shard.unfinished() {
+                return self.request_turn();
             }
         }
     }

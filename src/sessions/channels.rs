@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::ChannelId;
+use model::mutant::{self, Mutant};
 use model::session::Channel;
 use model::session::channel::State;
 
@@ -37,7 +38,14 @@ impl Channels {
         const CONSUMER: usize = 320;
         let channels = self.direct.iter().flatten().chain(self.high.values());
         let each = channels.map(|channel| {
-            size_of::<Channel>() + channel.unacked.pinned() + CONSUMER * channel.consumers.len()
+            let mut bytes = size_of::<Channel>();
+            if !mutant::active(Mutant::TagsUncounted) {
+                bytes += channel.unacked.pinned();
+            }
+            if !mutant::active(Mutant::ConsumersUncounted) {
+                bytes += CONSUMER * channel.consumers.len();
+            }
+            bytes
         });
         each.sum()
     }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use model::access::cache::AccessCache;
 use model::message::REFERENCE_MIN;
+use model::mutant::{self, Mutant};
 use model::queue::Addressed;
 use model::{Fault, Message, Name, Now, ShardId};
 
@@ -139,7 +140,7 @@ impl Connection {
         self.requested.bytes += then.held();
         if then.is_get() {
             self.requested.gets += 1;
-            if self.requested.gets > 1 {
+            if self.requested.gets > 1 && !mutant::active(Mutant::GetsUnlimited) {
                 self.paused |= pause::GETS;
             }
         }
@@ -159,7 +160,9 @@ impl Connection {
 
     /// Bytes of frames that wait for answers: to their own methods, or to others in front of them.
     pub fn waiting(&self) -> usize {
-        self.channels.parked + self.requested.bytes
+        let requested =
+            if mutant::active(Mutant::QuestionsUncounted) { 0 } else { self.requested.bytes };
+        self.channels.parked + requested
     }
 
     /// Counts its memory; returns how much it was before.
@@ -173,8 +176,13 @@ impl Connection {
         } else {
             self.counted.rest -= 1;
         }
-        let input = self.input.iter().map(Bytes::len).sum::<usize>();
-        let bytes = self.output.pinned() + self.counted.channels + self.waiting() + input;
+        let mut input = self.input.iter().map(Bytes::len).sum::<usize>();
+        if mutant::active(Mutant::InputUncounted) {
+            input = 0;
+        }
+        let output =
+            if mutant::active(Mutant::OutputUncounted) { 0 } else { self.output.pinned() };
+        let bytes = output + self.counted.channels + self.waiting() + input;
         std::mem::replace(&mut self.counted.all, size_of::<Self>() + bytes)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use model::mutant::{self, Mutant};
 use model::queue::{Addressed, Overdue, Unfit, Way};
 use model::session::channel::State;
 use model::session::{Candidate, Channel, Confirms};
@@ -134,7 +135,9 @@ impl Connections {
     /// Removes a connection.
     pub fn remove(&mut self, id: ConnId) {
         let conn = self.conns.remove(&id);
-        self.counted -= conn.map_or(0, |conn| conn.counted.all);
+        if !mutant::active(Mutant::ConnectionKept) {
+            self.counted -= conn.map_or(0, |conn| conn.counted.all);
+        }
         self.order.remove(&id);
     }
 

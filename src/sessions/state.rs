@@ -333,12 +333,15 @@ impl Sessions {
 
     /// Bytes of memory that partial messages, transactions and stateful exchanges hold.
     pub fn pinned(&self) -> usize {
-        self.partial.pinned() + self.held + self.states.pinned()
+        let held = if mutant::active(Mutant::TransactionsUncounted) { 0 } else { self.held };
+        self.partial.pinned() + held + self.states.pinned()
     }
 
     /// Bytes of memory that connections, with what waits for them, and the topology hold.
     pub fn overhead(&self) -> usize {
-        self.connections.pinned() + self.topology.bytes()
+        let declared =
+            if mutant::active(Mutant::ArgumentsUncounted) { 0 } else { self.topology.bytes() };
+        self.connections.pinned() + declared
     }
 
     /// Applies a change of the topology.

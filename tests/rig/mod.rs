@@ -252,6 +252,11 @@ impl Rig {
         vhost.and_then(|vhost| vhost.queue(queue)).map(|queue| queue.spec.home)
     }
 
+    /// Bytes of memory that count for the alarm, as far as the coordinator knows.
+    pub fn counted_by_coordinator(&self) -> u64 {
+        self.coordinator.counted_memory()
+    }
+
     /// What all shards hold for clients.
     pub fn leftovers(&self) -> usize {
         self.shards.iter().map(Shard::leftovers).sum()

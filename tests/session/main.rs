@@ -15,6 +15,7 @@ mod limits;
 #[cfg(feature = "second-kinds")]
 mod line;
 mod logins;
+mod memory;
 mod methods;
 mod own_limits;
 mod parking;

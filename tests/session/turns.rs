@@ -120,7 +120,15 @@ fn a_publish_to_many_queues_is_confirmed_behind_the_last() {
 #[test]
 fn faults_in_the_pieces_of_a_publish_are_found() {
     use model::mutant::{Mutant, select};
-    let faults: [(Mutant, fn()); 4] = [
+    let faults: [(Mutant, fn()); 12] = [
+        (Mutant::TicksUncut, messages_of_many_queues_expire_in_pieces),
+        (Mutant::SendingUncut, a_publish_to_many_queues_is_confirmed_behind_the_last),
+        (Mutant::SinglesUncut, a_recover_in_a_transaction_takes_many_turns),
+        (Mutant::RollbackUncut, publishes_of_a_transaction_are_dropped_and_sent_in_pieces),
+        (Mutant::EndingUncut, publishes_of_a_transaction_are_dropped_and_sent_in_pieces),
+        (Mutant::AnswersUncut, requests_that_waited_for_a_queue_are_answered_in_pieces),
+        (Mutant::ReserveDoubled, a_publish_with_many_keys_takes_many_turns_and_stays_in_order),
+        (Mutant::LettersUncut, a_dead_letter_takes_many_turns_through_many_patterns),
         (Mutant::RouteUncut, a_publish_with_many_keys_takes_many_turns_and_stays_in_order),
         (Mutant::RouteUncut, one_key_takes_many_turns),
         (Mutant::CommitUncut, settles_of_a_commit_take_many_turns),
@@ -409,5 +417,68 @@ fn publishes_of_a_transaction_are_dropped_and_sent_in_pieces() {
         assert!(turns(&mut broker) > 5);
         let due = if committed { PUBLISHES as u32 } else { 0 };
         assert_eq!((ready(&mut broker), broker.leftovers()), (due, 1));
+    }
+}
+
+#[test]
+fn requests_that_waited_for_a_queue_are_answered_in_pieces() {
+    const CHANNELS: u16 = 400;
+    let mut broker = broker(1);
+    let (client, other) = (broker.client(0), broker.client(0));
+    broker.call(client, 1, &rig::declare("q", false));
+    for channel in 2..=CHANNELS {
+        broker.call(other, channel, &Method::ChannelOpen { out_of_band: "" });
+    }
+    broker.publish(client, &rig::publishes("q", 1, HELD));
+    let mut came = rig::deliveries(&broker.call(client, 1, &rig::consume("q"))).0;
+    while came < HELD {
+        came += rig::deliveries(&broker.take(client)).0;
+    }
+    let nack = Method::BasicNack { delivery_tag: 0, multiple: true, requeue: true };
+    broker.receive(client, &rig::encoded(1, &nack));
+    // Until the queue is asked while it puts them back.
+    let waits = (0..100).any(|_| {
+        broker.turn(0);
+        broker.receive(other, &rig::encoded(1, &rig::passive("q")));
+        rig::names(&broker.take_now(other)).is_empty()
+    });
+    assert!(waits);
+    for channel in 2..=CHANNELS {
+        broker.receive(other, &rig::encoded(channel, &rig::passive("q")));
+    }
+    assert!(turns(&mut broker) > usize::from(CHANNELS) / 200);
+    let answers = rig::names(&broker.take(other));
+    assert_eq!(answers, vec!["QueueDeclareOk"; usize::from(CHANNELS)]);
+}
+
+#[test]
+fn messages_of_many_queues_expire_in_pieces() {
+    const QUEUES: usize = 300;
+    let mut broker = broker(1);
+    let client = broker.client(0);
+    let arguments = TableWriter::new().with("x-message-ttl", Value::Int(10));
+    for n in 0..QUEUES {
+        let queue = format!("q{n}");
+        let mut declare = rig::declare(&queue, false);
+        if let Method::QueueDeclare { arguments: place, .. } = &mut declare {
+            *place = arguments.table();
+        }
+        broker.call(client, 1, &declare);
+        broker.send(client, &rig::publish(&queue, b"x"));
+    }
+    broker.now.monotonic_us += 20_000;
+    broker.now.wall_ms += 20;
+    let mut ticks = 0;
+    let now = |broker: &Rig| broker.now.monotonic_us;
+    while broker.shards[0].next_deadline_us().is_some_and(|due| due <= now(&broker)) {
+        broker.tick_now(0);
+        turns(&mut broker);
+        ticks += 1;
+    }
+    assert!((2..QUEUES).contains(&ticks), "{ticks} ticks");
+    let other = broker.client(0);
+    for n in 0..QUEUES {
+        let get = Method::BasicGet { ticket: 0, queue: &format!("q{n}"), no_ack: true };
+        assert_eq!(rig::names(&broker.call(other, 1, &get)), ["BasicGetEmpty"], "{n}");
     }
 }

@@ -29,6 +29,15 @@ const ELSEWHERE: &[Mutant] = &[
     // The tests of sessions publish with more keys and to more queues.
     Mutant::RouteUncut,
     Mutant::CopiesUncut,
+    Mutant::SendingUncut,
+    // They have longer transactions, more requests at once and more dead letters too.
+    Mutant::SinglesUncut,
+    Mutant::RollbackUncut,
+    Mutant::EndingUncut,
+    Mutant::AnswersUncut,
+    Mutant::TicksUncut,
+    Mutant::ReserveDoubled,
+    Mutant::LettersUncut,
     // The random test of limits.
     Mutant::ZeroTtlDropped,
     // The random test of limits, and restarts: little here is loaded before it expires.
@@ -56,6 +65,7 @@ fn is_elsewhere(mutant: Mutant) -> bool {
         Mutant::POLICIES,
         Mutant::LANES,
         Mutant::EXCHANGES,
+        Mutant::MEMORY,
     ];
     others.iter().any(|list| list.contains(&mutant)) || absent
 }

@@ -113,11 +113,14 @@ impl World {
             self.idle();
         }
         if !self.broken() {
+            self.raid();
+        }
+        if !self.broken() {
             self.heavy();
         }
     }
 
-    fn steps(&mut self, steps: usize) {
+    pub(crate) fn steps(&mut self, steps: usize) {
         let mut left = steps;
         while left > 0 && !self.broken() {
             let microseconds = self.rng.u64(1..100);

@@ -17,6 +17,7 @@ use crate::client::{Client, Manner, Stage};
 use crate::history::History;
 use crate::inspect::Inspector;
 use crate::plan::Plan;
+use crate::raid::Raids;
 
 /// At most so many bytes are read from a socket at once.
 const READ_MAX: usize = 64 * 1024;
@@ -75,6 +76,8 @@ pub struct World {
     pub marks: Marks,
     /// Who asks from outside.
     pub inspector: Inspector,
+    /// Clients that mean harm.
+    pub raids: Raids,
     /// Shards, coordinator and rings.
     pub broker: Broker,
     disks: Disks,
@@ -117,6 +120,7 @@ impl World {
             links: Vec::new(),
             marks: Marks::default(),
             inspector: Inspector::default(),
+            raids: Raids::new(seed),
             output: DefaultHasher::new(),
         }
     }
@@ -179,6 +183,7 @@ impl World {
                 }
             }
         }
+        self.raid_on(shard);
         self.finish_turn(shard, eager);
     }
 
@@ -253,7 +258,10 @@ impl World {
         self.marks.overworked = self.broker.overworked;
         while let Some(conn) = self.broker.shards[shard].next_dirty() {
             let place = self.links.iter().position(|link| link.alive && link.conn == conn);
-            let Some(link) = place.map(|at| &mut self.links[at]) else { continue };
+            let Some(link) = place.map(|at| &mut self.links[at]) else {
+                self.raider_told(shard, conn);
+                continue;
+            };
             if let Some(outbox) = self.broker.shards[shard].outbox(conn) {
                 self.broker.moved |= !outbox.is_empty();
                 outbox.drain_into(&mut link.pending);

@@ -1,5 +1,7 @@
 //! How much a shard does in one turn.
 
+use crate::mutant::{self, Mutant};
+
 /// Work of one turn, in units. A unit is one message, consumer, queue, binding or delivery tag that
 /// is looked at, or 16 steps of routing: a tenth of a microsecond, or a few.
 ///
@@ -13,7 +15,7 @@ pub struct WorkBudget {
 }
 
 /// Units that a turn does before what is left waits for the next one.
-pub const TURN_WORK: u32 = 8192;
+pub const TURN_WORK: u32 = 4096;
 /// Messages that a queue delivers at once when something happens to it. They are not counted, since
 /// flow credit bounds what they are worth.
 pub const DELIVERED_AT_ONCE: u32 = 64;
@@ -51,7 +53,8 @@ impl WorkBudget {
     /// The end of a turn: what was put off has a quarter of the budget to itself, whatever the
     /// turn's events took.
     pub fn reserve(&mut self) {
-        self.left = self.left.max(self.most / 4);
+        let share = if mutant::active(Mutant::ReserveDoubled) { self.most } else { self.most / 4 };
+        self.left = self.left.max(share);
     }
 
     /// The most units that one turn does, but for what cannot be cut: one key of a route, or one

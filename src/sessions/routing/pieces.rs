@@ -191,7 +191,7 @@ impl Sessions {
         broker: &mut impl BrokerAccess,
     ) {
         while sending.sent < sending.queues.len() {
-            if broker.work().is_spent() {
+            if broker.work().is_spent() && !mutant::active(Mutant::SendingUncut) {
                 let stage = PublishStage::Sending(sending);
                 return self.publish_later(PendingPublish { publisher, draft, stage });
             }

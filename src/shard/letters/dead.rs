@@ -87,11 +87,12 @@ impl Shard {
 impl ShardBroker<'_> {
     fn send_dead_letters(&mut self, sessions: &mut Sessions) {
         let mut steps = 0;
-        while steps < STEPS_AT_ONCE && self.letters.has_room() {
+        let uncut = mutant::active(Mutant::LettersUncut);
+        while (steps < STEPS_AT_ONCE || uncut) && self.letters.has_room() {
             let Some(queue) = self.queues.next_dying() else { return };
             let mut draft = std::mem::take(&mut self.letters.draft);
             let mut routes = std::mem::take(&mut self.letters.routes);
-            let most = STEPS_AT_ONCE - steps;
+            let most = if uncut { u64::MAX } else { STEPS_AT_ONCE - steps };
             steps += self.send_dead_letter(sessions, queue, (&mut draft, &mut routes), most);
             draft.done();
             (self.letters.draft, self.letters.routes) = (draft, routes);

@@ -125,3 +125,21 @@ def expire_at_once(client, scaled):
     while client.call(1, spec.Queue.Declare(queue="dead", passive=True),
                       spec.Queue.DeclareOk).message_count < many:
         time.sleep(0.05)  # a poll that the end of the attack is rounded to
+
+
+@attack()
+def expire_in_many_queues(client, scaled):
+    """3,000 messages in each of 200 queues expire at the same moment."""
+    names = [f"f{number}" for number in range(200)]
+    client.declare(*names)
+    client.bind("amq.fanout", ((name, "", None) for name in names))
+    end = time.monotonic() + scaled(10_000) / 1000
+    for _ in range(0, scaled(3000), 20):
+        left = str(int((end - time.monotonic()) * 1000))
+        client.write(wire.message(1, "amq.fanout", "", b"", expiration=left) * 20)
+    client.over()
+    yield
+    for name in names:
+        while client.call(1, spec.Queue.Declare(queue=name, passive=True),
+                          spec.Queue.DeclareOk).message_count > 0:
+            time.sleep(0.01)  # a poll that the end of the attack is rounded to

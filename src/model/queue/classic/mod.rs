@@ -48,6 +48,7 @@ use std::hash::{Hash, Hasher};
 use crate::hash::{Map, Seed};
 use crate::ids::{ChannelId, ConnId, ConsumerId, QueueId};
 use crate::message::Message;
+use crate::mutant::{self, Mutant};
 use crate::queue::classic::backlog::Backlog;
 use crate::queue::classic::deadlines::Deadlines;
 use crate::queue::classic::dying::DyingMessages;
@@ -203,7 +204,9 @@ impl ClassicQueue {
     fn pinned(&self) -> usize {
         let entries = self.backlog.capacity() + self.returned.len() + self.tasks.entries();
         let values = self.values.as_ref().map_or(0, |values| values.pinned());
-        self.memory.pinned() + self.ledger_bytes + entries * size_of::<QueuedMessage>() + values
+        let unacked =
+            if mutant::active(Mutant::UnackedUncounted) { 0 } else { self.ledger_bytes };
+        self.memory.pinned() + unacked + entries * size_of::<QueuedMessage>() + values
     }
 
     fn unsettled_bytes(&self) -> usize {

@@ -173,7 +173,7 @@ impl ClassicQueue {
     }
 
     /// Goes on with the tasks, for at most `most` units of work. Each unit settles or drops a
-    /// message, removes a consumer or ends a task.
+    /// message, limits or removes a consumer, or ends a task.
     pub(super) fn go_on(
         &mut self,
         most: u32,
@@ -185,12 +185,18 @@ impl ClassicQueue {
         while (progress.used < most || uncut)
             && let Some(task) = self.tasks.tasks.front()
         {
-            if let Task::Settle { channel, number, how } = *task {
-                let most = if uncut { u32::MAX } else { most - progress.used };
-                progress.used += self.settle_some((channel, number), how, most, output);
-            } else {
-                progress.used += 1;
-                progress.unused |= self.one_step(now, output);
+            let most = if uncut { u32::MAX } else { most - progress.used };
+            match *task {
+                Task::Settle { channel, number, how } => {
+                    progress.used += self.settle_some((channel, number), how, most, output);
+                }
+                Task::Limit { channel, limited, from } => {
+                    progress.used += self.limit_some(channel, limited, (from, most));
+                }
+                _ => {
+                    progress.used += 1;
+                    progress.unused |= self.one_step(now, output);
+                }
             }
         }
         if progress.used < most && std::mem::take(&mut self.tasks.dispatch) {
@@ -203,9 +209,6 @@ impl ClassicQueue {
     fn one_step(&mut self, now: Now, output: &mut impl QueueOutput) -> bool {
         match self.tasks.tasks.front() {
             Some(&Task::ChannelGone { channel }) => return self.take_back(channel, now),
-            Some(&Task::Limit { channel, limited, from }) => {
-                self.limit_next(channel, limited, from);
-            }
             _ => match self.tasks.next_dropped() {
                 Some(entry) => self.remove(entry, output),
                 None => self.tasks.finish(),
@@ -235,7 +238,9 @@ impl ClassicQueue {
                 self.settled(unacked, how, output);
             }
         }
-        self.ledger_bytes -= before - ledger.pinned();
+        if !mutant::active(Mutant::LedgerKept) {
+            self.ledger_bytes -= before - ledger.pinned();
+        }
         if let Some(place) = self.unacked.get_mut(&channel) {
             *place = ledger;
         }
@@ -254,15 +259,22 @@ impl ClassicQueue {
         self.tasks.dispatch_later();
     }
 
-    /// Tells the next consumer of a channel that it is limited, or no more.
-    fn limit_next(&mut self, channel: ChannelId, limited: bool, from: Slot) {
-        match (self.consumers.limit(channel, limited, from), self.tasks.tasks.front_mut()) {
-            (Some(next), Some(Task::Limit { from, .. })) => *from = next,
-            _ => {
-                self.tasks.finish();
-                self.tasks.dispatch_later();
-            }
+    /// Tells the next consumers of a channel that they are limited, or no more; how many units of
+    /// work it was.
+    fn limit_some(&mut self, channel: ChannelId, limited: bool, next: (Slot, u32)) -> u32 {
+        /// Places that are kept of them meanwhile.
+        const TOGETHER: u32 = 256;
+        let (from, most) = (next.0, next.1.min(TOGETHER));
+        let (used, next) = self.consumers.limit_some(channel, limited, (from, most));
+        if used == most
+            && let (Some(next), Some(Task::Limit { from, .. })) = (next, self.tasks.tasks.front_mut())
+        {
+            *from = next;
+            return used;
         }
+        self.tasks.finish();
+        self.tasks.dispatch_later();
+        used + 1
     }
 
     /// Removes a consumer of a channel that is gone; behind the last of them its deliveries are

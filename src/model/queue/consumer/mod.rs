@@ -306,11 +306,28 @@ impl Consumers {
     /// The consumers of a channel are limited together from now on, or no more: the first of them
     /// from a slot on. Returns the slot to go on from; `None` behind the last one.
     pub fn limit(&mut self, channel: ChannelId, limited: bool, from: Slot) -> Option<Slot> {
-        let mut from_here = self.by_channel.range((channel, from)..=(channel, Slot::MAX));
-        let slot = from_here.next()?.1;
-        let next = Some(slot + 1);
+        self.limit_some(channel, limited, (from, 1)).1
+    }
+
+    /// As [`Self::limit`], for at most `most` of them: one search of the index finds them all.
+    /// Returns also how many there were.
+    pub fn limit_some(
+        &mut self,
+        channel: ChannelId,
+        limited: bool,
+        (from, most): (Slot, u32),
+    ) -> (u32, Option<Slot>) {
+        let from_here = self.by_channel.range((channel, from)..=(channel, Slot::MAX));
+        let slots: Vec<Slot> = from_here.take(most as usize).map(|(_, slot)| *slot).collect();
+        for slot in &slots {
+            self.limit_one(*slot, limited);
+        }
+        (slots.len() as u32, slots.last().map(|last| last + 1))
+    }
+
+    fn limit_one(&mut self, slot: Slot, limited: bool) {
         let Some(consumer) = self.slot(slot).filter(|consumer| !consumer.spec.no_ack) else {
-            return next;
+            return;
         };
         consumer.spec.limited = limited;
         let waits = matches!(consumer.standing, Standing::Asking | Standing::Waiting);
@@ -318,7 +335,6 @@ impl Consumers {
             self.answered(slot, Standing::Ready);
             self.enter(slot);
         }
-        next
     }
 
     /// A request for permits is over.

@@ -139,7 +139,7 @@ impl Sessions {
         settles: &mut Settles,
         broker: &mut impl BrokerAccess,
     ) {
-        while !broker.work().is_spent() {
+        while !broker.work().is_spent() || mutant::active(Mutant::SinglesUncut) {
             let Some(channel) = self.connections.present(at) else { return };
             let Some(one) = settles.take_one(channel) else { return };
             broker.work().spend(1);
