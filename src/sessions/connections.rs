@@ -460,9 +460,8 @@ impl Connections {
     pub fn wait(&mut self, ticket: RequestId, at: ChannelRef, then: AfterAnswer) {
         if let Some(conn) = self.get(at.conn) {
             conn.request(&then);
-            if conn.paused != 0 {
-                self.touch(at.conn);
-            }
+            // It may be paused now, and what waits counts as its memory.
+            self.touch(at.conn);
         }
         self.pending.insert(ticket, PendingRequest { at, then });
     }

@@ -7,8 +7,8 @@ use ringtail::shard::Gate;
 use crate::rig::{self, Client, Rig};
 
 /// Lists, tables and buffers that stay for the next one who needs them.
-const SLACK: usize = 100 * 1024;
-const MANY: usize = 10_000;
+const SLACK: usize = 48 * 1024;
+const MANY: usize = 3000;
 
 /// A broker with a client that has declared the queues `q` and `r`.
 fn broker() -> (Rig, Client) {
