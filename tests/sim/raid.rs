@@ -12,11 +12,12 @@ use model::{ConnId, Outbox};
 use ringtail::sessions::ConnInfo;
 use ringtail::shard::Gate;
 
+use crate::plan::one_of;
 use crate::sending::Sending;
 use crate::world::World;
 
 /// Rounds of a raid: its clients are gone then, whatever of it was done.
-const ROUNDS: usize = 300;
+const ROUNDS: [usize; 3] = [20, 100, 500];
 /// Bytes read from it at once.
 const READ_MAX: usize = 64 * 1024;
 
@@ -54,14 +55,16 @@ impl World {
         // A list would be longer than a chunk.
         let inspects = std::mem::replace(&mut self.plan.inspects, false);
         (0..self.raids.rng.usize(1..=2)).for_each(|_| self.begin_raid());
-        for round in 0..ROUNDS {
-            self.turn_all();
-            self.coordinate(true);
-            self.disk_works(false);
+        for round in 0..*one_of(&mut self.raids.rng, &ROUNDS) {
             if round % 10 == 0 {
                 self.steps(1);
             }
-            if self.broken() || self.raids.raiders.iter().all(|raider| raider.out.is_empty()) {
+            self.broker.moved = false;
+            self.turn_all();
+            self.coordinate(true);
+            self.disk_works(true);
+            let mut raiders = self.raids.raiders.iter();
+            if self.broken() || !self.broker.moved && raiders.all(|raider| raider.out.is_empty()) {
                 break;
             }
         }
@@ -233,13 +236,21 @@ impl<'a> Script<'a> {
         write_body(&mut self.bytes, self.channel, b"x", 131_072);
     }
 
-    /// The same plain publish again and again.
-    fn fill(&mut self, queue: &str, many: usize) {
-        let from = self.bytes.len();
+    /// A queue with an exchange of its own: of the common ones it is counted what came to them.
+    fn queue_and_exchange(&mut self) -> String {
+        let (queue, exchange) = (self.queue(0), self.exchange("direct"));
+        self.declare(&queue, Table::EMPTY);
+        self.bind(&queue, &exchange, "q");
+        queue
+    }
+
+    /// The same plain publish to that queue again and again.
+    fn fill(&mut self, many: usize) {
+        let (from, exchange) = (self.bytes.len(), format!("{}-{}", self.name, self.channel));
         self.send(&Method::BasicPublish {
             ticket: 0,
-            exchange: "",
-            routing_key: queue,
+            exchange: &exchange,
+            routing_key: "q",
             mandatory: false,
             immediate: false,
         });
@@ -296,14 +307,13 @@ impl<'a> Script<'a> {
 
     /// Many consumers of one queue, whose limit changes, and whose channel closes.
     fn consumers(&mut self) {
-        let queue = self.queue(0);
-        self.declare(&queue, Table::EMPTY);
+        let queue = self.queue_and_exchange();
         for number in 0..80 {
             self.consume(&queue, &number.to_string());
         }
         for prefetch_count in [5, 0, 1, 3] {
             self.send(&Method::BasicQos { prefetch_size: 0, prefetch_count, global: true });
-            self.fill(&queue, 50);
+            self.fill(50);
         }
         let close = Method::ChannelClose {
             reply_code: 200,
@@ -316,41 +326,38 @@ impl<'a> Script<'a> {
 
     /// Many messages are delivered and put back at once; others ask the queue meanwhile.
     fn put_back(&mut self) {
-        let queue = self.queue(0);
-        self.declare(&queue, Table::EMPTY);
-        self.fill(&queue, 300);
+        let queue = self.queue_and_exchange();
+        self.fill(300);
         self.consume(&queue, "all");
         for _ in 0..3 {
             self.send(&Method::BasicRecover { requeue: true });
             self.settle_all(true);
         }
         self.settle_all(false);
-        self.fill(&queue, 100);
+        self.fill(100);
     }
 
     /// Gets of an empty queue, and purges.
     fn gets(&mut self) {
-        let queue = self.queue(0);
-        self.declare(&queue, Table::EMPTY);
+        let queue = self.queue_and_exchange();
         for _ in 0..60 {
             self.send(&Method::BasicGet { ticket: 0, queue: &queue, no_ack: false });
         }
-        self.fill(&queue, 200);
+        self.fill(200);
         self.send(&Method::QueuePurge { ticket: 0, queue: &queue, nowait: true });
     }
 
     /// Transactions with many publishes: committed, rolled back, and left.
     fn transactions(&mut self) {
-        let queue = self.queue(0);
-        self.declare(&queue, Table::EMPTY);
+        let queue = self.queue_and_exchange();
         self.send(&Method::TxSelect {});
-        self.fill(&queue, 200);
+        self.fill(200);
         self.send(&Method::TxCommit {});
         self.consume(&queue, "all");
         self.settle_all(false);
-        self.fill(&queue, 100);
+        self.fill(100);
         self.send(&Method::TxRollback {});
-        self.fill(&queue, 300);
+        self.fill(300);
         if self.rng.bool() {
             self.send(&Method::TxCommit {});
         }
@@ -370,6 +377,8 @@ impl<'a> Script<'a> {
     fn returns(&mut self) {
         let text = vec![b'x'; 2000];
         let headers = TableWriter::new().with("large", Value::LongString(&text));
-        (0..100).for_each(|_| self.publish("", "x-nobody", true, headers.table()));
+        self.queue_and_exchange();
+        let exchange = format!("{}-{}", self.name, self.channel);
+        (0..100).for_each(|_| self.publish(&exchange, "nobody", true, headers.table()));
     }
 }
