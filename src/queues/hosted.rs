@@ -369,8 +369,7 @@ impl Queues {
     /// Bytes of memory that the queues hold, each body that they share once.
     #[inline]
     pub fn resident(&self) -> usize {
-        let bodies =
-            if mutant::active(Mutant::BodiesUncounted) { 0 } else { self.bodies.bytes() };
+        let bodies = if mutant::active(Mutant::BodiesUncounted) { 0 } else { self.bodies.bytes() };
         self.pinned + bodies
     }
 

@@ -180,8 +180,7 @@ impl Connection {
         if mutant::active(Mutant::InputUncounted) {
             input = 0;
         }
-        let output =
-            if mutant::active(Mutant::OutputUncounted) { 0 } else { self.output.pinned() };
+        let output = if mutant::active(Mutant::OutputUncounted) { 0 } else { self.output.pinned() };
         let bytes = output + self.counted.channels + self.waiting() + input;
         std::mem::replace(&mut self.counted.all, size_of::<Self>() + bytes)
     }

@@ -28,7 +28,11 @@ fn counted(broker: &mut Rig) -> usize {
 /// At least so much more counts than before.
 fn holds(broker: &mut Rig, before: usize, least: usize) {
     let now = counted(broker);
-    assert!(now >= before + least, "{} more, at least {least} expected", now.saturating_sub(before));
+    assert!(
+        now >= before + least,
+        "{} more, at least {least} expected",
+        now.saturating_sub(before)
+    );
 }
 
 /// No more counts than before.

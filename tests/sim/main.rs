@@ -12,8 +12,8 @@
 //! [`letters`] (dead letters), [`sending`] (bytes on their way to the broker), [`channel`],
 //! [`client`] and [`commits`] (the protocol from the client's side), [`plan`] and [`actions`] (what
 //! clients do), [`phases`], [`ends`], [`lateness`] and [`lifetimes`] (what is rare by chance and
-//! done on purpose), [`raid`] (who only means harm), [`broker`] (shards, rings and disks), [`world`] (with sockets), [`inspect`]
-//! (who asks from outside), [`run`] (one seed), [`check`] (the model).
+//! done on purpose), [`raid`] (who only means harm), [`broker`] (shards, rings and disks), [`world`]
+//! (with sockets), [`inspect`] (who asks from outside), [`run`] (one seed), [`check`] (the model).
 
 #![allow(
     clippy::expect_used,

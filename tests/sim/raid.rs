@@ -81,8 +81,8 @@ impl World {
     fn begin_raid(&mut self) {
         let shard = self.raids.rng.usize(..self.shards());
         let address = ([127, 0, 0, 1], 1).into();
-        let conn = self.broker.shards[shard]
-            .opened(ConnInfo { peer: address, local: address }, self.now);
+        let conn =
+            self.broker.shards[shard].opened(ConnInfo { peer: address, local: address }, self.now);
         let name = format!("x-raid-{shard}-{}", conn.0);
         let reads = self.raids.rng.u8(..4) != 0;
         let mut script = Script::new(name, &mut self.raids.rng);
@@ -223,13 +223,7 @@ impl<'a> Script<'a> {
 
     fn publish(&mut self, exchange: &str, routing_key: &str, mandatory: bool, headers: Table<'_>) {
         let immediate = false;
-        self.send(&Method::BasicPublish {
-            ticket: 0,
-            exchange,
-            routing_key,
-            mandatory,
-            immediate,
-        });
+        self.send(&Method::BasicPublish { ticket: 0, exchange, routing_key, mandatory, immediate });
         let mut properties = Vec::new();
         Basic { headers: Some(headers), ..Basic::default() }.write(&mut properties);
         write_header(&mut self.bytes, self.channel, 1, &properties);
@@ -285,9 +279,9 @@ impl<'a> Script<'a> {
             self.bind(&queue, &exchange, &format!("#.a.#.b{n}.#.*.#"));
         }
         let keys: Vec<String> = (0..60).map(|n| format!("a.a.a.a.b{}.c{n}", n % 20)).collect();
-        let list = keys.iter().fold(ArrayWriter::new(), |list, key| {
-            list.with(Value::LongString(key.as_bytes()))
-        });
+        let list = keys
+            .iter()
+            .fold(ArrayWriter::new(), |list, key| list.with(Value::LongString(key.as_bytes())));
         let headers = TableWriter::new().with("CC", Value::Array(list.array()));
         (0..3).for_each(|_| self.publish(&exchange, "a.a", false, headers.table()));
     }
@@ -315,12 +309,8 @@ impl<'a> Script<'a> {
             self.send(&Method::BasicQos { prefetch_size: 0, prefetch_count, global: true });
             self.fill(50);
         }
-        let close = Method::ChannelClose {
-            reply_code: 200,
-            reply_text: "",
-            class_id: 0,
-            method_id: 0,
-        };
+        let close =
+            Method::ChannelClose { reply_code: 200, reply_text: "", class_id: 0, method_id: 0 };
         self.send(&close);
     }
 

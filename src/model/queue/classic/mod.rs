@@ -204,8 +204,7 @@ impl ClassicQueue {
     fn pinned(&self) -> usize {
         let entries = self.backlog.capacity() + self.returned.len() + self.tasks.entries();
         let values = self.values.as_ref().map_or(0, |values| values.pinned());
-        let unacked =
-            if mutant::active(Mutant::UnackedUncounted) { 0 } else { self.ledger_bytes };
+        let unacked = if mutant::active(Mutant::UnackedUncounted) { 0 } else { self.ledger_bytes };
         self.memory.pinned() + unacked + entries * size_of::<QueuedMessage>() + values
     }
 

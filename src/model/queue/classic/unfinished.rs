@@ -267,7 +267,8 @@ impl ClassicQueue {
         let (from, most) = (next.0, next.1.min(TOGETHER));
         let (used, next) = self.consumers.limit_some(channel, limited, (from, most));
         if used == most
-            && let (Some(next), Some(Task::Limit { from, .. })) = (next, self.tasks.tasks.front_mut())
+            && let (Some(next), Some(Task::Limit { from, .. })) =
+                (next, self.tasks.tasks.front_mut())
         {
             *from = next;
             return used;
