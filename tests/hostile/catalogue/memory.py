@@ -15,10 +15,10 @@ from .attacker import MB, attack
 LIMIT = 200 * MB
 # Below the limit for the arguments of one method.
 TABLE = {"x-any": "x" * 16_000}
-LARGE = 30 * MB
-DEAF = 25
-TOGETHER = 50
-GETS = 600
+LARGE = 10 * MB
+DEAF = 40
+TOGETHER = 200
+GETS = 200
 
 
 def refused(client, declare, delete):
@@ -83,7 +83,7 @@ def arguments_of_bindings(client, scaled):
 
 @attack(LIMIT)
 def returns(client, scaled):
-    """25 connections that never read have a mandatory message of 30 MB returned."""
+    """40 connections that never read have a mandatory message of 10 MB returned."""
     data = wire.message(1, "", "nobody", bytes(LARGE), mandatory=True)
     clients = open_all(client.broker, DEAF)
     yield
@@ -142,19 +142,19 @@ class Taken:
 
 @attack(LIMIT)
 def deliveries_without_acknowledgements(client, scaled):
-    """25 connections that never read are delivered 30 MB each, without acknowledgements."""
+    """40 connections that never read are delivered 10 MB each, without acknowledgements."""
     yield from deliveries(client, no_ack=True)
 
 
 @attack(LIMIT)
 def deliveries_to_acknowledge(client, scaled):
-    """25 connections that never read are delivered 30 MB each."""
+    """40 connections that never read are delivered 10 MB each."""
     yield from deliveries(client, no_ack=False)
 
 
 @attack(LIMIT, most=40 * MB)
 def gets_of_large_messages(client, scaled):
-    """600 channels of a connection that does not read get a message of 1 MB each."""
+    """200 channels of a connection that does not read get a message of 1 MB each."""
     client.declare("q")
     client.fill("q", GETS, bytes(MB))
     with wire.Wire(client.broker, seconds=60).opened(channels=GETS) as deaf:
@@ -171,12 +171,12 @@ def gets_of_large_messages(client, scaled):
 
 @attack(LIMIT)
 def hoard(client, scaled):
-    """A consumer acknowledges none of 4,000,000 messages, as many as it gets before the alarm."""
+    """A consumer acknowledges none of 3,000,000 messages, as many as it gets before the alarm."""
     client.declare("q")
     hoarder = wire.Wire(client.broker, seconds=60).opened()
     hoarder.call(1, spec.Basic.Consume(queue="q"), spec.Basic.ConsumeOk)
     threading.Thread(target=read_all, args=(hoarder,), daemon=True).start()
-    data = wire.message(1, "", "q", b"") * 4_000_000
+    data = wire.message(1, "", "q", b"") * 3_000_000
     yield
     push(client.socket, data)
     yield

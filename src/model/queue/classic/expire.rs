@@ -14,7 +14,7 @@ use crate::time::Now;
 
 /// Messages that one command drops at most from memory, since they have expired or are too many.
 /// The others follow in the next turn.
-pub(super) const DROPPED_AT_ONCE: usize = 10_000;
+pub(super) const DROPPED_AT_ONCE: usize = 2000;
 /// No deadline.
 pub(super) const NEVER_US: u64 = u64::MAX;
 
