@@ -12,7 +12,7 @@
 //! [`letters`] (dead letters), [`sending`] (bytes on their way to the broker), [`channel`],
 //! [`client`] and [`commits`] (the protocol from the client's side), [`plan`] and [`actions`] (what
 //! clients do), [`phases`], [`ends`], [`lateness`] and [`lifetimes`] (what is rare by chance and
-//! done on purpose), [`raid`] (who only means harm), [`broker`] (shards, rings and disks), [`world`]
+//! done on purpose), [`raid`] (who means harm), [`broker`] (shards, rings and disks), [`world`]
 //! (with sockets), [`inspect`] (who asks from outside), [`run`] (one seed), [`check`] (the model).
 
 #![allow(
