@@ -11,8 +11,10 @@ use crate::run::{Broken, Outcome, SEEDS, run};
 
 /// Without `SIM_SEEDS` a run stops after this time, but not before [`SEEDS_LEAST`].
 const PATIENCE: Duration = Duration::from_secs(30);
-/// So many run in any case.
-const SEEDS_LEAST: u64 = 300;
+/// So many run in any case; a build without faults is mostly one for debugging, which is slow.
+const SEEDS_LEAST: u64 = if cfg!(feature = "mutants") { 300 } else { 60 };
+/// So many run twice.
+const SEEDS_TWICE: u64 = if cfg!(feature = "mutants") { 100 } else { 20 };
 /// Lines of the trace that are shown.
 const LINES: usize = 600;
 
@@ -108,7 +110,7 @@ fn seeds_hold() {
 
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
-    let differs = on_all_cores(100, |seed| {
+    let differs = on_all_cores(SEEDS_TWICE, |seed| {
         let (one, two) = (attempt(seed, false), attempt(seed, false));
         (one.ok() != two.ok()).then_some(seed)
     });
