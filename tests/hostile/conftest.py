@@ -31,7 +31,11 @@ TEST_SECONDS = 80
 
 def pytest_addoption(parser):
     blackbox.pytest_addoption(parser)
-    parser.getgroup("broker").addoption("--scale", type=float, default=1, help="how much load")
+    options = parser.getgroup("broker")
+    options.addoption("--scale", type=float, default=1, help="how much load")
+    options.addoption(
+        "--longer", type=int, default=50,
+        help="milliseconds that an attacked neighbour may wait longer than one in peace")
 
 
 def pytest_configure(config):

@@ -62,7 +62,7 @@ class Attacked:
             more = most - self.before
             assert more <= self.attack.most, f"{more / MB:.0f} MB more"
         # Now that nothing moves: a file is read into memory that counts once it has been read.
-        counted, process = self.counts()[-1:][0] if self.counts() else (0, 0)
+        counted, process = self.counts()[-1] if self.counts() else (0, 0)
         if process > TELLING:
             assert 0.75 * process <= counted <= 1.25 * process, (counted, process)
         return most, counted, process

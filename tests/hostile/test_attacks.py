@@ -2,9 +2,10 @@
 
 The attacked broker has a CPU; all others share another one. A neighbour on the attacked broker and
 one on a twin that nobody attacks measure their longest waits at the same time, and the first may wait
-50 ms longer than the second. On a machine that does other things the figure may be over for reasons
-that are not the broker's. So an attack is tried up to five times and its best try counts: a turn that
-takes long takes long each time. Whatever else is judged must hold in every try.
+`--longer` ms longer than the second: 50, on a machine that does nothing else. Elsewhere the figure
+may be over for reasons that are not the broker's. So an attack is tried up to five times and its best
+try counts: a turn that takes long takes long each time. Whatever else is judged must hold in every
+try.
 """
 
 import contextlib
@@ -22,7 +23,6 @@ from support import eventually
 from watch import Watch
 
 TRIES = 5
-LONGER_MS = 50
 # At `--scale 1`. A turn without a bound would still take hundreds of milliseconds.
 SMALL = 0.2
 # Those that have the broker work on when they have sent all.
@@ -74,9 +74,9 @@ def small(scaled):
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_nobody_is_hurt(name, start, twins, small, measured):
-    waits = []
-    while not waits or (min(waits) > LONGER_MS and len(waits) < TRIES):
+def test_nobody_is_hurt(name, start, twins, small, measured, pytestconfig):
+    waits, longer = [], pytestconfig.option.longer
+    while not waits or (min(waits) > longer and len(waits) < TRIES):
         broker = start(ATTACKS[name].limit)
         try:
             with Attacked(broker, ATTACKS[name], small) as attacked:
@@ -89,7 +89,7 @@ def test_nobody_is_hurt(name, start, twins, small, measured):
             broker.discard()
     measured(f"waits {min(waits):.0f} ms longer in {len(waits)} tries; {most / MB:.0f} MB, counted "
              f"{counted / MB:.0f} of {process / MB:.0f} beyond idle")
-    assert min(waits) <= LONGER_MS, waits
+    assert min(waits) <= longer, waits
 
 
 def ends_well(broker, then=lambda: None):

@@ -60,7 +60,7 @@ class Attacker(wire.Wire):
         self.wrote.set()
 
     def over(self):
-        """Waits until the broker has done all that was sent: it answers in order."""
+        """Waits until the connection has done all that was sent: it answers in order."""
         self.send(LAST, spec.Channel.Open())
         answer = struct.pack(">BHI", 1, LAST, len(OPEN_OK)) + OPEN_OK
         self._until(lambda tail: answer in tail)
@@ -89,7 +89,7 @@ class Attacker(wire.Wire):
         for at in range(0, len(queues), 500):
             self.send(1, *(spec.Queue.Declare(queue=queue, nowait=True, **kinds)
                            for queue in queues[at:at + 500]))
-        self.over()
+        self._declared(queues[-1])
 
     def bind(self, exchange, bindings):
         """Binds queues: a routing key and arguments each."""
@@ -98,7 +98,11 @@ class Attacker(wire.Wire):
             self.send(1, *(spec.Queue.Bind(queue=queue, exchange=exchange, routing_key=key,
                                            arguments=arguments, nowait=True)
                            for queue, key, arguments in bindings[at:at + 500]))
-        self.over()
+        self._declared(bindings[-1][0])
+
+    def _declared(self, queue):
+        """Waits until all that was declared on the channel is known to every connection."""
+        self.call(1, spec.Queue.Declare(queue=queue, passive=True), spec.Queue.DeclareOk)
 
     def fill(self, queue, many, body=b""):
         """Publishes so many messages."""
