@@ -28,7 +28,7 @@ use crate::shard::machine::Shard;
 
 /// Steps of work on dead letters in a turn: one for each letter, for each step of routing, and for
 /// 256 bytes of each copy.
-const STEPS_AT_ONCE: u64 = 1024;
+const STEPS_AT_ONCE: u64 = 4096;
 
 impl Shard {
     /// Sends dead letters, as many as a turn may.

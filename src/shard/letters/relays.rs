@@ -17,7 +17,7 @@ use crate::shard::letters::pending::PendingRelay;
 use crate::shard::machine::Shard;
 
 /// Steps of work on relayed messages in a turn, as for dead letters.
-const STEPS_AT_ONCE: u64 = 1024;
+const STEPS_AT_ONCE: u64 = 4096;
 
 impl Shard {
     /// Routes relayed messages, as many as a turn may.
