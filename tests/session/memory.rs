@@ -6,8 +6,8 @@ use ringtail::shard::Gate;
 
 use crate::rig::{self, Client, Rig};
 
-/// Lists, tables and buffers that stay for the next one who needs them. Lists have shorter pieces in
-/// a build with faults.
+/// Lists, tables and buffers that stay for the next one who needs them. A build with faults has
+/// shorter pieces of lists.
 const SLACK: usize = if cfg!(feature = "mutants") { 48 * 1024 } else { 96 * 1024 };
 const MANY: usize = 3000;
 
