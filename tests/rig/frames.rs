@@ -66,11 +66,22 @@ pub fn publishes(queue: &str, size: usize, count: usize) -> Bytes {
     publish(queue, &vec![b'x'; size]).repeat(count).into()
 }
 
-/// The method and the header of a publish on channel 1.
-pub fn content(routing_key: &str, size: u64) -> Vec<u8> {
+/// A publish to all queues of `amq.fanout` on channel 1.
+pub fn fan_out(body: &[u8]) -> Vec<u8> {
+    let mut bytes = content_to("amq.fanout", "", body.len() as u64);
+    write_body(&mut bytes, 1, body, 131_072);
+    bytes
+}
+
+/// The method and the header of a publish to a queue on channel 1.
+pub fn content(queue: &str, size: u64) -> Vec<u8> {
+    content_to("", queue, size)
+}
+
+fn content_to(exchange: &str, routing_key: &str, size: u64) -> Vec<u8> {
     let method = Method::BasicPublish {
         ticket: 0,
-        exchange: "",
+        exchange,
         routing_key,
         mandatory: false,
         immediate: false,

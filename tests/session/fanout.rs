@@ -1,7 +1,6 @@
 //! One publish that goes to many queues: small to send, large to keep.
 
-use amqp::frame::{write_body, write_header};
-use amqp::{Method, Properties, Table};
+use amqp::{Method, Table};
 use ringtail::shard::Gate;
 
 use crate::rig::{self, Client, Rig};
@@ -30,17 +29,7 @@ fn bound(broker: &mut Rig, shard: usize) -> Client {
 
 /// One read with hundreds of small publishes.
 fn publishes() -> Vec<u8> {
-    let method = Method::BasicPublish {
-        ticket: 0,
-        exchange: "amq.fanout",
-        routing_key: "",
-        mandatory: false,
-        immediate: false,
-    };
-    let mut publish = rig::encoded(1, &method);
-    write_header(&mut publish, 1, 16, Properties::EMPTY.encoded());
-    write_body(&mut publish, 1, &[b'x'; 16], 0);
-    publish.repeat(PUBLISHES)
+    rig::fan_out(&[b'x'; 16]).repeat(PUBLISHES)
 }
 
 fn pinned(broker: &Rig) -> usize {

@@ -171,17 +171,7 @@ fn input() {
         broker.call(client, 1, &bind);
     }
     let before = counted(&mut broker);
-    let method = Method::BasicPublish {
-        ticket: 0,
-        exchange: "amq.fanout",
-        routing_key: "",
-        mandatory: false,
-        immediate: false,
-    };
-    let mut publish = rig::encoded(1, &method);
-    amqp::frame::write_header(&mut publish, 1, 1000, amqp::Properties::EMPTY.encoded());
-    write_body(&mut publish, 1, &[b'x'; 1000], 131_072);
-    broker.receive(client, &publish.repeat(400));
+    broker.receive(client, &rig::fan_out(&[b'x'; 1000]).repeat(400));
     broker.turn(0);
     assert_eq!(broker.gate(client), Gate::Paused);
     let now = broker.shards[0].memory();

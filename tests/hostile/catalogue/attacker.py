@@ -3,6 +3,7 @@
 import dataclasses
 import struct
 import threading
+import time
 import typing
 
 from pika import frame, spec
@@ -14,6 +15,8 @@ MB = 1_000_000
 AMPLE = 2_000 * MB
 OPEN_OK = struct.pack(">HHI", 20, 11, 0)
 LAST = 1999
+# Below the limit for the arguments of one method.
+TABLE = {"x-any": "x" * 16_000}
 ATTACKS = {}
 
 
@@ -103,6 +106,19 @@ class Attacker(wire.Wire):
     def _declared(self, queue):
         """Waits until all that was declared on the channel is known to every connection."""
         self.call(1, spec.Queue.Declare(queue=queue, passive=True), spec.Queue.DeclareOk)
+
+    def fan_out(self, many):
+        """Declares so many queues, which get what comes to amq.fanout; their names."""
+        names = [f"f{number}" for number in range(many)]
+        self.declare(*names)
+        self.bind("amq.fanout", ((name, "", None) for name in names))
+        return names
+
+    def until(self, queue, is_so):
+        """Waits until the number of its messages is so."""
+        passive = spec.Queue.Declare(queue=queue, passive=True)
+        while not is_so(self.call(1, passive, spec.Queue.DeclareOk).message_count):
+            time.sleep(0.02)  # a poll that the end of the attack is rounded to
 
     def fill(self, queue, many, body=b""):
         """Publishes so many messages."""

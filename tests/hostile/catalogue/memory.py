@@ -10,11 +10,9 @@ from pika import frame, spec
 import wire
 from many import open_all, push, together
 
-from .attacker import MB, attack
+from .attacker import MB, TABLE, attack
 
 LIMIT = 200 * MB
-# Below the limit for the arguments of one method.
-TABLE = {"x-any": "x" * 16_000}
 LARGE = 10 * MB
 DEAF = 40
 TOGETHER = 200

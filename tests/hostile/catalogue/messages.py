@@ -107,9 +107,7 @@ def dead_letters(client, scaled):
     yield
     client.send(1, spec.Basic.Nack(0, multiple=True, requeue=False))
     client.reached(1, "dead")
-    while client.call(1, spec.Queue.Declare(queue="dead", passive=True),
-                      spec.Queue.DeclareOk).message_count < many:
-        time.sleep(0.05)  # a poll that the end of the attack is rounded to
+    client.until("dead", lambda there: there >= many)
 
 
 @attack()
@@ -122,17 +120,13 @@ def expire_at_once(client, scaled):
         "x-dead-letter-routing-key": "dead"})
     client.fill("q", many)
     yield
-    while client.call(1, spec.Queue.Declare(queue="dead", passive=True),
-                      spec.Queue.DeclareOk).message_count < many:
-        time.sleep(0.05)  # a poll that the end of the attack is rounded to
+    client.until("dead", lambda there: there >= many)
 
 
 @attack()
 def expire_in_many_queues(client, scaled):
     """3,000 messages in each of 200 queues expire at the same moment."""
-    names = [f"f{number}" for number in range(200)]
-    client.declare(*names)
-    client.bind("amq.fanout", ((name, "", None) for name in names))
+    names = client.fan_out(200)
     end = time.monotonic() + scaled(10_000) / 1000
     for _ in range(0, scaled(3000), 20):
         left = str(int((end - time.monotonic()) * 1000))
@@ -140,6 +134,4 @@ def expire_in_many_queues(client, scaled):
     client.over()
     yield
     for name in names:
-        while client.call(1, spec.Queue.Declare(queue=name, passive=True),
-                          spec.Queue.DeclareOk).message_count > 0:
-            time.sleep(0.01)  # a poll that the end of the attack is rounded to
+        client.until(name, lambda there: there == 0)

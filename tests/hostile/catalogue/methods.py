@@ -4,7 +4,7 @@ import contextlib
 
 from pika import frame, spec
 
-from .attacker import Attacker, attack
+from .attacker import TABLE, Attacker, attack
 
 
 @attack()
@@ -32,8 +32,8 @@ def consumers_begin(client, scaled):
 @attack()
 def durable_declares(client, scaled):
     """2,000 durable queues with 16 KB of arguments each."""
-    declares = [spec.Queue.Declare(queue=f"d{n}", durable=True, nowait=True,
-                                   arguments={"x-any": "x" * 16_000}) for n in range(scaled(2000))]
+    declares = [spec.Queue.Declare(queue=f"d{n}", durable=True, nowait=True, arguments=TABLE)
+                for n in range(scaled(2000))]
     data = b"".join(frame.Method(1, method).marshal() for method in declares)
     yield
     client.write(data)

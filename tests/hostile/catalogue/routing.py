@@ -35,9 +35,7 @@ def topic_cc(client, scaled):
 @attack()
 def fanout_cc(client, scaled):
     """One message with 1,000 keys through 4,000 bindings that ignore keys."""
-    names = [f"f{number}" for number in range(scaled(4000))]
-    client.declare(*names)
-    client.bind("amq.fanout", ((name, "", None) for name in names))
+    client.fan_out(scaled(4000))
     yield
     client.write(publish("amq.fanout", "a", {"CC": [f"k{n}" for n in range(999)]}))
     client.over()
@@ -59,9 +57,7 @@ def headers_many(client, scaled):
 @attack(most=60 * MB)
 def fanout_headers(client, scaled):
     """One message with 120 KB of headers to 8,000 queues."""
-    names = [f"f{number}" for number in range(scaled(8000))]
-    client.declare(*names)
-    client.bind("amq.fanout", ((name, "", None) for name in names))
+    names = client.fan_out(scaled(8000))
     data = publish("amq.fanout", "", {"large": "x" * 120_000})
     yield
     client.write(data)
